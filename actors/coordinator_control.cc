@@ -1,0 +1,196 @@
+// Calls from scripts and the launcher: docs/protocol.md, "Control".
+#include <algorithm>
+
+#include "actors/coordinator_machine.h"
+
+namespace packcast {
+namespace {
+
+constexpr size_t kWaitersMax = 64;
+constexpr Duration kSyncWaitMax = Seconds(3600);
+constexpr Duration kShutdownGrace = Seconds(5);
+
+StatusOr<std::optional<uint64_t>> OptionalUint(const Value& body, std::string_view key) {
+  const Value* value = body.Find(key);
+  if (value == nullptr || value->is_nil()) return std::optional<uint64_t>();
+  uint64_t number = 0;
+  if (!value->GetUint(&number)) {
+    return InvalidArgument(std::string(key) + " must be an unsigned integer, got " +
+                           value->ToString(60));
+  }
+  return std::optional<uint64_t>(number);
+}
+
+StatusOr<std::string> RequiredString(const Value& body, std::string_view key) {
+  const Value* value = body.Find(key);
+  if (value == nullptr || value->AsString() == nullptr) {
+    return InvalidArgument("\"" + std::string(key) + "\" is needed, as a string");
+  }
+  return *value->AsString();
+}
+
+}  // namespace
+
+void CoordinatorMachine::Handle(const ControlCall& call) {
+  StatusOr<std::optional<Value>> answer = Control(call);
+  if (!answer.ok()) {
+    Emit(ReplyControl{call.token, answer.status(), {}});
+  } else if (answer->has_value()) {
+    Emit(ReplyControl{call.token, OkStatus(), std::move(**answer)});
+  }
+}
+
+// Nothing in the optional: the answer comes later.
+StatusOr<std::optional<Value>> CoordinatorMachine::Control(const ControlCall& call) {
+  if (call.method == "status") return std::optional(StatusValue());
+  if (call.method == "members") return std::optional(MembersValue());
+  if (call.method == "sync") return ControlSync(call);
+  if (call.method == "cancel") return ControlCancel(call);
+  if (call.method == "limits") return ControlLimits(call);
+  if (call.method == "contract") {
+    if (!epoch_ || !epoch_->contract) {
+      const Value* last = reports_.empty() ? nullptr : reports_.back().Find("contract");
+      return std::optional(last != nullptr ? *last : Value());
+    }
+    return std::optional(ContractToValue(*epoch_->contract));
+  }
+  if (call.method == "reports") {
+    PC_ASSIGN_OR_RETURN(const auto count, OptionalUint(call.body, "count"));
+    const size_t n = std::min<size_t>(count.value_or(10), reports_.size());
+    return std::optional<Value>(
+        ValueArray(reports_.end() - static_cast<ptrdiff_t>(n), reports_.end()));
+  }
+  if (call.method == "drain" || call.method == "readmit") {
+    PC_ASSIGN_OR_RETURN(const std::string replica, RequiredString(call.body, "replica"));
+    const bool drain = call.method == "drain";
+    PC_RETURN_IF_ERROR(drain ? membership_.Drain(replica) : membership_.Readmit(replica));
+    Publish(drain ? "replica.drained" : "replica.readmitted", {{"replica", replica}});
+    if (!drain && epoch_ && epoch_->phase == EpochPhase::kWaitReplicas) Advance();
+    return std::optional<Value>(ValueMap{{"replica", replica}, {"drained", drain}});
+  }
+  if (call.method == "shutdown") {
+    if (epoch_ && !epoch_->decided()) {
+      BeginAbort(Cancelled("the cluster shuts down"), "", true);
+    }
+    SendToAll(Shutdown{"asked by a control call"});
+    stop_at_ = now_ + kShutdownGrace;
+    Emit(WakeAt{*stop_at_});
+    if (membership_.all().empty()) Emit(StopCoordinator{});
+    return std::optional<Value>(ValueMap{{"stopping", true}});
+  }
+  return Unimplemented("unknown method \"" + call.method +
+                       "\"; known: status, members, contract, reports, sync, cancel, limits, "
+                       "drain, readmit, subscribe, shutdown");
+}
+
+StatusOr<std::optional<Value>> CoordinatorMachine::ControlSync(const ControlCall& call) {
+  PC_ASSIGN_OR_RETURN(const auto label, OptionalUint(call.body, "label"));
+  const std::vector<std::string> units = membership_.CompleteUnits(Role::kTrainer);
+  if (units.empty()) {
+    return FailedPrecondition("no complete trainer is registered; start one before a sync");
+  }
+  if (waiters_.size() >= kWaitersMax) return Busy("too many scripts wait for syncs");
+  if (epoch_ && !pending_.empty()) return Busy("one sync runs and one is queued");
+  const uint64_t wanted = label.value_or(last_label_ + 1);
+  if (!label) last_label_ = wanted;
+  for (const Member* rank : membership_.Ranks(Role::kTrainer, units.front())) {
+    Send(rank->id, SyncWanted{config_.model, wanted});
+  }
+  waiters_.push_back({call.token, wanted, now_ + kSyncWaitMax});
+  Emit(WakeAt{waiters_.back().deadline});
+  return std::optional<Value>();
+}
+
+StatusOr<std::optional<Value>> CoordinatorMachine::ControlCancel(const ControlCall& call) {
+  PC_ASSIGN_OR_RETURN(const auto label, OptionalUint(call.body, "label"));
+  if (epoch_ && (!label || *label == epoch_->label)) {
+    if (epoch_->decided()) {
+      return FailedPrecondition("sync(" + std::to_string(epoch_->label) +
+                                ") is committed and cannot be cancelled");
+    }
+    const uint64_t cancelled = epoch_->label;
+    BeginAbort(Cancelled("cancelled by a control call"), "", true);
+    return std::optional<Value>(ValueMap{{"label", cancelled}});
+  }
+  for (size_t k = 0; k < pending_.size(); ++k) {
+    if (label && *label != pending_[k].label) continue;
+    const PendingSync sync = pending_[k];
+    pending_.erase(pending_.begin() + static_cast<ptrdiff_t>(k));
+    AnswerSync(sync, Cancelled("cancelled by a control call"), {});
+    return std::optional<Value>(ValueMap{{"label", sync.label}});
+  }
+  return NotFound("no such sync runs or is queued");
+}
+
+StatusOr<std::optional<Value>> CoordinatorMachine::ControlLimits(const ControlCall& call) {
+  ContractPolicy policy = config_.policy;
+  PC_ASSIGN_OR_RETURN(const auto bytes, OptionalUint(call.body, "buffer_bytes"));
+  PC_ASSIGN_OR_RETURN(const auto count, OptionalUint(call.body, "buffer_count"));
+  PC_ASSIGN_OR_RETURN(const auto replicas, OptionalUint(call.body, "min_replicas"));
+  if (bytes) policy.buffer_bytes = *bytes;
+  if (policy.buffer_bytes < limits::kBufferBytesMin ||
+      policy.buffer_bytes > limits::kBufferBytesMax) {
+    return InvalidArgument("buffer_bytes must be in [256, 64 GiB], got " +
+                           std::to_string(policy.buffer_bytes));
+  }
+  if (count && (*count < limits::kBufferCountMin || *count > limits::kBufferCountMax)) {
+    return InvalidArgument("buffer_count must be in [1, 64], got " + std::to_string(*count));
+  }
+  if (replicas && (*replicas == 0 || *replicas > limits::kMembers)) {
+    return InvalidArgument("min_replicas must be in [1, 8192], got " + std::to_string(*replicas));
+  }
+  if (const Value* install = call.body.Find("install"); install != nullptr) {
+    if (install->AsString() == nullptr) return InvalidArgument("install must be a string");
+    PC_ASSIGN_OR_RETURN(policy.install, InstallModeFromName(*install->AsString()));
+  }
+  if (count) policy.buffer_count = static_cast<uint32_t>(*count);
+  if (replicas) config_.min_replicas = static_cast<uint32_t>(*replicas);
+  config_.policy = policy;
+  ValueMap answer{{"buffer_bytes", policy.buffer_bytes},
+                  {"buffer_count", policy.buffer_count},
+                  {"install", std::string(InstallModeName(policy.install))},
+                  {"min_replicas", config_.min_replicas}};
+  Publish("limits", answer);
+  return std::optional<Value>(std::move(answer));
+}
+
+Value CoordinatorMachine::StatusValue() const {
+  const size_t trainers = membership_.CompleteUnits(Role::kTrainer).size();
+  ValueMap status{
+      {"model", config_.model},
+      {"term", term_.counter},
+      {"state", std::string(epoch_ ? EpochPhaseName(epoch_->phase) : "idle")},
+      {"members", static_cast<uint64_t>(membership_.all().size())},
+      {"trainers", static_cast<uint64_t>(trainers)},
+      {"replicas", static_cast<uint64_t>(membership_.CompleteUnits(Role::kWorker).size())},
+      {"version", last_committed_ ? Value(ToString(*last_committed_)) : Value()},
+      {"queued", static_cast<uint64_t>(pending_.size())}};
+  if (epoch_) {
+    status.emplace_back("epoch", epoch_->key.epoch.value);
+    status.emplace_back("attempt", epoch_->key.attempt.value);
+    status.emplace_back("label", epoch_->label);
+    ValueArray waiting;
+    for (const Participant* p : epoch_->Waiting()) waiting.push_back(p->id.name);
+    status.emplace_back("waiting_for", std::move(waiting));
+  }
+  return status;
+}
+
+Value CoordinatorMachine::MembersValue() const {
+  ValueArray out;
+  for (const auto& [name, member] : membership_.all()) {
+    out.push_back(ValueMap{{"name", name},
+                           {"role", std::string(RoleName(member.role))},
+                           {"unit", member.unit},
+                           {"rank", member.rank_in_unit},
+                           {"unit_size", member.unit_size},
+                           {"version", ToString(member.serving)},
+                           {"dirty", member.dirty},
+                           {"installs", member.install_count},
+                           {"drained", membership_.drained().contains(member.unit)},
+                           {"offer", OfferToValue(member.offer)}});
+  }
+  return out;
+}
+
+}  // namespace packcast

@@ -1,0 +1,354 @@
+// One epoch, as long as all goes well: propose, contract, rendezvous, quiesce, stream, commit.
+#include <algorithm>
+
+#include "actors/coordinator_machine.h"
+
+namespace packcast {
+
+void CoordinatorMachine::BeginEpoch(const PendingSync& sync) {
+  Epoch& epoch = epoch_.emplace();
+  epoch.key = EpochKey{config_.model, term_, EpochId(++last_epoch_), Attempt(1)};
+  epoch.label = sync.label;
+  epoch.callers = sync.callers;
+  epoch.manifest = manifests_.Find(sync.manifest_digest);
+  epoch.began = epoch.phase_began = now_;
+  last_label_ = sync.label;
+  Publish("epoch.begin", {{"epoch", epoch.key.epoch.value},
+                          {"version", ToString(epoch.key.version())},
+                          {"label", epoch.label},
+                          {"bytes", epoch.manifest->total_bytes()}});
+  EnterPhase(EpochPhase::kWaitReplicas, config_.deadlines.wait_replicas);
+  Advance();
+}
+
+void CoordinatorMachine::EnterPhase(EpochPhase phase, Duration limit) {
+  Epoch& epoch = *epoch_;
+  epoch.phase_seconds.push_back(
+      {std::string(EpochPhaseName(epoch.phase)), ToSeconds(now_ - epoch.phase_began)});
+  epoch.phase = phase;
+  epoch.phase_began = now_;
+  epoch.deadline = now_ + limit;
+  for (Participant& participant : epoch.participants) participant.answered = participant.lost;
+  Emit(WakeAt{epoch.deadline});
+}
+
+void CoordinatorMachine::Propose() {
+  Epoch& epoch = *epoch_;
+  const auto add = [&](Role role, const std::string& unit) {
+    for (const Member* member : membership_.Ranks(role, unit)) {
+      Participant participant;
+      participant.id = member->id;
+      participant.role = role;
+      participant.unit = unit;
+      participant.rank_in_unit = member->rank_in_unit;
+      epoch.participants.push_back(std::move(participant));
+    }
+  };
+  for (const std::string& unit : membership_.CompleteUnits(Role::kTrainer)) {
+    add(Role::kTrainer, unit);
+  }
+  for (const std::string& unit : membership_.CompleteUnits(Role::kWorker)) {
+    add(Role::kWorker, unit);
+  }
+  EnterPhase(EpochPhase::kOffers, config_.deadlines.offer);
+  for (const Participant& participant : epoch.participants) {
+    Send(participant.id, packcast::Propose{epoch.key, epoch.label, SyncKind::kFull, std::nullopt,
+                                           epoch.manifest->digest()});
+  }
+}
+
+void CoordinatorMachine::HandleEpochMessage(const MemberId& from, const MemberMessage& message) {
+  if (!epoch_) return;
+  Participant* participant = epoch_->Find(from);
+  if (participant == nullptr || participant->lost) return;
+  const EpochKey* key = std::visit(
+      [](const auto& m) -> const EpochKey* {
+        if constexpr (requires { m.key; }) {
+          return &m.key;
+        } else {
+          return nullptr;
+        }
+      },
+      message);
+  if (key == nullptr || *key != epoch_->key) return;  // S6: of another attempt
+  OnAnswer(participant, message);
+}
+
+void CoordinatorMachine::OnAnswer(Participant* participant, const MemberMessage& message) {
+  Epoch& epoch = *epoch_;
+  Participant& p = *participant;
+  bool counts = false;
+  if (const auto* offer = std::get_if<OfferReply>(&message)) {
+    counts = epoch.phase == EpochPhase::kOffers;
+    if (counts) p.offer = offer->offer;
+  } else if (const auto* prepared = std::get_if<Prepared>(&message)) {
+    counts = epoch.phase == EpochPhase::kPreparing;
+    p.plan_digest = prepared->plan_digest;
+    if (!prepared->rendezvous_blob.empty()) {
+      epoch.rendezvous_kind = prepared->rendezvous_kind;
+      epoch.rendezvous_blob = prepared->rendezvous_blob;
+    }
+  } else if (std::holds_alternative<GenerationJoined>(message)) {
+    counts = epoch.phase == EpochPhase::kJoining;
+  } else if (std::holds_alternative<Quiesced>(message)) {
+    counts = epoch.phase == EpochPhase::kQuiescing;
+  } else if (const auto* progress = std::get_if<Progress>(&message)) {
+    p.launched = progress->launched;
+    p.completed = progress->completed;
+    Publish("progress", {{"member", p.id.name},
+                         {"epoch", epoch.key.epoch.value},
+                         {"completed", p.completed},
+                         {"bytes", progress->bytes},
+                         {"total_bytes", epoch.manifest->total_bytes()}});
+  } else if (const auto* staged = std::get_if<Staged>(&message)) {
+    counts = epoch.phase == EpochPhase::kStreaming;
+    p.content_digest = staged->content_digest;
+    p.bytes = staged->bytes;
+    p.phases = staged->phases;
+    if (counts) p.staged_seconds = ToSeconds(now_ - epoch.phase_began);
+  } else if (const auto* installed = std::get_if<Installed>(&message)) {
+    if (epoch.phase != EpochPhase::kCommitting) return;
+    if (const Status status = installed->status.ToStatus(); !status.ok()) {
+      ExpelUnit(p.unit, p.id.name, status.WithContext("install"));
+      p.excluded = true;
+    } else {
+      p.installed = true;
+      p.memory_digest = installed->memory_digest;
+      p.pause_seconds = installed->pause_seconds;
+      Member* member = membership_.Find(p.id);
+      member->serving = epoch.key.version();
+      member->dirty = false;
+      member->install_count = installed->install_count;
+    }
+    counts = true;
+  } else if (const auto* refused = std::get_if<Refused>(&message)) {
+    const std::string row = refused->row.empty() ? "" : " (tensor \"" + refused->row + "\")";
+    if (!epoch.decided() && epoch.phase != EpochPhase::kAborting) {
+      BeginAbort(refused->status.ToStatus().WithContext(p.id.name + " refused" + row), p.id.name,
+                 true);
+    }
+    return;
+  } else if (const auto* failed = std::get_if<Failed>(&message)) {
+    OnFailed(&p, *failed);
+    return;
+  } else if (const auto* halted = std::get_if<Halted>(&message)) {
+    if (epoch.phase != EpochPhase::kAborting) return;
+    p.halted = true;
+    p.entered_group = halted->entered_group;
+    DrainWhenHalted();
+    return;
+  } else if (const auto* aborted = std::get_if<AttemptAborted>(&message)) {
+    if (epoch.phase != EpochPhase::kAborting) return;
+    membership_.Find(p.id)->dirty = aborted->dirty;
+    if (aborted->outcome != AbortOutcome::kClean) {
+      const Status why = Aborted(aborted->outcome == AbortOutcome::kWedged
+                                     ? "its abort did not finish; restart the process"
+                                     : "it lost its device; restart the process");
+      ExpelSilent(p, why);
+      return;
+    }
+    counts = true;
+    p.answered = true;
+    DrainWhenHalted();
+  }
+  if (!counts) return;
+  p.answered = true;
+  Advance();
+}
+
+// Goes on when the present phase's question is answered by all who were asked.
+void CoordinatorMachine::Advance() {
+  Epoch& epoch = *epoch_;
+  switch (epoch.phase) {
+    case EpochPhase::kWaitReplicas:
+      if (membership_.CompleteUnits(Role::kWorker).size() < config_.min_replicas) return;
+      Propose();
+      return;
+    case EpochPhase::kOffers:
+      if (epoch.Waiting().empty()) DecideContract();
+      return;
+    case EpochPhase::kPreparing:
+      if (epoch.Waiting().empty()) AfterPrepared();
+      return;
+    case EpochPhase::kJoining:
+      if (epoch.Waiting().empty()) QuiesceOrStart();
+      return;
+    case EpochPhase::kQuiescing:
+      if (epoch.Waiting().empty()) StartTransfer();
+      return;
+    case EpochPhase::kStreaming: {
+      const auto waiting = epoch.Waiting();
+      const bool voters_wait = std::any_of(waiting.begin(), waiting.end(),
+                                           [](const auto* p) { return p->role == Role::kWorker; });
+      if (!voters_wait) DecideCommit();
+      return;
+    }
+    case EpochPhase::kCommitting:
+      if (epoch.Waiting().empty()) EndEpoch(OkStatus());
+      return;
+    case EpochPhase::kAborting:
+      if (epoch.Waiting().empty()) AfterAbort();
+      return;
+  }
+}
+
+void CoordinatorMachine::DecideContract() {
+  Epoch& epoch = *epoch_;
+  std::vector<MemberOffer> offers;
+  for (const Participant& p : epoch.participants) {
+    if (p.lost || p.excluded) continue;
+    offers.push_back({p.id, p.role, p.unit, p.rank_in_unit, p.offer});
+  }
+  StatusOr<Contract> contract = MakeContract(config_.policy, std::move(offers));
+  if (!contract.ok()) {
+    BeginAbort(contract.status().WithContext("contract"), "", true);
+    return;
+  }
+  contract->transfer_deadline = config_.deadlines.transfer_base +
+                                FromSeconds(static_cast<double>(epoch.manifest->total_bytes()) /
+                                            config_.deadlines.transfer_floor_bytes_per_second);
+  epoch.contract = std::move(contract).value();
+  epoch.contract_digest = ContractDigest(*epoch.contract);
+  SendPrepare();
+}
+
+void CoordinatorMachine::SendRows(const Participant& participant) {
+  const Digest& digest = epoch_->manifest->digest();
+  if (std::find(participant.offer.manifests.begin(), participant.offer.manifests.end(), digest) !=
+      participant.offer.manifests.end()) {
+    return;
+  }
+  for (ManifestPart& part : ManifestParts(*epoch_->manifest)) Send(participant.id, std::move(part));
+}
+
+void CoordinatorMachine::SendPrepare() {
+  Epoch& epoch = *epoch_;
+  const Flow& flow = epoch.contract->flows.front();
+  std::vector<MemberId> members;
+  for (const FlowMember& member : flow.members) members.push_back(member.member);
+  epoch.reuse_generation =
+      generation_ && generation_->members == members && generation_->transport == flow.transport;
+  if (!epoch.reuse_generation) {
+    generation_ = Generation{GenerationId(++last_generation_), members, flow.transport};
+  }
+  epoch.generation = generation_->id;
+  epoch.rendezvous_blob.clear();
+  EnterPhase(EpochPhase::kPreparing, config_.deadlines.prepare);
+  for (const Participant& p : epoch.participants) {
+    if (p.lost || p.excluded) continue;
+    if (epoch.key.attempt == Attempt(1)) SendRows(p);
+    Prepare prepare{epoch.key,    epoch.label,      epoch.manifest->digest(), epoch.contract_digest,
+                    std::nullopt, epoch.generation, epoch.reuse_generation};
+    Member* member = membership_.Find(p.id);
+    if (member->contract_held != epoch.contract_digest) prepare.contract = *epoch.contract;
+    member->contract_held = epoch.contract_digest;
+    Send(p.id, std::move(prepare));
+  }
+}
+
+void CoordinatorMachine::AfterPrepared() {
+  Epoch& epoch = *epoch_;
+  const Participant* first = nullptr;
+  for (const Participant& p : epoch.participants) {
+    if (p.lost || p.excluded) continue;
+    if (first == nullptr) first = &p;
+    if (p.plan_digest == first->plan_digest) continue;
+    BeginAbort(Internal("plans differ: " + first->id.name + " has " + ToHex(first->plan_digest) +
+                        ", " + p.id.name + " has " + ToHex(p.plan_digest) +
+                        "; run the same packcast version everywhere"),
+               p.id.name, true);
+    return;
+  }
+  if (epoch.reuse_generation) {
+    QuiesceOrStart();
+    return;
+  }
+  EnterPhase(EpochPhase::kJoining, config_.deadlines.rendezvous);
+  for (Participant& p : epoch.participants) {
+    const auto& members = generation_->members;
+    if (p.lost || p.excluded || std::find(members.begin(), members.end(), p.id) == members.end()) {
+      p.answered = true;
+      continue;
+    }
+    Send(p.id,
+         Rendezvous{epoch.key, epoch.generation, epoch.rendezvous_kind, epoch.rendezvous_blob});
+  }
+}
+
+void CoordinatorMachine::QuiesceOrStart() {
+  Epoch& epoch = *epoch_;
+  if (epoch.contract->install != InstallMode::kInPlace) {
+    StartTransfer();
+    return;
+  }
+  EnterPhase(EpochPhase::kQuiescing, config_.deadlines.quiesce);
+  for (Participant& p : epoch.participants) {
+    if (p.lost || p.excluded || p.role != Role::kWorker) {
+      p.answered = true;
+      continue;
+    }
+    Send(p.id, Quiesce{epoch.key});
+  }
+}
+
+void CoordinatorMachine::StartTransfer() {
+  Epoch& epoch = *epoch_;
+  EnterPhase(EpochPhase::kStreaming, epoch.contract->transfer_deadline);
+  for (const Participant& p : epoch.participants) {
+    if (!p.lost && !p.excluded) Send(p.id, Start{epoch.key});
+  }
+  Publish("epoch.transfer", {{"epoch", epoch.key.epoch.value},
+                             {"attempt", epoch.key.attempt.value},
+                             {"workers", static_cast<uint64_t>(epoch.LiveReplicas())}});
+}
+
+// S5: every voter has staged. From here on the epoch cannot be aborted.
+void CoordinatorMachine::DecideCommit() {
+  Epoch& epoch = *epoch_;
+  const Participant* first = nullptr;
+  for (const Participant& p : epoch.participants) {
+    if (p.lost || p.excluded || p.role != Role::kWorker) continue;
+    if (first == nullptr) first = &p;
+    if (p.content_digest == first->content_digest) continue;
+    BeginAbort(
+        DataLoss("content differs: " + first->id.name + " holds " + ToHex(first->content_digest) +
+                 ", " + p.id.name + " holds " + ToHex(p.content_digest)),
+        p.id.name, true);
+    return;
+  }
+  last_committed_ = epoch.key.version();
+  EnterPhase(EpochPhase::kCommitting, config_.deadlines.install);
+  for (Participant& p : epoch.participants) {
+    if (p.role != Role::kWorker) p.answered = true;
+    if (!p.lost && !p.excluded) Send(p.id, Commit{epoch.key});
+  }
+}
+
+void CoordinatorMachine::OnPhaseDeadline() {
+  Epoch& epoch = *epoch_;
+  const std::string limit = std::to_string(ToMilliseconds(now_ - epoch.phase_began)) + " ms";
+  const Status late = DeadlineExceeded(
+      "no answer in phase " + std::string(EpochPhaseName(epoch.phase)) + " within " + limit);
+  if (epoch.phase == EpochPhase::kWaitReplicas) {
+    EndEpoch(FailedPrecondition(
+        "only " + std::to_string(membership_.CompleteUnits(Role::kWorker).size()) +
+        " of at least " + std::to_string(config_.min_replicas) + " complete replicas after " +
+        limit + "; start workers, or readmit drained replicas"));
+    return;
+  }
+  std::vector<Participant> silent;
+  for (const Participant* p : epoch.Waiting()) silent.push_back(*p);
+  if (epoch.phase == EpochPhase::kStreaming) {
+    // Everybody answers beats but bytes do not arrive: blame the worker that is furthest behind.
+    std::erase_if(silent, [](const Participant& p) { return p.role != Role::kWorker; });
+    const auto last = std::min_element(
+        silent.begin(), silent.end(),
+        [](const Participant& a, const Participant& b) { return a.completed < b.completed; });
+    if (last != silent.end()) silent = {*last};
+  }
+  for (const Participant& p : silent) {
+    if (epoch_) ExpelSilent(p, late);
+  }
+}
+
+}  // namespace packcast

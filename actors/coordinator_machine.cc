@@ -1,0 +1,244 @@
+#include "actors/coordinator_machine.h"
+
+#include <algorithm>
+
+namespace packcast {
+namespace {
+
+constexpr size_t kReportsKept = 1000;
+
+}  // namespace
+
+CoordinatorMachine::CoordinatorMachine(CoordinatorConfig config)
+    : config_(std::move(config)), term_(config_.term) {}
+
+CoordinatorEffects CoordinatorMachine::On(const CoordinatorEvent& event, Time now) {
+  now_ = now;
+  std::visit([this](const auto& e) { Handle(e); }, event);
+  while (reports_.size() > kReportsKept) reports_.pop_front();
+  return std::exchange(effects_, {});
+}
+
+Status CoordinatorMachine::CheckInvariants() const {
+  if (pending_.size() > 2) return Internal("S7: more than two pending syncs");
+  if (!epoch_) return OkStatus();
+  if (epoch_->key.term != term_) return Internal("S6: the epoch is of another term");
+  if (epoch_->decided()) {
+    for (const Participant& p : epoch_->participants) {
+      if (p.role == Role::kWorker && !p.lost && !p.excluded && p.content_digest.IsZero() &&
+          epoch_->manifest->total_bytes() > 0) {
+        return Internal("S5: committed before " + p.id.name + " staged");
+      }
+    }
+  }
+  if (last_committed_ && epoch_->key.version() < *last_committed_) {
+    return Internal("S2: an epoch older than the last committed version");
+  }
+  return OkStatus();
+}
+
+void CoordinatorMachine::SendToAll(const CoordinatorMessage& message) {
+  for (const auto& [name, member] : membership_.all()) Send(member.id, message);
+}
+
+void CoordinatorMachine::Publish(std::string_view name, ValueMap details) {
+  ValueMap event{{"event", std::string(name)}, {"model", config_.model}};
+  for (auto& detail : details) event.push_back(std::move(detail));
+  Emit(PublishEvent{std::move(event)});
+}
+
+void CoordinatorMachine::Handle(const FromMember& event) {
+  if (const auto* join = std::get_if<JoinCluster>(&event.message)) {
+    HandleJoin(event.from, *join);
+    return;
+  }
+  if (membership_.Find(event.from) == nullptr) return;  // S6: expelled, or another life
+  if (std::holds_alternative<LeaveCluster>(event.message)) {
+    Handle(MemberLost{event.from, Cancelled("left the cluster")});
+  } else if (const auto* call = std::get_if<SyncCall>(&event.message)) {
+    HandleSyncCall(event.from, *call);
+  } else if (const auto* cancel = std::get_if<SyncCancel>(&event.message)) {
+    HandleSyncCancel(event.from, cancel->label);
+  } else if (const auto* part = std::get_if<ManifestPart>(&event.message)) {
+    if (Status status = manifests_.Add(*part); !status.ok()) {
+      Publish("manifest.bad", {{"member", event.from.name}, {"error", status.ToString()}});
+    }
+  } else {
+    HandleEpochMessage(event.from, event.message);
+  }
+}
+
+// ---- members ------------------------------------------------------------------------------------
+
+void CoordinatorMachine::HandleJoin(const MemberId& from, const JoinCluster& join) {
+  if (join.model != config_.model) {
+    Send(from,
+         Expelled{join.model,
+                  WireStatus::From(NotFound("this coordinator serves model \"" + config_.model +
+                                            "\", not \"" + join.model + "\"")),
+                  false});
+    return;
+  }
+  if (const Member* earlier = membership_.FindName(from.name); earlier != nullptr) {
+    const MemberId old = earlier->id;
+    Handle(MemberLost{old, PeerDied(old == from ? "joined again" : "superseded by a new start")});
+  }
+  if (const Status status = membership_.CheckJoin(from, join); !status.ok()) {
+    Send(from, Expelled{join.model, WireStatus::From(status), false});
+    Publish("member.refused", {{"member", from.name}, {"error", status.ToString()}});
+    return;
+  }
+  const bool above = join.promised.counter > term_.counter ||
+                     (join.promised.counter == term_.counter && join.promised != term_);
+  if (above && epoch_) {
+    late_joins_.push_back({from, join});
+    return;
+  }
+  membership_.Add(from, join);
+  if (above) RaiseTerm(join.promised.counter);
+  Send(from, Welcome{config_.model, term_});
+  Publish("member.joined", {{"member", from.name},
+                            {"role", std::string(RoleName(join.role))},
+                            {"unit", join.unit},
+                            {"version", ToString(join.serving)}});
+  if (epoch_ && epoch_->phase == EpochPhase::kWaitReplicas) Advance();
+  StartNextSync();
+}
+
+// A member promised a higher term to an earlier coordinator: ours must be above it.
+void CoordinatorMachine::RaiseTerm(uint64_t above) {
+  term_.counter = above + 1;
+  SendToAll(Welcome{config_.model, term_});
+}
+
+void CoordinatorMachine::Handle(const MemberLost& event) {
+  std::erase_if(late_joins_, [&](const FromMember& j) { return j.from == event.member; });
+  if (membership_.Find(event.member) == nullptr) return;
+  const Role role = membership_.Find(event.member)->role;
+  membership_.Remove(event.member.name);
+  Publish("member.lost", {{"member", event.member.name}, {"cause", event.cause.ToString()}});
+  if (role == Role::kTrainer) {
+    DropPending(event.cause.WithContext("trainer " + event.member.name), &event.member);
+  }
+  if (epoch_) LoseParticipant(event.member, event.cause);
+  if (stop_at_ && membership_.all().empty()) Emit(StopCoordinator{});
+}
+
+void CoordinatorMachine::Handle(const Tick&) {
+  if (epoch_ && now_ >= epoch_->deadline) OnPhaseDeadline();
+  ExpireWaiters();
+  if (stop_at_ && now_ >= *stop_at_) Emit(StopCoordinator{});
+}
+
+void CoordinatorMachine::ExpireWaiters() {
+  for (size_t k = 0; k < waiters_.size();) {
+    if (now_ < waiters_[k].deadline) {
+      ++k;
+      continue;
+    }
+    Emit(ReplyControl{waiters_[k].token, DeadlineExceeded("no sync came in time"), {}});
+    waiters_.erase(waiters_.begin() + static_cast<ptrdiff_t>(k));
+  }
+}
+
+// ---- sync calls ---------------------------------------------------------------------------------
+
+void CoordinatorMachine::HandleSyncCall(const MemberId& from, const SyncCall& call) {
+  const PendingSync alone{call.label, call.manifest_digest, {from}};
+  if (membership_.Find(from)->role != Role::kTrainer) {
+    AnswerSync(alone, PermissionDenied(from.name + " is not a trainer"), {});
+    return;
+  }
+  // The rank's next call belongs to the oldest pending sync that it has not joined.
+  for (size_t k = 0; k < pending_.size(); ++k) {
+    PendingSync& sync = pending_[k];
+    if (std::find(sync.callers.begin(), sync.callers.end(), from) != sync.callers.end()) continue;
+    sync.callers.push_back(from);
+    if (sync.label != call.label || sync.manifest_digest != call.manifest_digest) {
+      const std::string what = sync.label != call.label ? "label" : "manifest";
+      const Status status =
+          InvalidArgument("trainer ranks disagree on the " + what + ": " +
+                          sync.callers.front().name + " calls sync(" + std::to_string(sync.label) +
+                          ", " + ToHex(sync.manifest_digest) + "), " + from.name + " calls sync(" +
+                          std::to_string(call.label) + ", " + ToHex(call.manifest_digest) + ")");
+      sync.callers.pop_back();
+      const PendingSync dropped = sync;
+      pending_.erase(pending_.begin() + static_cast<ptrdiff_t>(k));
+      AnswerSync(dropped, status, {});
+      AnswerSync(alone, status, {});
+      return;
+    }
+    StartNextSync();
+    return;
+  }
+  if (pending_.size() >= (epoch_ ? 1u : 2u)) {
+    if (!call.supersede) {
+      AnswerSync(alone, Busy("one sync runs and one is queued"), {});
+      return;
+    }
+    const PendingSync older = pending_.back();
+    pending_.pop_back();
+    AnswerSync(older, Cancelled("superseded by sync(" + std::to_string(call.label) + ")"), {});
+  }
+  pending_.push_back(alone);
+  StartNextSync();
+}
+
+void CoordinatorMachine::HandleSyncCancel(const MemberId& from, uint64_t label) {
+  for (size_t k = 0; k < pending_.size(); ++k) {
+    if (pending_[k].label != label) continue;
+    const PendingSync sync = pending_[k];
+    pending_.erase(pending_.begin() + static_cast<ptrdiff_t>(k));
+    AnswerSync(sync, Cancelled("cancelled by " + from.name), {});
+    return;
+  }
+  if (epoch_ && epoch_->label == label && !epoch_->decided()) {
+    BeginAbort(Cancelled("cancelled by " + from.name), from.name, true);
+  }
+}
+
+void CoordinatorMachine::AnswerSync(const PendingSync& sync, const Status& status,
+                                    const Value& report) {
+  for (const MemberId& caller : sync.callers) {
+    if (membership_.Find(caller) == nullptr) continue;
+    Send(caller, SyncDone{config_.model, sync.label, WireStatus::From(status), report});
+  }
+  std::erase_if(waiters_, [&](const SyncWaiter& waiter) {
+    if (waiter.label != sync.label) return false;
+    Emit(ReplyControl{waiter.token, status, report});
+    return true;
+  });
+}
+
+// A trainer rank went away: its pending calls, and its siblings' in the same syncs, end.
+void CoordinatorMachine::DropPending(const Status& why, const MemberId* caller) {
+  const std::deque<PendingSync> before = std::exchange(pending_, {});
+  for (const PendingSync& sync : before) {
+    const bool in =
+        std::find(sync.callers.begin(), sync.callers.end(), *caller) != sync.callers.end();
+    if (in) {
+      AnswerSync(sync, Aborted(why.ToString()), {});
+    } else {
+      pending_.push_back(sync);
+    }
+  }
+}
+
+void CoordinatorMachine::StartNextSync() {
+  while (!epoch_ && !stop_at_ && !pending_.empty()) {
+    const PendingSync sync = pending_.front();
+    const Member* caller = membership_.Find(sync.callers.front());
+    if (caller == nullptr || sync.callers.size() < caller->unit_size) return;  // ranks to come
+    pending_.pop_front();
+    if (manifests_.Find(sync.manifest_digest) == nullptr) {
+      AnswerSync(sync,
+                 FailedPrecondition("the rows of manifest " + ToHex(sync.manifest_digest) +
+                                    " did not come before the sync"),
+                 {});
+      continue;
+    }
+    BeginEpoch(sync);
+  }
+}
+
+}  // namespace packcast

@@ -1,0 +1,188 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "actors/epoch.h"
+#include "actors/membership.h"
+#include "protocol/contract.h"
+#include "protocol/manifest_cache.h"
+#include "protocol/messages.h"
+#include "protocol/time.h"
+
+namespace packcast {
+
+// ---- events ---------------------------------------------------------------------------------
+
+struct FromMember {
+  MemberId from;
+  MemberMessage message;
+};
+// The member's process is gone (kPeerDied), not reachable (kUnavailable) or left (kCancelled).
+struct MemberLost {
+  MemberId member;
+  Status cause;
+};
+// A call from a script or the launcher; answered by exactly one ReplyControl.
+struct ControlCall {
+  uint64_t token = 0;
+  std::string method;
+  Value body;
+};
+// Time has passed; sent at or after the latest WakeAt.
+struct Tick {};
+
+using CoordinatorEvent = std::variant<FromMember, MemberLost, ControlCall, Tick>;
+
+// ---- effects --------------------------------------------------------------------------------
+
+struct SendToMember {
+  MemberId to;
+  CoordinatorMessage message;
+};
+struct ReplyControl {
+  uint64_t token = 0;
+  Status status;
+  Value body;
+};
+// For subscribers: a map with "event" and its details.
+struct PublishEvent {
+  Value event;
+};
+struct WakeAt {
+  Time at;
+};
+struct StopCoordinator {};
+
+using CoordinatorEffect =
+    std::variant<SendToMember, ReplyControl, PublishEvent, WakeAt, StopCoordinator>;
+using CoordinatorEffects = std::vector<CoordinatorEffect>;
+
+// ---- machine --------------------------------------------------------------------------------
+
+struct CoordinatorConfig {
+  std::string model = "default";
+  Term term{1, 0};  // the nonce is random in a process
+  ContractPolicy policy;
+  EpochDeadlines deadlines;
+  uint32_t min_replicas = 1;  // an epoch with fewer complete replicas waits, then fails
+  uint32_t max_attempts = 5;
+};
+
+// Decides: who is in, what the contract is, when an epoch commits or is given up. Copyable, no
+// I/O, not thread-safe. docs/protocol.md has its state diagram.
+class CoordinatorMachine {
+ public:
+  explicit CoordinatorMachine(CoordinatorConfig config);
+
+  CoordinatorEffects On(const CoordinatorEvent& event, Time now);
+  // OK, or which invariant is broken (a bug).
+  Status CheckInvariants() const;
+
+  const Term& term() const { return term_; }
+  const Membership& membership() const { return membership_; }
+  const std::optional<Epoch>& epoch() const { return epoch_; }
+  const ContractPolicy& policy() const { return config_.policy; }
+  const std::deque<Value>& reports() const { return reports_; }
+  std::optional<Version> last_committed() const { return last_committed_; }
+
+ private:
+  struct PendingSync {
+    uint64_t label = 0;
+    Digest manifest_digest;
+    std::vector<MemberId> callers;
+  };
+  struct SyncWaiter {  // a script that asked for a sync
+    uint64_t token = 0;
+    uint64_t label = 0;
+    Time deadline;
+  };
+  struct Generation {
+    GenerationId id;
+    std::vector<MemberId> members;
+    std::string transport;
+  };
+
+  // coordinator_machine.cc: members and sync calls
+  void Handle(const FromMember& event);
+  void Handle(const MemberLost& event);
+  void Handle(const Tick& event);
+  void HandleJoin(const MemberId& from, const JoinCluster& join);
+  void RaiseTerm(uint64_t above);
+  void HandleSyncCall(const MemberId& from, const SyncCall& call);
+  void HandleSyncCancel(const MemberId& from, uint64_t label);
+  void AnswerSync(const PendingSync& sync, const Status& status, const Value& report);
+  void DropPending(const Status& why, const MemberId* caller);
+  void StartNextSync();
+  void ExpireWaiters();
+
+  // coordinator_epoch.cc: one epoch
+  void BeginEpoch(const PendingSync& sync);
+  void Propose();
+  void HandleEpochMessage(const MemberId& from, const MemberMessage& message);
+  void OnAnswer(Participant* participant, const MemberMessage& message);
+  void Advance();
+  void DecideContract();
+  void SendPrepare();
+  void AfterPrepared();
+  void QuiesceOrStart();
+  void StartTransfer();
+  void DecideCommit();
+  void EnterPhase(EpochPhase phase, Duration limit);
+  void OnPhaseDeadline();
+  void SendRows(const Participant& participant);
+
+  // coordinator_abort.cc: giving an attempt up, trying again, ending
+  void BeginAbort(const Status& reason, const std::string& culprit, bool final);
+  void OnFailed(Participant* participant, const Failed& failed);
+  void LoseParticipant(const MemberId& member, const Status& cause);
+  void ExpelUnit(const std::string& unit, const std::string& culprit, const Status& reason);
+  void ExpelSilent(const Participant& participant, const Status& reason);
+  void DrainWhenHalted();
+  void AfterAbort();
+  void NextAttempt();
+  void EndEpoch(const Status& status);
+  void RetireGeneration() { generation_.reset(); }
+
+  // coordinator_control.cc: scripts
+  void Handle(const ControlCall& call);
+  StatusOr<std::optional<Value>> Control(const ControlCall& call);
+  StatusOr<std::optional<Value>> ControlSync(const ControlCall& call);
+  StatusOr<std::optional<Value>> ControlCancel(const ControlCall& call);
+  StatusOr<std::optional<Value>> ControlLimits(const ControlCall& call);
+  Value StatusValue() const;
+  Value MembersValue() const;
+
+  void Emit(CoordinatorEffect effect) { effects_.push_back(std::move(effect)); }
+  void Send(const MemberId& to, CoordinatorMessage message) {
+    Emit(SendToMember{to, std::move(message)});
+  }
+  void SendToAll(const CoordinatorMessage& message);
+  void Publish(std::string_view name, ValueMap details);
+
+  CoordinatorConfig config_;
+  Term term_;
+  Time now_{};
+  Membership membership_;
+  ManifestCache manifests_;
+  std::optional<Epoch> epoch_;
+  uint64_t last_epoch_ = 0;
+  uint64_t last_generation_ = 0;
+  uint64_t last_label_ = 0;
+  std::optional<Generation> generation_;
+  std::optional<Version> last_committed_;
+  std::deque<PendingSync> pending_;  // front is next
+  std::vector<SyncWaiter> waiters_;
+  std::vector<FromMember> late_joins_;  // reported a higher term while an epoch ran
+  std::deque<Value> reports_;           // newest last, bounded
+  std::optional<Time> stop_at_;         // shutting down
+  CoordinatorEffects effects_;
+};
+
+}  // namespace packcast

@@ -1,0 +1,138 @@
+#include "actors/epoch.h"
+
+#include <algorithm>
+#include <set>
+
+namespace packcast {
+
+std::string_view EpochPhaseName(EpochPhase phase) {
+  switch (phase) {
+    case EpochPhase::kWaitReplicas: return "wait_replicas";
+    case EpochPhase::kOffers: return "offers";
+    case EpochPhase::kPreparing: return "prepare";
+    case EpochPhase::kJoining: return "rendezvous";
+    case EpochPhase::kQuiescing: return "quiesce";
+    case EpochPhase::kStreaming: return "transfer";
+    case EpochPhase::kCommitting: return "install";
+    case EpochPhase::kAborting: return "abort";
+  }
+  return "unknown";
+}
+
+Participant* Epoch::Find(const MemberId& id) {
+  for (Participant& participant : participants) {
+    if (participant.id == id) return &participant;
+  }
+  return nullptr;
+}
+
+std::vector<const Participant*> Epoch::Waiting() const {
+  std::vector<const Participant*> out;
+  for (const Participant& participant : participants) {
+    if (!participant.answered && !participant.lost) out.push_back(&participant);
+  }
+  return out;
+}
+
+size_t Epoch::LiveReplicas() const {
+  std::set<std::string> units;
+  for (const Participant& participant : participants) {
+    if (participant.role == Role::kWorker && !participant.lost && !participant.excluded) {
+      units.insert(participant.unit);
+    }
+  }
+  return units.size();
+}
+
+namespace {
+
+Value PhasesValue(const std::vector<Phase>& phases) {
+  ValueMap out;
+  for (const Phase& phase : phases) {
+    const auto same = std::find_if(out.begin(), out.end(),
+                                   [&](const auto& entry) { return entry.first == phase.name; });
+    double seconds = phase.seconds;
+    if (same == out.end()) {
+      out.emplace_back(phase.name, seconds);
+    } else {  // an attempt earlier in the same epoch
+      double before = 0;
+      if (same->second.GetDouble(&before)) same->second = before + seconds;
+    }
+  }
+  return out;
+}
+
+Value ContractValue(const Contract& contract) {
+  return ValueMap{
+      {"buffer_bytes", contract.buffer_bytes},
+      {"buffer_count", contract.buffer_count},
+      {"transport", contract.flows.front().transport},
+      {"install", std::string(InstallModeName(contract.install))},
+      {"integrity", contract.integrity == Integrity::kContentHash},
+      {"direct_bytes_min", contract.direct_bytes_min},
+      {"members", static_cast<uint64_t>(contract.flows.front().members.size())},
+  };
+}
+
+Value WorkersValue(const Epoch& epoch, bool committed) {
+  ValueArray out;
+  for (const Participant& p : epoch.participants) {
+    if (p.role != Role::kWorker || p.lost || p.excluded) continue;
+    ValueMap worker{{"name", p.id.name}, {"replica", p.unit}};
+    const bool serves = committed && p.installed;
+    worker.emplace_back("version", serves ? Value(ToString(epoch.key.version())) : Value());
+    worker.emplace_back(
+        "digest", serves ? Value(ToHex(p.memory_digest.value_or(p.content_digest))) : Value());
+    worker.emplace_back("verified", p.memory_digest.has_value());
+    worker.emplace_back("seconds", p.staged_seconds);
+    worker.emplace_back("pause_seconds", p.pause_seconds);
+    worker.emplace_back("phases", PhasesValue(p.phases));
+    out.push_back(std::move(worker));
+  }
+  return out;
+}
+
+Value ExpelledValue(const Epoch& epoch) {
+  ValueArray out;
+  for (const ExpelledUnit& unit : epoch.expelled) {
+    out.push_back(
+        ValueMap{{"replica", unit.unit}, {"culprit", unit.culprit}, {"reason", unit.reason}});
+  }
+  return out;
+}
+
+}  // namespace
+
+Value EpochReport(const Epoch& epoch, const Status& status, Time now) {
+  const bool committed = status.ok();
+  ValueMap report;
+  report.emplace_back("epoch", epoch.key.epoch.value);
+  report.emplace_back("version", ToString(epoch.key.version()));
+  report.emplace_back("label", epoch.label);
+  report.emplace_back("committed", committed);
+  report.emplace_back("attempt", epoch.key.attempt.value);
+  if (epoch.contract) report.emplace_back("contract", ContractValue(*epoch.contract));
+  report.emplace_back("bytes", epoch.manifest->total_bytes());
+  report.emplace_back("tensors", static_cast<uint64_t>(epoch.manifest->size()));
+  report.emplace_back("seconds", ToSeconds(now - epoch.began));
+  report.emplace_back("phases", PhasesValue(epoch.phase_seconds));
+  const Participant* slowest = nullptr;
+  for (const Participant& p : epoch.participants) {
+    if (p.role == Role::kTrainer && p.rank_in_unit == 0) {
+      if (!p.content_digest.IsZero()) report.emplace_back("digest", ToHex(p.content_digest));
+      report.emplace_back("trainer",
+                          ValueMap{{"name", p.id.name}, {"phases", PhasesValue(p.phases)}});
+    }
+    if (p.role != Role::kWorker || p.lost || p.excluded) continue;
+    if (slowest == nullptr || p.staged_seconds > slowest->staged_seconds) slowest = &p;
+  }
+  if (slowest != nullptr) report.emplace_back("slowest", slowest->id.name);
+  report.emplace_back("workers", WorkersValue(epoch, committed));
+  if (!epoch.expelled.empty()) report.emplace_back("expelled", ExpelledValue(epoch));
+  if (!committed) report.emplace_back("error", status.ToString());
+  if (committed && !epoch.failure.ok()) report.emplace_back("error", epoch.failure.ToString());
+  if (!epoch.culprit.empty()) report.emplace_back("culprit", epoch.culprit);
+  return report;
+}
+
+}  // namespace packcast

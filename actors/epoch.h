@@ -1,0 +1,111 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "protocol/contract.h"
+#include "protocol/messages.h"
+#include "protocol/time.h"
+#include "protocol/value.h"
+
+// The coordinator's record of the epoch that runs, and its report. Plain data.
+namespace packcast {
+
+// How long each phase may take before those who have not answered are expelled. Generous: they
+// bound hangs, while dead processes are noticed by their lost session.
+struct EpochDeadlines {
+  Duration wait_replicas = Seconds(30);
+  Duration offer = Seconds(5);
+  Duration prepare = Seconds(60);
+  Duration rendezvous = Seconds(30);
+  Duration quiesce = Seconds(60);
+  Duration transfer_base = Seconds(30);
+  double transfer_floor_bytes_per_second = 50e6;
+  Duration install = Seconds(60);
+  Duration abort = Seconds(10);
+};
+
+enum class EpochPhase : uint8_t {
+  kWaitReplicas,
+  kOffers,
+  kPreparing,
+  kJoining,
+  kQuiescing,
+  kStreaming,
+  kCommitting,  // decided
+  kAborting,
+};
+std::string_view EpochPhaseName(EpochPhase phase);
+
+struct Participant {
+  MemberId id;
+  Role role = Role::kWorker;
+  std::string unit;
+  uint32_t rank_in_unit = 0;
+  bool answered = false;  // the present phase's question
+  bool excluded = false;  // not in the next attempt: its unit lost a rank or failed
+  bool lost = false;      // gone: nothing more is expected of it
+  Offer offer;
+  // Of the present attempt:
+  Digest plan_digest;
+  Digest content_digest;
+  uint64_t bytes = 0;
+  double staged_seconds = 0;  // since the transfer began
+  std::vector<Phase> phases;
+  uint64_t launched = 0;
+  uint64_t completed = 0;
+  bool halted = false;
+  std::optional<uint64_t> entered_group;
+  // After commit:
+  bool installed = false;
+  std::optional<Digest> memory_digest;
+  double pause_seconds = 0;
+};
+
+struct ExpelledUnit {
+  std::string unit;
+  std::string culprit;
+  std::string reason;
+};
+
+struct Epoch {
+  EpochKey key;
+  uint64_t label = 0;
+  std::vector<MemberId> callers;
+  std::shared_ptr<const Manifest> manifest;
+  std::vector<Participant> participants;
+  EpochPhase phase = EpochPhase::kWaitReplicas;
+  Time began{};
+  Time phase_began{};
+  Time deadline{};
+  std::vector<Phase> phase_seconds;
+
+  std::optional<Contract> contract;
+  Digest contract_digest;
+  GenerationId generation;
+  bool reuse_generation = false;
+  std::string rendezvous_kind;
+  Bytes rendezvous_blob;
+
+  // Why the last attempt was given up, if one was.
+  Status failure;
+  std::string culprit;
+  bool failure_is_wire = false;  // a peer seemed gone: a known death is better evidence
+  bool final = false;            // do not try again
+  std::vector<ExpelledUnit> expelled;
+  std::vector<std::string> failed_once;  // units that failed an attempt by the wire
+
+  Participant* Find(const MemberId& id);
+  bool decided() const { return phase == EpochPhase::kCommitting; }
+  // Participants that still owe an answer.
+  std::vector<const Participant*> Waiting() const;
+  size_t LiveReplicas() const;
+};
+
+// The report of an ended epoch (docs/protocol.md, "Reports").
+Value EpochReport(const Epoch& epoch, const Status& status, Time now);
+
+}  // namespace packcast

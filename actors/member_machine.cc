@@ -1,0 +1,402 @@
+#include "actors/member_machine.h"
+
+#include <utility>
+
+namespace packcast {
+
+std::string_view MemberPhaseName(MemberPhase phase) {
+  switch (phase) {
+    case MemberPhase::kIdle: return "idle";
+    case MemberPhase::kProposed: return "proposed";
+    case MemberPhase::kPreparing: return "preparing";
+    case MemberPhase::kPrepared: return "prepared";
+    case MemberPhase::kJoining: return "joining";
+    case MemberPhase::kQuiescing: return "quiescing";
+    case MemberPhase::kStreaming: return "streaming";
+    case MemberPhase::kStreamed: return "streamed";
+    case MemberPhase::kStaged: return "staged";
+    case MemberPhase::kInstalling: return "installing";
+    case MemberPhase::kBroken: return "broken";
+    case MemberPhase::kHalting: return "halting";
+    case MemberPhase::kHalted: return "halted";
+    case MemberPhase::kAborting: return "aborting";
+  }
+  return "unknown";
+}
+
+MemberEffects MemberMachine::On(const MemberEvent& event, Time) {
+  std::visit([this](const auto& e) { Handle(e); }, event);
+  // Work that waited for the present attempt to end.
+  if (phase_ == MemberPhase::kIdle && connected_ && join_after_abort_) SendJoin();
+  if (phase_ == MemberPhase::kIdle && joined_ && next_) {
+    const Propose propose = *std::exchange(next_, std::nullopt);
+    Answer(propose);
+  }
+  return std::exchange(effects_, {});
+}
+
+Status MemberMachine::CheckInvariants() const {
+  if (quiesced_ && in_service()) return Internal("S2: quiesced and in service");
+  if (dirty_ && config_.role == Role::kTrainer) return Internal("a trainer is dirty");
+  if (phase_ != MemberPhase::kIdle && key_.version() < serving_) {
+    return Internal("S2: works on a version older than the one it serves");
+  }
+  if (phase_ == MemberPhase::kStreaming && contract_ == nullptr) {
+    return Internal("S3: streams without a contract");
+  }
+  if (newest_ < serving_) return Internal("S2: serves a version that was never proposed");
+  return OkStatus();
+}
+
+bool MemberMachine::InFlow() const {
+  for (const FlowMember& member : contract_->flows.front().members) {
+    if (member.member == config_.self) return true;
+  }
+  return false;
+}
+
+bool MemberMachine::IsRoot() const {
+  const Flow& flow = contract_->flows.front();
+  return flow.members[flow.root].member == config_.self;
+}
+
+bool MemberMachine::FromPast(const EpochKey& key) const {
+  return key.model != config_.model || key.term != promised_ || key.version() < key_.version();
+}
+
+// ---- session ----------------------------------------------------------------------------------
+
+void MemberMachine::SendJoin() {
+  join_after_abort_ = false;
+  Offer offer = config_.offer;
+  offer.manifests = manifests_.Digests();
+  Send(JoinCluster{config_.model, config_.role, config_.unit, config_.rank_in_unit,
+                   config_.unit_size, std::move(offer), serving_, dirty_, install_count_,
+                   promised_});
+}
+
+void MemberMachine::Handle(const CoordinatorUp&) {
+  connected_ = true;
+  joined_ = false;
+  join_after_abort_ = true;
+}
+
+void MemberMachine::Handle(const CoordinatorLost&) {
+  connected_ = false;
+  joined_ = false;
+  join_after_abort_ = false;
+  next_.reset();
+  contract_digest_ = {};
+  switch (phase_) {
+    case MemberPhase::kIdle:
+    case MemberPhase::kInstalling:  // decided: goes on
+    case MemberPhase::kHalting:     // goes on to abort when halted
+      break;
+    case MemberPhase::kHalted:
+      phase_ = MemberPhase::kAborting;
+      Emit(AbortLocal{key_, std::nullopt});
+      break;
+    case MemberPhase::kAborting: report_abort_ = false; break;
+    case MemberPhase::kProposed:
+    case MemberPhase::kPreparing:
+    case MemberPhase::kPrepared:
+    case MemberPhase::kJoining:
+    case MemberPhase::kQuiescing:
+    case MemberPhase::kStreaming:
+    case MemberPhase::kStreamed:
+    case MemberPhase::kStaged:
+    case MemberPhase::kBroken: BeginAbort(false); break;
+  }
+}
+
+void MemberMachine::Handle(const CoordinatorMessage& message) {
+  if (!connected_) return;  // S6: of a session that is gone
+  std::visit([this](const auto& m) { Handle(m); }, message);
+}
+
+void MemberMachine::Handle(const Welcome& welcome) {
+  if (welcome.model != config_.model) return;
+  const bool lower = welcome.term.counter < promised_.counter;
+  const bool rival =
+      welcome.term.counter == promised_.counter && welcome.term.nonce != promised_.nonce;
+  if (lower || rival) return;  // one nonce per counter, no lower ones
+  promised_ = welcome.term;
+  joined_ = true;
+}
+
+void MemberMachine::Handle(const Expelled& expelled) {
+  if (expelled.model != config_.model) return;
+  joined_ = false;
+  contract_digest_ = {};
+  if (!expelled.may_rejoin) {
+    Emit(StopMember{expelled.reason.message});
+    return;
+  }
+  join_after_abort_ = true;
+  if (phase_ == MemberPhase::kAborting) report_abort_ = false;
+  if (phase_ != MemberPhase::kIdle && phase_ != MemberPhase::kInstalling &&
+      phase_ != MemberPhase::kAborting && phase_ != MemberPhase::kHalting) {
+    BeginAbort(false);
+  }
+}
+
+void MemberMachine::Handle(const OfferChanged& changed) { config_.offer = changed.offer; }
+
+void MemberMachine::Handle(const SyncWanted& wanted) {
+  if (wanted.model == config_.model) Emit(SyncRequested{wanted.label});
+}
+
+void MemberMachine::Handle(const ManifestPart& part) {
+  // A bad part leaves no manifest, and the prepare that needs it is refused with that reason.
+  if (Status status = manifests_.Add(part); !status.ok() && phase_ == MemberPhase::kProposed) {
+    Fail("manifest", status);
+  }
+}
+
+void MemberMachine::Handle(const SyncDone& done) {
+  if (done.model == config_.model) {
+    Emit(SyncFinished{done.label, done.status.ToStatus(), done.report});
+  }
+}
+
+void MemberMachine::Handle(const Shutdown& shutdown) { Emit(StopMember{shutdown.reason}); }
+
+// ---- one attempt --------------------------------------------------------------------------------
+
+void MemberMachine::Handle(const Propose& propose) {
+  if (!joined_ || FromPast(propose.key) || propose.key.version() <= newest_) return;
+  if (phase_ == MemberPhase::kIdle) {
+    Answer(propose);
+    return;
+  }
+  next_ = propose;
+  const bool ends_by_itself = phase_ == MemberPhase::kInstalling ||
+                              phase_ == MemberPhase::kAborting || phase_ == MemberPhase::kHalting ||
+                              (phase_ == MemberPhase::kStreaming && committed_);
+  if (!ends_by_itself) BeginAbort(false);  // the coordinator has moved on without us
+}
+
+void MemberMachine::Answer(const Propose& propose) {
+  key_ = propose.key;
+  label_ = propose.label;
+  newest_ = propose.key.version();
+  wrote_ = started_ = committed_ = false;
+  if (propose.kind != SyncKind::kFull) {
+    phase_ = MemberPhase::kBroken;
+    Send(Refused{key_, WireStatus::From(Unimplemented("only full syncs are known here")), "",
+                 "full", std::to_string(static_cast<int>(propose.kind))});
+    return;
+  }
+  phase_ = MemberPhase::kProposed;
+  Offer offer = config_.offer;
+  offer.manifests = manifests_.Digests();
+  Send(OfferReply{key_, std::move(offer)});
+}
+
+void MemberMachine::Handle(const Prepare& prepare) {
+  const bool first = phase_ == MemberPhase::kProposed && prepare.key == key_;
+  const bool retry = phase_ == MemberPhase::kIdle && joined_ && !FromPast(prepare.key) &&
+                     prepare.key.version() == newest_ && key_ < prepare.key;
+  if (!first && !retry) return;
+  key_ = prepare.key;
+  wrote_ = started_ = committed_ = false;
+  phase_ = MemberPhase::kPreparing;
+  const auto manifest = manifests_.Find(prepare.manifest_digest);
+  if (prepare.contract) {
+    contract_ = std::make_shared<const Contract>(*prepare.contract);
+    contract_digest_ = ContractDigest(*contract_);
+  }
+  if (manifest == nullptr || contract_ == nullptr || contract_digest_ != prepare.contract_digest ||
+      contract_->flows.size() != 1 ||
+      contract_->flows.front().root >= contract_->flows.front().members.size()) {
+    Fail("prepare", FailedPrecondition(manifest == nullptr ? "the manifest never came here"
+                                                           : "the contract is not the agreed one"));
+    contract_digest_ = {};
+    return;
+  }
+  const bool have = generation_ == prepare.generation && generation_.value != 0;
+  if (prepare.reuse_generation && InFlow() && !have) {
+    Fail("prepare", FailedPrecondition("the generation to reuse does not live here any more"));
+    return;
+  }
+  if (!prepare.reuse_generation) Retire();
+  Emit(PrepareAttempt{key_, prepare.label, manifest, contract_, prepare.generation,
+                      IsRoot() && !prepare.reuse_generation});
+}
+
+void MemberMachine::Retire() {
+  if (generation_.value != 0) Emit(CloseGeneration{generation_});
+  generation_ = {};
+}
+
+void MemberMachine::Handle(const PrepareDone& done) {
+  if (phase_ != MemberPhase::kPreparing || done.key != key_) return;
+  if (!done.status.ok()) {
+    phase_ = MemberPhase::kBroken;
+    Send(Refused{key_, WireStatus::From(done.status), done.row, "", ""});
+    return;
+  }
+  phase_ = MemberPhase::kPrepared;
+  Send(Prepared{key_, done.plan_digest, done.rendezvous_kind, done.rendezvous_blob});
+}
+
+void MemberMachine::Handle(const Rendezvous& rendezvous) {
+  if (phase_ != MemberPhase::kPrepared || rendezvous.key != key_) return;
+  phase_ = MemberPhase::kJoining;
+  generation_ = rendezvous.generation;
+  Emit(JoinGeneration{key_, generation_, contract_, rendezvous.kind, rendezvous.blob});
+}
+
+void MemberMachine::Handle(const GenerationReady& ready) {
+  if (phase_ != MemberPhase::kJoining || ready.key != key_) return;
+  if (!ready.status.ok()) return Fail("rendezvous", ready.status);
+  phase_ = MemberPhase::kPrepared;
+  Send(GenerationJoined{key_, generation_});
+}
+
+void MemberMachine::Handle(const Quiesce& quiesce) {
+  if (phase_ != MemberPhase::kPrepared || quiesce.key != key_) return;
+  if (quiesced_) {  // out of service since an aborted epoch
+    Send(Quiesced{key_});
+    return;
+  }
+  phase_ = MemberPhase::kQuiescing;
+  quiesced_ = true;
+  Emit(QuiesceEngine{key_});
+}
+
+void MemberMachine::Handle(const QuiesceDone& done) {
+  if (phase_ != MemberPhase::kQuiescing || done.key != key_) return;
+  if (!done.status.ok()) return Fail("quiesce", done.status);
+  phase_ = MemberPhase::kPrepared;
+  Send(Quiesced{key_});
+}
+
+void MemberMachine::Handle(const Start& start) {
+  if (phase_ != MemberPhase::kPrepared || start.key != key_) return;
+  if (config_.role == Role::kWorker && contract_->install == InstallMode::kInPlace) {
+    if (!quiesced_) return Fail("start", Internal("asked to write live memory before quiesce"));
+    wrote_ = dirty_ = true;
+  }
+  phase_ = MemberPhase::kStreaming;
+  started_ = true;
+  Emit(StartStream{key_});
+}
+
+void MemberMachine::Handle(const StreamDone& done) {
+  if (phase_ != MemberPhase::kStreaming || done.key != key_) return;
+  if (committed_) {  // every worker held all bytes before this root noticed
+    phase_ = MemberPhase::kIdle;
+    Emit(SourceFree{label_});
+    if (!done.status.ok()) Retire();
+    return;
+  }
+  if (!done.status.ok()) return Fail("transfer", done.status, done.culprit);
+  phase_ = config_.role == Role::kWorker ? MemberPhase::kStaged : MemberPhase::kStreamed;
+  Send(Staged{key_, done.content_digest, done.bytes, done.phases});
+}
+
+void MemberMachine::Handle(const Commit& commit) {
+  if (commit.key != key_ || key_.version() != newest_) return;
+  if (phase_ == MemberPhase::kStaged) {
+    phase_ = MemberPhase::kInstalling;
+    Emit(InstallVersion{key_});
+  } else if (phase_ == MemberPhase::kStreamed) {
+    phase_ = MemberPhase::kIdle;
+    Emit(SourceFree{label_});
+  } else if (phase_ == MemberPhase::kStreaming && config_.role == Role::kTrainer) {
+    committed_ = true;
+  }
+}
+
+void MemberMachine::Handle(const InstallDone& done) {
+  if (phase_ != MemberPhase::kInstalling || done.key != key_) return;
+  phase_ = MemberPhase::kIdle;
+  if (done.status.ok()) {
+    serving_ = key_.version();
+    dirty_ = false;
+    ++install_count_;
+    if (std::exchange(quiesced_, false)) Emit(ResumeEngine{key_, true});
+  }
+  Send(Installed{key_, WireStatus::From(done.status), done.memory_digest, done.pause_seconds,
+                 install_count_});
+}
+
+// ---- giving up ----------------------------------------------------------------------------------
+
+void MemberMachine::Fail(std::string_view phase, const Status& status, const std::string& culprit) {
+  phase_ = MemberPhase::kBroken;
+  Send(Failed{key_, std::string(phase), WireStatus::From(status), culprit});
+}
+
+void MemberMachine::Handle(const AbortAttempt& abort) {
+  if (abort.key.model != config_.model || abort.key.term != promised_) return;
+  if (!Current(abort.key)) {
+    if (key_ < abort.key && phase_ == MemberPhase::kIdle) key_ = abort.key;
+    if (next_ && next_->key == abort.key) next_.reset();
+    // Nothing of it is here (any more): an older attempt has ended before a newer one could start.
+    if (phase_ == MemberPhase::kIdle || abort.key < key_) {
+      Send(AttemptAborted{abort.key, AbortOutcome::kClean, dirty_});
+    }
+    return;
+  }
+  if (phase_ == MemberPhase::kInstalling || committed_) return;  // S10: it was decided
+  if (phase_ == MemberPhase::kAborting || phase_ == MemberPhase::kHalting ||
+      phase_ == MemberPhase::kHalted) {
+    report_abort_ = true;
+    return;
+  }
+  BeginAbort(true);
+}
+
+void MemberMachine::BeginAbort(bool report) {
+  report_abort_ = report;
+  if (phase_ == MemberPhase::kProposed) {
+    FinishAbort(AbortDone{key_, AbortOutcome::kClean});
+    return;
+  }
+  // A lazy source may be inside a collective of its own: the trainer's ranks must stop at the same
+  // group, which only the coordinator can name.
+  if (config_.role == Role::kTrainer && started_ && connected_ && report) {
+    phase_ = MemberPhase::kHalting;
+    Emit(HaltSource{key_});
+    return;
+  }
+  phase_ = MemberPhase::kAborting;
+  Emit(AbortLocal{key_, std::nullopt});
+}
+
+void MemberMachine::Handle(const HaltDone& done) {
+  if (phase_ != MemberPhase::kHalting || done.key != key_) return;
+  if (!connected_ || !joined_) {
+    phase_ = MemberPhase::kAborting;
+    Emit(AbortLocal{key_, done.entered_group});
+    return;
+  }
+  phase_ = MemberPhase::kHalted;
+  Send(Halted{key_, done.entered_group});
+}
+
+void MemberMachine::Handle(const Drain& drain) {
+  if (phase_ != MemberPhase::kHalted || drain.key != key_) return;
+  phase_ = MemberPhase::kAborting;
+  Emit(AbortLocal{key_, drain.group});
+}
+
+void MemberMachine::Handle(const AbortDone& done) {
+  if (phase_ != MemberPhase::kAborting || done.key != key_) return;
+  generation_ = {};  // AbortLocal retired it
+  FinishAbort(done);
+}
+
+void MemberMachine::FinishAbort(const AbortDone& done) {
+  phase_ = MemberPhase::kIdle;
+  // In place, once the first byte may be written, only a good epoch brings it back.
+  if (quiesced_ && !dirty_) {
+    quiesced_ = false;
+    Emit(ResumeEngine{key_, false});
+  }
+  if (std::exchange(report_abort_, false)) Send(AttemptAborted{key_, done.outcome, dirty_});
+}
+
+}  // namespace packcast

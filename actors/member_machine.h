@@ -1,0 +1,268 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "protocol/ids.h"
+#include "protocol/manifest_cache.h"
+#include "protocol/messages.h"
+#include "protocol/time.h"
+
+// The epoch side of a member, trainer rank or worker rank, as a pure machine: it follows the
+// coordinator through one attempt at a time, says what to do locally (effects) and is told how
+// that went (events). docs/protocol.md has its state diagram.
+namespace packcast {
+
+// ---- events ---------------------------------------------------------------------------------
+
+// A session with the coordinator exists (again); what came before on older ones is void.
+struct CoordinatorUp {};
+struct CoordinatorLost {
+  std::string cause;
+};
+// Results of local work. Each names the attempt it was for; those of another attempt are ignored.
+struct PrepareDone {
+  EpochKey key;
+  Status status;
+  Digest plan_digest;
+  std::string rendezvous_kind;  // of a root that was asked for a rendezvous
+  Bytes rendezvous_blob;
+  std::string row;  // on errors: the tensor it is about
+};
+struct GenerationReady {
+  EpochKey key;
+  Status status;
+};
+struct QuiesceDone {
+  EpochKey key;
+  Status status;
+};
+struct StreamDone {
+  EpochKey key;
+  Status status;
+  Digest content_digest;
+  uint64_t bytes = 0;
+  std::vector<Phase> phases;
+  std::string culprit;  // on errors: the member that this rank blames, or ""
+};
+struct InstallDone {
+  EpochKey key;
+  Status status;
+  std::optional<Digest> memory_digest;
+  double pause_seconds = 0;
+};
+struct HaltDone {
+  EpochKey key;
+  std::optional<uint64_t> entered_group;
+};
+struct AbortDone {
+  EpochKey key;
+  AbortOutcome outcome = AbortOutcome::kClean;
+};
+struct OfferChanged {
+  Offer offer;
+};
+
+using MemberEvent =
+    std::variant<CoordinatorUp, CoordinatorLost, CoordinatorMessage, PrepareDone, GenerationReady,
+                 QuiesceDone, StreamDone, InstallDone, HaltDone, AbortDone, OfferChanged>;
+
+// ---- effects --------------------------------------------------------------------------------
+
+struct SendToCoordinator {
+  MemberMessage message;
+};
+// Bind the manifest, allocate, compute the plan; a root without a generation to reuse also makes a
+// rendezvous. Answer: PrepareDone.
+struct PrepareAttempt {
+  EpochKey key;
+  uint64_t label = 0;
+  std::shared_ptr<const Manifest> manifest;
+  std::shared_ptr<const Contract> contract;
+  GenerationId generation;
+  bool make_rendezvous = false;
+};
+// Answer: GenerationReady, once all members of the flow are there.
+struct JoinGeneration {
+  EpochKey key;
+  GenerationId generation;
+  std::shared_ptr<const Contract> contract;
+  std::string kind;
+  Bytes blob;
+};
+struct QuiesceEngine {  // Answer: QuiesceDone
+  EpochKey key;
+};
+struct StartStream {  // Answer: StreamDone
+  EpochKey key;
+};
+struct InstallVersion {  // Answer: InstallDone
+  EpochKey key;
+};
+struct ResumeEngine {
+  EpochKey key;
+  bool committed = false;
+};
+// Trainers: stop pulling groups, keep the cursor. Answer: HaltDone.
+struct HaltSource {
+  EpochKey key;
+};
+// Give the attempt up: finish or cancel all local work of it, drain the source to `drain_group`
+// (trainers), discard what was staged, retire the generation. Answer: AbortDone.
+struct AbortLocal {
+  EpochKey key;
+  std::optional<uint64_t> drain_group;
+};
+// The bytes of the source may change again: the epoch was decided.
+struct SourceFree {
+  uint64_t label = 0;
+};
+struct CloseGeneration {
+  GenerationId generation;
+};
+// Somebody asked for a sync with this label.
+struct SyncRequested {
+  uint64_t label = 0;
+};
+struct SyncFinished {
+  uint64_t label = 0;
+  Status status;
+  Value report;
+};
+struct StopMember {
+  std::string reason;
+};
+
+using MemberEffect =
+    std::variant<SendToCoordinator, PrepareAttempt, JoinGeneration, QuiesceEngine, StartStream,
+                 InstallVersion, ResumeEngine, HaltSource, AbortLocal, SourceFree, CloseGeneration,
+                 SyncRequested, SyncFinished, StopMember>;
+using MemberEffects = std::vector<MemberEffect>;
+
+// ---- machine --------------------------------------------------------------------------------
+
+enum class MemberPhase : uint8_t {
+  kIdle,
+  kProposed,    // offered, waits for the contract
+  kPreparing,   // local work
+  kPrepared,    // waits for rendezvous, quiesce or start
+  kJoining,     // local work
+  kQuiescing,   // local work
+  kStreaming,   // local work
+  kStreamed,    // a trainer: sent all; waits for the decision
+  kStaged,      // a worker: holds all; waits for the decision
+  kInstalling,  // decided; local work
+  kBroken,      // reported a failure; waits for the abort
+  kHalting,     // a trainer stops pulling
+  kHalted,      // waits for drain
+  kAborting,    // local work
+};
+std::string_view MemberPhaseName(MemberPhase phase);
+
+struct MemberConfig {
+  std::string model = "default";
+  MemberId self;
+  Role role = Role::kWorker;
+  std::string unit;
+  uint32_t rank_in_unit = 0;
+  uint32_t unit_size = 1;
+  Offer offer;
+};
+
+// Copyable, no I/O, not thread-safe. Every call returns the effects to carry out in order.
+class MemberMachine {
+ public:
+  explicit MemberMachine(MemberConfig config) : config_(std::move(config)) {}
+
+  MemberEffects On(const MemberEvent& event, Time now);
+  // OK, or which invariant is broken (a bug).
+  Status CheckInvariants() const;
+
+  MemberPhase phase() const { return phase_; }
+  const EpochKey& key() const { return key_; }
+  const Version& serving() const { return serving_; }
+  bool dirty() const { return dirty_; }
+  // False from quiesce to commit, and while dirty.
+  bool in_service() const { return !dirty_ && !quiesced_; }
+  uint64_t install_count() const { return install_count_; }
+  bool joined() const { return joined_; }
+  const Term& promised() const { return promised_; }
+  GenerationId generation() const { return generation_; }
+  const MemberConfig& config() const { return config_; }
+  ManifestCache& manifests() { return manifests_; }
+
+ private:
+  void Handle(const CoordinatorUp&);
+  void Handle(const CoordinatorLost&);
+  void Handle(const CoordinatorMessage&);
+  void Handle(const PrepareDone&);
+  void Handle(const GenerationReady&);
+  void Handle(const QuiesceDone&);
+  void Handle(const StreamDone&);
+  void Handle(const InstallDone&);
+  void Handle(const HaltDone&);
+  void Handle(const AbortDone&);
+  void Handle(const OfferChanged&);
+
+  void Handle(const Welcome&);
+  void Handle(const Expelled&);
+  void Handle(const SyncWanted&);
+  void Handle(const ManifestPart&);
+  void Handle(const Propose&);
+  void Handle(const Prepare&);
+  void Handle(const Rendezvous&);
+  void Handle(const Quiesce&);
+  void Handle(const Start&);
+  void Handle(const Commit&);
+  void Handle(const AbortAttempt&);
+  void Handle(const Drain&);
+  void Handle(const SyncDone&);
+  void Handle(const Shutdown&);
+
+  void Emit(MemberEffect effect) { effects_.push_back(std::move(effect)); }
+  void Send(MemberMessage message) { Emit(SendToCoordinator{std::move(message)}); }
+  void SendJoin();
+  void Answer(const Propose& propose);
+  void Fail(std::string_view phase, const Status& status, const std::string& culprit = "");
+  // Starts giving the current attempt up; `report` says Aborted to the coordinator at the end.
+  void BeginAbort(bool report);
+  void FinishAbort(const AbortDone& done);
+  void Retire();
+  bool Current(const EpochKey& key) const { return phase_ != MemberPhase::kIdle && key == key_; }
+  bool FromPast(const EpochKey& key) const;
+  bool InFlow() const;
+  bool IsRoot() const;
+
+  MemberConfig config_;
+  ManifestCache manifests_;
+  bool connected_ = false;
+  bool joined_ = false;
+  Term promised_;
+
+  MemberPhase phase_ = MemberPhase::kIdle;
+  EpochKey key_;
+  uint64_t label_ = 0;
+  std::shared_ptr<const Contract> contract_;
+  Digest contract_digest_;
+  GenerationId generation_;  // live one, or zero
+  bool wrote_ = false;       // in place: the first byte may have been written
+  bool started_ = false;     // Start came
+  bool committed_ = false;   // a root: decided before its own StreamDone
+  bool quiesced_ = false;
+  bool report_abort_ = false;
+  bool join_after_abort_ = false;
+  std::optional<Propose> next_;  // arrived while an abort was under way
+
+  Version serving_;
+  Version newest_;  // newest version ever proposed to this member
+  bool dirty_ = false;
+  uint64_t install_count_ = 0;
+
+  MemberEffects effects_;
+};
+
+}  // namespace packcast

@@ -1,0 +1,104 @@
+#include "actors/membership.h"
+
+#include <algorithm>
+
+#include "protocol/limits.h"
+
+namespace packcast {
+
+Status Membership::CheckJoin(const MemberId& id, const JoinCluster& join) const {
+  const auto bad_name = [](const std::string& name) {
+    return name.empty() || name.size() > limits::kNameBytes;
+  };
+  if (bad_name(id.name) || bad_name(join.unit)) {
+    return InvalidArgument("member and unit names have 1 to " + std::to_string(limits::kNameBytes) +
+                           " bytes");
+  }
+  if (id.incarnation.value == 0) return InvalidArgument("a member needs an incarnation");
+  if (join.unit_size == 0 || join.unit_size > limits::kMembers ||
+      join.rank_in_unit >= join.unit_size) {
+    return InvalidArgument("rank " + std::to_string(join.rank_in_unit) + " of " + join.unit +
+                           " is out of its size " + std::to_string(join.unit_size));
+  }
+  if (members_.size() >= limits::kMembers && !members_.contains(id.name)) {
+    return ResourceExhausted("the cluster is full: " + std::to_string(limits::kMembers) +
+                             " members");
+  }
+  for (const auto& [name, member] : members_) {
+    if (name == id.name || member.role != join.role) continue;
+    if (join.role == Role::kTrainer && member.unit != join.unit) {
+      return AlreadyExists("the trainer unit \"" + member.unit +
+                           "\" is registered; stop it before \"" + join.unit + "\" can take over");
+    }
+    if (member.unit != join.unit) continue;
+    if (member.unit_size != join.unit_size) {
+      return InvalidArgument(id.name + " says " + join.unit + " has " +
+                             std::to_string(join.unit_size) + " ranks, " + name + " says " +
+                             std::to_string(member.unit_size));
+    }
+    if (member.rank_in_unit == join.rank_in_unit) {
+      return AlreadyExists("rank " + std::to_string(join.rank_in_unit) + " of " + join.unit +
+                           " is held by " + name);
+    }
+  }
+  return OkStatus();
+}
+
+Member& Membership::Add(const MemberId& id, const JoinCluster& join) {
+  Member& member = members_[id.name];
+  member = Member{id,         join.role,           join.unit,  join.rank_in_unit,  join.unit_size,
+                  join.offer, join.serving,        join.dirty, join.install_count, join.promised,
+                  {},         join.offer.manifests};
+  return member;
+}
+
+Member* Membership::Find(const MemberId& id) {
+  Member* member = FindName(id.name);
+  return member != nullptr && member->id == id ? member : nullptr;
+}
+
+Member* Membership::FindName(const std::string& name) {
+  const auto it = members_.find(name);
+  return it == members_.end() ? nullptr : &it->second;
+}
+
+std::vector<std::string> Membership::CompleteUnits(Role role) const {
+  std::map<std::string, std::pair<size_t, size_t>> counts;  // unit: ranks here, size
+  for (const auto& [name, member] : members_) {
+    if (member.role != role) continue;
+    auto& [here, size] = counts[member.unit];
+    ++here;
+    size = member.unit_size;
+  }
+  std::vector<std::string> out;
+  for (const auto& [unit, count] : counts) {
+    const bool out_of_use = role == Role::kWorker && drained_.contains(unit);
+    if (count.first == count.second && !out_of_use) out.push_back(unit);
+  }
+  return out;
+}
+
+std::vector<Member*> Membership::Ranks(Role role, const std::string& unit) {
+  std::vector<Member*> out;
+  for (auto& [name, member] : members_) {
+    if (member.role == role && member.unit == unit) out.push_back(&member);
+  }
+  std::sort(out.begin(), out.end(),
+            [](const Member* a, const Member* b) { return a->rank_in_unit < b->rank_in_unit; });
+  return out;
+}
+
+Status Membership::Drain(const std::string& replica) {
+  if (Ranks(Role::kWorker, replica).empty()) {
+    return NotFound("no replica \"" + replica + "\"; see members for the names");
+  }
+  drained_.insert(replica);
+  return OkStatus();
+}
+
+Status Membership::Readmit(const std::string& replica) {
+  if (drained_.erase(replica) == 0) return NotFound("replica \"" + replica + "\" is not drained");
+  return OkStatus();
+}
+
+}  // namespace packcast

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "actors/member_machine.h"
+
+namespace packcast {
+
+// The caller asks for a sync; resolved by exactly one SyncFinished effect.
+struct UserSync {
+  uint64_t label = 0;
+  SyncKind kind = SyncKind::kFull;
+  std::shared_ptr<const Manifest> manifest;
+  bool supersede = false;
+};
+// The caller gives up (deadline, cancel). The call then resolves as the coordinator answers, or at
+// once when there is none.
+struct UserCancel {
+  uint64_t label = 0;
+};
+
+using TrainerEvent = std::variant<UserSync, UserCancel, MemberEvent>;
+
+// A trainer rank: a member plus the sync calls of its user. At most two calls are open (one runs,
+// one is queued at the coordinator); a third is Busy. Copyable, no I/O, not thread-safe.
+class TrainerMachine {
+ public:
+  static constexpr size_t kOpenCalls = 2;
+
+  explicit TrainerMachine(MemberConfig config) : member_(std::move(config)) {}
+
+  MemberEffects On(const TrainerEvent& event, Time now);
+  Status CheckInvariants() const;
+  const MemberMachine& member() const { return member_; }
+  size_t open_calls() const { return calls_.size(); }
+
+ private:
+  struct Call {
+    UserSync sync;
+    bool sent = false;
+  };
+  void Begin(const UserSync& sync, MemberEffects* effects);
+  void Cancel(const UserCancel& cancel, MemberEffects* effects);
+  void Forward(const MemberEvent& event, Time now, MemberEffects* effects);
+  void SendWaiting(MemberEffects* effects);
+  void Resolve(uint64_t label, const Status& status, const Value& report, MemberEffects* effects);
+
+  MemberMachine member_;
+  std::vector<Call> calls_;
+  std::vector<Digest> told_;  // manifests whose rows went to this coordinator
+};
+
+}  // namespace packcast

@@ -1,0 +1,85 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "protocol/contract.h"
+#include "protocol/ids.h"
+#include "protocol/manifest.h"
+#include "protocol/plan.h"
+#include "protocol/status.h"
+
+namespace packcast {
+
+// A CUDA stream or event of the caller (cudaStream_t, cudaEvent_t), or null on the host.
+struct StreamRef {
+  void* handle = nullptr;
+};
+struct EventRef {
+  void* handle = nullptr;
+};
+
+// What a trainer asks to have synced: the caller's own step number, and what kind of change it is.
+struct SyncRequest {
+  uint64_t label = 0;
+  SyncKind kind = SyncKind::kFull;
+};
+
+// The epoch and attempt that a callback works for.
+struct EpochInfo {
+  Version version;
+  Attempt attempt;
+  uint64_t label = 0;
+  InstallMode install = InstallMode::kStaged;
+  uint32_t bank = 0;  // which of the binding's banks is written (weight_sink.h)
+};
+
+// One tensor's bytes where the trainer has them. `dtype` may differ from the manifest's row when
+// the pack converts (F32 to BF16 or F16).
+struct SourceTensor {
+  uint32_t row = 0;  // of the manifest
+  Dtype dtype = Dtype::kU8;
+  const std::byte* data = nullptr;
+  std::vector<int64_t> strides;  // in elements; empty: contiguous
+};
+
+// Tensors that become available and are released together. Groups have numbers 0, 1, 2 ... in the
+// manifest's order, the same on every trainer rank.
+struct TensorGroup {
+  uint64_t id = 0;
+  std::vector<SourceTensor> tensors;
+  EventRef ready;  // the bytes are valid once this fired; null: now
+};
+
+// Walks a source's groups in order, for one attempt. All calls come from the thread that drives
+// the trainer (Trainer::Sync), so a lazy source may run its own collectives (an FSDP gather) in
+// them; every trainer rank makes the same calls with the same group numbers.
+class Cursor {
+ public:
+  virtual ~Cursor() = default;
+  // The next group, or an empty one (no tensors) at the end. Its bytes stay valid and constant
+  // until Release.
+  virtual StatusOr<TensorGroup> Next(StreamRef stream) = 0;
+  // The group's bytes were read, once `done` fires; they may change again.
+  virtual void Release(uint64_t group, EventRef done) = 0;
+  // The attempt is given up: go on to the end of `group` (already entered on some rank), so that
+  // the ranks' own collectives stay matched, and no further. Groups entered here are not sent.
+  virtual Status StopAt(uint64_t group) = 0;
+};
+
+// Where a trainer rank's weights come from; implemented by the embedding program on every trainer
+// rank. Bytes stay constant from Sync() until its `source_free` resolves.
+class WeightSource {
+ public:
+  virtual ~WeightSource() = default;
+  // The rows that this sync sends, in order. Equal on every trainer rank.
+  virtual StatusOr<Manifest> Describe(const SyncRequest& request) = 0;
+  // The regions this rank holds; empty means all of the manifest (the only case so far).
+  virtual std::vector<Region> Held() { return {}; }
+  virtual StatusOr<std::unique_ptr<Cursor>> Open(const EpochInfo& epoch) = 0;
+};
+
+}  // namespace packcast

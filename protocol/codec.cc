@@ -1,0 +1,188 @@
+#include "protocol/codec.h"
+
+// The only translation unit that sees msgpack: its exceptions and its unbounded defaults
+// (../docs/protocol.md, "Limits") stop here.
+#include <cstring>
+#include <exception>
+#include <set>
+
+#include <msgpack.hpp>
+
+namespace packcast {
+namespace {
+
+using Packer = msgpack::packer<msgpack::sbuffer>;
+
+void Pack(const Value& value, Packer* packer) {
+  int64_t i = 0;
+  uint64_t u = 0;
+  if (value.is_nil()) {
+    packer->pack_nil();
+  } else if (const bool* b = value.AsBool()) {
+    *b ? packer->pack_true() : packer->pack_false();
+  } else if (const double* d = value.AsDouble()) {
+    packer->pack_double(*d);
+  } else if (value.GetUint(&u)) {
+    packer->pack_uint64(u);
+  } else if (value.GetInt(&i)) {
+    packer->pack_int64(i);
+  } else if (const std::string* s = value.AsString()) {
+    packer->pack_str(static_cast<uint32_t>(s->size()));
+    packer->pack_str_body(s->data(), static_cast<uint32_t>(s->size()));
+  } else if (const Bytes* bytes = value.AsBytes()) {
+    packer->pack_bin(static_cast<uint32_t>(bytes->size()));
+    packer->pack_bin_body(reinterpret_cast<const char*>(bytes->data()),
+                          static_cast<uint32_t>(bytes->size()));
+  } else if (const ValueArray* array = value.AsArray()) {
+    packer->pack_array(static_cast<uint32_t>(array->size()));
+    for (const Value& item : *array) Pack(item, packer);
+  } else if (const ValueMap* map = value.AsMap()) {
+    packer->pack_map(static_cast<uint32_t>(map->size()));
+    for (const auto& [key, item] : *map) {
+      packer->pack_str(static_cast<uint32_t>(key.size()));
+      packer->pack_str_body(key.data(), static_cast<uint32_t>(key.size()));
+      Pack(item, packer);
+    }
+  }
+}
+
+// Length of the UTF-8 sequence that starts at s[i], or 0 when it is malformed (overlong forms,
+// surrogates and values past U+10FFFF included).
+size_t Utf8SequenceLength(std::string_view s, size_t i) {
+  const auto byte = [&](size_t k) -> unsigned {
+    return i + k < s.size() ? static_cast<unsigned char>(s[i + k]) : 0u;
+  };
+  const auto tail = [&](size_t k) { return (byte(k) & 0xc0) == 0x80; };
+  const unsigned c = byte(0);
+  if (c < 0x80) return 1;
+  if (c >= 0xc2 && c <= 0xdf) return tail(1) ? 2 : 0;
+  if (c >= 0xe0 && c <= 0xef) {
+    const bool overlong = c == 0xe0 && byte(1) < 0xa0;
+    const bool surrogate = c == 0xed && byte(1) > 0x9f;
+    return tail(1) && tail(2) && !overlong && !surrogate ? 3 : 0;
+  }
+  if (c >= 0xf0 && c <= 0xf4) {
+    const bool overlong = c == 0xf0 && byte(1) < 0x90;
+    const bool beyond = c == 0xf4 && byte(1) > 0x8f;
+    return tail(1) && tail(2) && tail(3) && !overlong && !beyond ? 4 : 0;
+  }
+  return 0;
+}
+
+bool IsUtf8(std::string_view s) {
+  for (size_t i = 0; i < s.size();) {
+    const size_t length = Utf8SequenceLength(s, i);
+    if (length == 0) return false;
+    i += length;
+  }
+  return true;
+}
+
+Status ToString(const msgpack::object& object, std::string_view what, std::string* out) {
+  if (object.type != msgpack::type::STR) {
+    return InvalidArgument(std::string(what) + " is not a string");
+  }
+  out->assign(object.via.str.ptr, object.via.str.size);
+  if (!IsUtf8(*out)) return InvalidArgument(std::string(what) + " is not UTF-8");
+  return OkStatus();
+}
+
+Status Convert(const msgpack::object& object, Value* out);
+
+Status ConvertMap(const msgpack::object_map& map, Value* out) {
+  ValueMap result;
+  result.reserve(map.size);
+  std::set<std::string_view> seen;
+  for (uint32_t k = 0; k < map.size; ++k) {
+    std::string key;
+    PC_RETURN_IF_ERROR(ToString(map.ptr[k].key, "a map key", &key));
+    Value value;
+    PC_RETURN_IF_ERROR(Convert(map.ptr[k].val, &value));
+    if (!seen.insert({map.ptr[k].key.via.str.ptr, map.ptr[k].key.via.str.size}).second) {
+      return InvalidArgument("map key \"" + key + "\" comes twice");
+    }
+    result.emplace_back(std::move(key), std::move(value));
+  }
+  *out = std::move(result);
+  return OkStatus();
+}
+
+Status Convert(const msgpack::object& object, Value* out) {
+  switch (object.type) {
+    case msgpack::type::NIL: *out = Value(); return OkStatus();
+    case msgpack::type::BOOLEAN: *out = object.via.boolean; return OkStatus();
+    case msgpack::type::POSITIVE_INTEGER: *out = uint64_t{object.via.u64}; return OkStatus();
+    case msgpack::type::NEGATIVE_INTEGER: *out = int64_t{object.via.i64}; return OkStatus();
+    case msgpack::type::FLOAT32:
+    case msgpack::type::FLOAT64: *out = object.via.f64; return OkStatus();
+    case msgpack::type::STR: {
+      std::string text;
+      PC_RETURN_IF_ERROR(ToString(object, "a string", &text));
+      *out = std::move(text);
+      return OkStatus();
+    }
+    case msgpack::type::BIN: {
+      Bytes bytes(object.via.bin.size);
+      if (!bytes.empty()) std::memcpy(bytes.data(), object.via.bin.ptr, bytes.size());
+      *out = std::move(bytes);
+      return OkStatus();
+    }
+    case msgpack::type::ARRAY: {
+      ValueArray array(object.via.array.size);
+      for (uint32_t k = 0; k < object.via.array.size; ++k) {
+        PC_RETURN_IF_ERROR(Convert(object.via.array.ptr[k], &array[k]));
+      }
+      *out = std::move(array);
+      return OkStatus();
+    }
+    case msgpack::type::MAP: return ConvertMap(object.via.map, out);
+    case msgpack::type::EXT: return InvalidArgument("ext types are not used in this protocol");
+  }
+  return InvalidArgument("unknown msgpack type");
+}
+
+}  // namespace
+
+std::string Encode(const Value& value) {
+  msgpack::sbuffer buffer;
+  Packer packer(buffer);
+  Pack(value, &packer);
+  return std::string(buffer.data(), buffer.size());
+}
+
+StatusOr<Value> Decode(std::string_view bytes, const DecodeLimits& limits) {
+  // An array or map claims its item count before the items come, and msgpack-c allocates for the
+  // claim. Each item takes a byte at least, so the input's own length bounds an honest claim.
+  const size_t items = std::min(limits.items, bytes.size());
+  const msgpack::unpack_limit bound(items, items, limits.string_bytes, limits.bytes_bytes, 0,
+                                    limits.depth);
+  try {
+    size_t offset = 0;
+    bool referenced = false;
+    msgpack::object_handle handle = msgpack::unpack(
+        bytes.data(), bytes.size(), offset, referenced,
+        [](msgpack::type::object_type, size_t, void*) { return true; }, nullptr, bound);
+    if (offset != bytes.size()) {
+      return InvalidArgument(std::to_string(bytes.size() - offset) +
+                             " bytes follow the msgpack value");
+    }
+    Value value;
+    PC_RETURN_IF_ERROR(Convert(handle.get(), &value));
+    return value;
+  } catch (const msgpack::insufficient_bytes&) {
+    return InvalidArgument("msgpack value is cut short");
+  } catch (const msgpack::size_overflow& e) {
+    return InvalidArgument(std::string("msgpack value exceeds a limit: ") + e.what());
+  } catch (const msgpack::unpack_error& e) {
+    return InvalidArgument(std::string("not msgpack: ") + e.what());
+  } catch (const std::bad_alloc&) {
+    return ResourceExhausted("no memory to decode a msgpack value");
+  }
+}
+
+StatusOr<Value> Decode(std::span<const std::byte> bytes, const DecodeLimits& limits) {
+  return Decode(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()),
+                limits);
+}
+
+}  // namespace packcast

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+
+#include "protocol/limits.h"
+#include "protocol/status.h"
+#include "protocol/value.h"
+
+namespace packcast {
+
+// Bounds for one decoding; the defaults are those of the control lane.
+struct DecodeLimits {
+  size_t depth = limits::kValueDepth;
+  size_t items = limits::kValueItems;
+  size_t string_bytes = limits::kStringBytes;
+  size_t bytes_bytes = limits::kBytesBytes;
+};
+
+// msgpack bytes of `value`; deterministic: equal values give equal bytes.
+std::string Encode(const Value& value);
+
+// The one value that `bytes` holds. Errors: kInvalidArgument when it is not exactly one
+// well-formed msgpack value, exceeds a limit, has a map key that is not a string or comes twice,
+// a string that is not UTF-8, or an ext type. Never allocates more than a small multiple of the
+// input. Thread-safe.
+StatusOr<Value> Decode(std::span<const std::byte> bytes, const DecodeLimits& limits = {});
+StatusOr<Value> Decode(std::string_view bytes, const DecodeLimits& limits = {});
+
+}  // namespace packcast

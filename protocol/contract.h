@@ -1,0 +1,156 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "protocol/digest.h"
+#include "protocol/ids.h"
+#include "protocol/limits.h"
+#include "protocol/plan.h"
+#include "protocol/status.h"
+#include "protocol/time.h"
+
+namespace packcast {
+
+enum class SyncKind : uint8_t { kFull = 0, kPartial = 1, kDelta = 2, kAdapter = 3 };
+
+enum class InstallMode : uint8_t {
+  kStaged = 0,   // second copy; an abort leaves the old version serving
+  kInPlace = 1,  // out of service from the first byte to commit; dirty after an abort
+};
+
+enum class Role : uint8_t { kTrainer = 0, kWorker = 1 };
+
+enum class Integrity : uint8_t { kNone = 0, kContentHash = 1 };
+
+// Bounds for decoding (protocol/fields.h): one more than the largest known code.
+constexpr uint64_t EnumBound(SyncKind) { return 4; }
+constexpr uint64_t EnumBound(InstallMode) { return 2; }
+constexpr uint64_t EnumBound(Role) { return 2; }
+constexpr uint64_t EnumBound(Integrity) { return 2; }
+constexpr uint64_t EnumBound(Layout) { return 2; }
+
+std::string_view InstallModeName(InstallMode mode);  // "staged", "in-place"
+std::string_view RoleName(Role role);                // "trainer", "worker"
+StatusOr<InstallMode> InstallModeFromName(std::string_view name);
+
+// What one rank can do in the coming epoch.
+struct Offer {
+  std::vector<std::string> transports;     // in order of preference: "zmq", "nccl" ...
+  uint64_t memory_free = 0;                // bytes on the device, 0: not known
+  uint64_t memory_held = 0;                // bytes of buffers it holds already
+  uint64_t buffer_bytes_max = 0;           // largest buffer; 0: no limit
+  uint32_t buffer_count_max = 0;           // 0: no limit
+  std::vector<InstallMode> install_modes;  // workers only, in order of preference
+  std::vector<Digest> manifests;           // cached
+  std::vector<Version> versions;           // held; base versions for deltas
+  std::string library;            // of the collective: version and settings that must agree
+  uint64_t direct_bytes_min = 0;  // rows from this size may go direct; 0: none
+
+  template <class V>
+  void Fields(V& v) {
+    v("transports", transports);
+    v("memory_free", memory_free);
+    v("memory_held", memory_held);
+    v("buffer_bytes_max", buffer_bytes_max);
+    v("buffer_count_max", buffer_count_max);
+    v("install_modes", install_modes);
+    v("manifests", manifests);
+    v("versions", versions);
+    v("library", library);
+    v("direct_bytes_min", direct_bytes_min);
+  }
+};
+
+// What the operator wants, on top of the offers.
+struct ContractPolicy {
+  uint64_t buffer_bytes = limits::kBufferBytesDefault;
+  uint32_t buffer_count = limits::kBufferCountDefault;
+  InstallMode install = InstallMode::kStaged;
+  std::string transport;  // "" lets the offers decide
+  Integrity integrity = Integrity::kContentHash;
+
+  template <class V>
+  void Fields(V& v) {
+    v("buffer_bytes", buffer_bytes);
+    v("buffer_count", buffer_count);
+    v("install", install);
+    v("transport", transport);
+    v("integrity", integrity);
+  }
+};
+
+// A member of a flow, in rank order; rank 0 is the root.
+struct FlowMember {
+  MemberId member;
+  Role role = Role::kWorker;
+  std::string unit;  // replica or trainer unit
+
+  template <class V>
+  void Fields(V& v) {
+    v("name", member.name);
+    v("incarnation", member.incarnation);
+    v("role", role);
+    v("unit", unit);
+  }
+};
+
+// One plan over one transport with its members.
+struct Flow {
+  FlowId id;
+  std::string transport;
+  std::vector<FlowMember> members;
+  uint32_t root = 0;
+
+  template <class V>
+  void Fields(V& v) {
+    v("id", id);
+    v("transport", transport);
+    v("members", members);
+    v("root", root);
+  }
+};
+
+// What the coordinator decides from all offers; the same bytes for every member.
+struct Contract {
+  uint64_t buffer_bytes = 0;
+  uint32_t buffer_count = 0;
+  Layout layout = Layout::kAligned;
+  InstallMode install = InstallMode::kStaged;
+  Integrity integrity = Integrity::kContentHash;
+  uint64_t direct_bytes_min = 0;
+  std::vector<Flow> flows;
+  Duration transfer_deadline{};  // from start to the last Staged
+
+  template <class V>
+  void Fields(V& v) {
+    v("buffer_bytes", buffer_bytes);
+    v("buffer_count", buffer_count);
+    v("layout", layout);
+    v("install", install);
+    v("integrity", integrity);
+    v("direct_bytes_min", direct_bytes_min);
+    v("flows", flows);
+    v("transfer_deadline", transfer_deadline);
+  }
+};
+
+// A rank and what it offers.
+struct MemberOffer {
+  MemberId member;
+  Role role = Role::kWorker;
+  std::string unit;
+  uint32_t rank_in_unit = 0;
+  Offer offer;
+};
+
+// The contract of `offers`: buffer size and count are the minimum over policy and offers (size
+// rounded down to 256), the transport the first of the root's that all offer, the install mode the
+// policy's, which every worker must offer. Order: trainers' rank 0 first, then workers by
+// unit and rank. Pure; independent of the order of `offers`. Errors name the member and both
+// sides' values.
+StatusOr<Contract> MakeContract(const ContractPolicy& policy, std::vector<MemberOffer> offers);
+
+}  // namespace packcast

@@ -1,0 +1,191 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "protocol/contract.h"
+#include "protocol/digest.h"
+#include "protocol/ids.h"
+#include "protocol/message_parts.h"
+#include "protocol/value.h"
+
+// What the coordinator tells its members (messages.h).
+namespace packcast {
+
+#define PC_MESSAGE(name) static constexpr std::string_view kName = name
+
+struct Welcome {
+  PC_MESSAGE("welcome");
+  std::string model;
+  Term term;
+  template <class V>
+  void Fields(V& v) {
+    v("model", model);
+    v("term", term);
+  }
+};
+
+// The join is refused, or the member is out until it joins again.
+struct Expelled {
+  PC_MESSAGE("expelled");
+  std::string model;
+  WireStatus reason;
+  bool may_rejoin = true;
+  template <class V>
+  void Fields(V& v) {
+    v("model", model);
+    v("reason", reason);
+    v("may_rejoin", may_rejoin);
+  }
+};
+
+// Somebody (a script) wants the trainer to sync now, with this label.
+struct SyncWanted {
+  PC_MESSAGE("sync.wanted");
+  std::string model;
+  uint64_t label = 0;
+  template <class V>
+  void Fields(V& v) {
+    v("model", model);
+    v("label", label);
+  }
+};
+
+struct Propose {
+  PC_MESSAGE("propose");
+  EpochKey key;
+  uint64_t label = 0;
+  SyncKind kind = SyncKind::kFull;
+  std::optional<Version> base;
+  Digest manifest_digest;
+  template <class V>
+  void Fields(V& v) {
+    v("key", key);
+    v("label", label);
+    v("kind", kind);
+    v("base", base);
+    v("manifest_digest", manifest_digest);
+  }
+};
+
+// The contract, or the digest of one this member holds already; and which generation carries it.
+struct Prepare {
+  PC_MESSAGE("prepare");
+  EpochKey key;
+  uint64_t label = 0;
+  Digest manifest_digest;
+  Digest contract_digest;
+  std::optional<Contract> contract;
+  GenerationId generation;
+  bool reuse_generation = false;
+  template <class V>
+  void Fields(V& v) {
+    v("key", key);
+    v("label", label);
+    v("manifest_digest", manifest_digest);
+    v("contract_digest", contract_digest);
+    v("contract", contract);
+    v("generation", generation);
+    v("reuse_generation", reuse_generation);
+  }
+};
+
+struct Rendezvous {
+  PC_MESSAGE("rendezvous");
+  EpochKey key;
+  GenerationId generation;
+  std::string kind;
+  Bytes blob;
+  template <class V>
+  void Fields(V& v) {
+    v("key", key);
+    v("generation", generation);
+    v("kind", kind);
+    v("blob", blob);
+  }
+};
+
+struct Quiesce {
+  PC_MESSAGE("quiesce");
+  EpochKey key;
+  template <class V>
+  void Fields(V& v) {
+    v("key", key);
+  }
+};
+
+struct Start {
+  PC_MESSAGE("start");
+  EpochKey key;
+  template <class V>
+  void Fields(V& v) {
+    v("key", key);
+  }
+};
+
+struct Commit {
+  PC_MESSAGE("commit");
+  EpochKey key;
+  template <class V>
+  void Fields(V& v) {
+    v("key", key);
+  }
+};
+
+struct AbortAttempt {
+  PC_MESSAGE("abort");
+  EpochKey key;
+  WireStatus reason;
+  std::string culprit;
+  template <class V>
+  void Fields(V& v) {
+    v("key", key);
+    v("reason", reason);
+    v("culprit", culprit);
+  }
+};
+
+// All trainer ranks go on to the end of this group, then stop.
+struct Drain {
+  PC_MESSAGE("drain");
+  EpochKey key;
+  std::optional<uint64_t> group;
+  template <class V>
+  void Fields(V& v) {
+    v("key", key);
+    v("group", group);
+  }
+};
+
+// The answer to SyncCall, exactly one: the epoch's report, or why there is none.
+struct SyncDone {
+  PC_MESSAGE("sync.done");
+  std::string model;
+  uint64_t label = 0;
+  WireStatus status;
+  Value report;
+  template <class V>
+  void Fields(V& v) {
+    v("model", model);
+    v("label", label);
+    v("status", status);
+    v("report", report);
+  }
+};
+
+// Everybody go home.
+struct Shutdown {
+  PC_MESSAGE("shutdown");
+  std::string reason;
+  template <class V>
+  void Fields(V& v) {
+    v("reason", reason);
+  }
+};
+
+#undef PC_MESSAGE
+
+}  // namespace packcast

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+// Every bound of the wire and of the machines, in one place. Exceeding one is a clear error,
+// never an allocation. docs/protocol.md repeats those that peers must know.
+namespace packcast::limits {
+
+// Names: actors, members, replicas, clusters, methods.
+inline constexpr size_t kNameBytes = 256;
+// A tensor's name.
+inline constexpr size_t kTensorNameBytes = 1024;
+inline constexpr size_t kTensorRank = 32;
+// Rows of a manifest, and rows in one manifest.part message.
+inline constexpr size_t kManifestRows = 1'000'000;
+inline constexpr size_t kManifestPartRows = 4096;
+// A model's bytes: 1 PiB. Keeps every sum of sizes far from overflow.
+inline constexpr uint64_t kModelBytes = uint64_t{1} << 50;
+
+// One ZeroMQ frame on the control lane and on the bulk lane.
+inline constexpr size_t kControlFrameBytes = 16u << 20;
+inline constexpr size_t kBulkFrameBytes = 8u << 20;
+inline constexpr size_t kFramesPerMessage = 8;
+
+// msgpack shapes.
+inline constexpr size_t kValueDepth = 16;
+inline constexpr size_t kValueItems = 1u << 17;  // per array or map
+inline constexpr size_t kStringBytes = 1u << 20;
+inline constexpr size_t kBytesBytes = 8u << 20;
+
+// Buffers of the packed broadcast.
+inline constexpr uint64_t kBufferBytesMin = 256;
+inline constexpr uint64_t kBufferBytesMax = uint64_t{64} << 30;
+inline constexpr uint64_t kBufferBytesDefault = uint64_t{1} << 30;
+inline constexpr uint32_t kBufferCountMin = 1;
+inline constexpr uint32_t kBufferCountMax = 64;
+inline constexpr uint32_t kBufferCountDefault = 2;
+inline constexpr uint64_t kAlignBytes = 256;
+// Steps of one plan, so that a tiny buffer with a huge model is refused instead of planned.
+inline constexpr size_t kPlanSteps = 1u << 22;
+
+// Members of a cluster, calls in flight per peer, messages queued per actor.
+inline constexpr size_t kMembers = 8192;
+inline constexpr size_t kCallsInFlight = 4096;
+inline constexpr size_t kMailboxMessages = 65536;
+
+}  // namespace packcast::limits

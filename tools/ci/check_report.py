@@ -1,0 +1,62 @@
+"""Checks the report of //examples:cluster: one JSON object a line, one line an epoch."""
+
+import argparse
+import json
+import sys
+
+
+def faults_of_epoch(record, workers, buffer_bytes):
+    """What is wrong with one line of the report, as sentences."""
+    faults = []
+    if record["committed"] is not True:
+        faults.append("was not committed")
+    if record["contract"]["buffer_bytes"] != buffer_bytes:
+        faults.append(
+            "has buffers of %s bytes, not of %d, the smallest limit"
+            % (record["contract"]["buffer_bytes"], buffer_bytes)
+        )
+    if len(record["workers"]) != workers:
+        faults.append("names %d workers, not %d" % (len(record["workers"]), workers))
+    if not record["digest"]:
+        faults.append("has no digest of the trainer")
+    for worker in record["workers"]:
+        if worker["digest"] != record["digest"]:
+            faults.append("worker %s has other bytes than the trainer" % worker["name"])
+        if worker["version"] != record["version"]:
+            faults.append("worker %s serves %s" % (worker["name"], worker["version"]))
+    return faults
+
+
+def check(records, epochs, limits):
+    """All that is wrong with a report."""
+    faults = []
+    if len(records) != epochs:
+        faults.append("%d epochs are reported, not %d" % (len(records), epochs))
+    versions = [json.dumps(record["version"]) for record in records]
+    if len(set(versions)) != len(versions):
+        faults.append("versions repeat: %s" % versions)
+    for record in records:
+        for fault in faults_of_epoch(record, len(limits), min(limits)):
+            faults.append("epoch %s %s" % (record["epoch"], fault))
+    return faults
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("report", help="the file that --report wrote")
+    parser.add_argument("--epochs", type=int, required=True)
+    parser.add_argument("--limits", required=True, help="bytes, one a worker, with commas")
+    parser.add_argument("--install", required=True, help="only shown")
+    options = parser.parse_args()
+    with open(options.report, encoding="utf-8") as file:
+        records = [json.loads(line) for line in file if line.strip()]
+    faults = check(records, options.epochs, [int(limit) for limit in options.limits.split(",")])
+    for fault in faults:
+        print("check_report: %s" % fault, file=sys.stderr)
+    if faults:
+        sys.exit(1)
+    print("check_report: %d epochs (%s) are good" % (len(records), options.install))
+
+
+if __name__ == "__main__":
+    main()
