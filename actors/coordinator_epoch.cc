@@ -271,7 +271,7 @@ void CoordinatorMachine::AfterPrepared() {
       continue;
     }
     Send(p.id,
-         Rendezvous{epoch.key, epoch.generation, epoch.rendezvous_kind, epoch.rendezvous_blob});
+         RendezvousBlob{epoch.key, epoch.generation, epoch.rendezvous_kind, epoch.rendezvous_blob});
   }
 }
 

@@ -37,6 +37,14 @@ Status CoordinatorMachine::CheckInvariants() const {
   return OkStatus();
 }
 
+std::optional<Time> CoordinatorMachine::NextDeadline() const {
+  std::optional<Time> next = stop_at_;
+  const auto consider = [&next](Time at) { next = next ? std::min(*next, at) : at; };
+  if (epoch_) consider(epoch_->deadline);
+  for (const SyncWaiter& waiter : waiters_) consider(waiter.deadline);
+  return next;
+}
+
 void CoordinatorMachine::SendToAll(const CoordinatorMessage& message) {
   for (const auto& [name, member] : membership_.all()) Send(member.id, message);
 }
@@ -122,6 +130,12 @@ void CoordinatorMachine::Handle(const MemberLost& event) {
   }
   if (epoch_) LoseParticipant(event.member, event.cause);
   if (stop_at_ && membership_.all().empty()) Emit(StopCoordinator{});
+}
+
+void CoordinatorMachine::Handle(const MemberBack& event) {
+  if (membership_.Find(event.member) != nullptr) return;  // it has joined again by itself
+  Send(event.member,
+       Expelled{config_.model, WireStatus::From(Unavailable("was not reachable")), true});
 }
 
 void CoordinatorMachine::Handle(const Tick&) {

@@ -29,16 +29,20 @@ struct MemberLost {
   MemberId member;
   Status cause;
 };
+// A member that was lost is reachable again, in the same life: it may not know that it is out.
+struct MemberBack {
+  MemberId member;
+};
 // A call from a script or the launcher; answered by exactly one ReplyControl.
 struct ControlCall {
   uint64_t token = 0;
   std::string method;
   Value body;
 };
-// Time has passed; sent at or after the latest WakeAt.
+// Time has passed; sent at or soon after the time of every WakeAt. Extra ones do no harm.
 struct Tick {};
 
-using CoordinatorEvent = std::variant<FromMember, MemberLost, ControlCall, Tick>;
+using CoordinatorEvent = std::variant<FromMember, MemberLost, MemberBack, ControlCall, Tick>;
 
 // ---- effects --------------------------------------------------------------------------------
 
@@ -85,7 +89,11 @@ class CoordinatorMachine {
   // OK, or which invariant is broken (a bug).
   Status CheckInvariants() const;
 
+  // When the next Tick is due, if one is.
+  std::optional<Time> NextDeadline() const;
+
   const Term& term() const { return term_; }
+  const std::string& model() const { return config_.model; }
   const Membership& membership() const { return membership_; }
   const std::optional<Epoch>& epoch() const { return epoch_; }
   const ContractPolicy& policy() const { return config_.policy; }
@@ -112,6 +120,7 @@ class CoordinatorMachine {
   // coordinator_machine.cc: members and sync calls
   void Handle(const FromMember& event);
   void Handle(const MemberLost& event);
+  void Handle(const MemberBack& event);
   void Handle(const Tick& event);
   void HandleJoin(const MemberId& from, const JoinCluster& join);
   void RaiseTerm(uint64_t above);

@@ -240,7 +240,7 @@ void MemberMachine::Handle(const PrepareDone& done) {
   Send(Prepared{key_, done.plan_digest, done.rendezvous_kind, done.rendezvous_blob});
 }
 
-void MemberMachine::Handle(const Rendezvous& rendezvous) {
+void MemberMachine::Handle(const RendezvousBlob& rendezvous) {
   if (phase_ != MemberPhase::kPrepared || rendezvous.key != key_) return;
   phase_ = MemberPhase::kJoining;
   generation_ = rendezvous.generation;

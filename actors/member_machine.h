@@ -178,6 +178,9 @@ class MemberMachine {
  public:
   explicit MemberMachine(MemberConfig config) : config_(std::move(config)) {}
 
+  // Before the first event.
+  void SetSelf(const MemberId& self) { config_.self = self; }
+
   MemberEffects On(const MemberEvent& event, Time now);
   // OK, or which invariant is broken (a bug).
   Status CheckInvariants() const;
@@ -214,7 +217,7 @@ class MemberMachine {
   void Handle(const ManifestPart&);
   void Handle(const Propose&);
   void Handle(const Prepare&);
-  void Handle(const Rendezvous&);
+  void Handle(const RendezvousBlob&);
   void Handle(const Quiesce&);
   void Handle(const Start&);
   void Handle(const Commit&);

@@ -38,6 +38,10 @@ class Membership {
   Member& Add(const MemberId& id, const JoinCluster& join);
   void Remove(const std::string& name) { members_.erase(name); }
 
+  bool Has(const MemberId& id) const {
+    const auto it = members_.find(id.name);
+    return it != members_.end() && it->second.id == id;
+  }
   // Null when unknown, or known under another incarnation.
   Member* Find(const MemberId& id);
   Member* FindName(const std::string& name);

@@ -32,6 +32,9 @@ class TrainerMachine {
 
   explicit TrainerMachine(MemberConfig config) : member_(std::move(config)) {}
 
+  // Before the first event.
+  void SetSelf(const MemberId& self) { member_.SetSelf(self); }
+
   MemberEffects On(const TrainerEvent& event, Time now);
   Status CheckInvariants() const;
   const MemberMachine& member() const { return member_; }

@@ -44,6 +44,10 @@ struct SourceTensor {
   Dtype dtype = Dtype::kU8;
   const std::byte* data = nullptr;
   std::vector<int64_t> strides;  // in elements; empty: contiguous
+  // Of a part of a row (WeightSink::Load): where it begins in the row and how long it is; zero
+  // bytes: all of the row.
+  uint64_t offset = 0;
+  uint64_t bytes = 0;
 };
 
 // Tensors that become available and are released together. Groups have numbers 0, 1, 2 ... in the

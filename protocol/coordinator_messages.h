@@ -93,7 +93,7 @@ struct Prepare {
   }
 };
 
-struct Rendezvous {
+struct RendezvousBlob {
   PC_MESSAGE("rendezvous");
   EpochKey key;
   GenerationId generation;

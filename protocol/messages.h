@@ -17,7 +17,7 @@ using MemberMessage = std::variant<JoinCluster, LeaveCluster, SyncCall, SyncCanc
                                    OfferReply, Prepared, Refused, GenerationJoined, Quiesced,
                                    Progress, Staged, Failed, Installed, Halted, AttemptAborted>;
 using CoordinatorMessage =
-    std::variant<Welcome, Expelled, SyncWanted, ManifestPart, Propose, Prepare, Rendezvous, Quiesce,
+    std::variant<Welcome, Expelled, SyncWanted, ManifestPart, Propose, Prepare, RendezvousBlob, Quiesce,
                  Start, Commit, AbortAttempt, Drain, SyncDone, Shutdown>;
 
 std::string_view MessageName(const MemberMessage& message);

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "protocol/status.h"
+#include "runtime/actor/actor_ref.h"
+#include "runtime/actor/runtime.h"
+
+namespace packcast {
+
+// Finds the coordinator and, after its death, the next one at the same address: Runtime::Connect
+// waits, so it has a thread of its own. Owned by a member's shell. Thread-safe.
+class CoordinatorLink {
+ public:
+  // `up` is called on the link's thread with each new coordinator. `runtime` outlives the link.
+  CoordinatorLink(Runtime* runtime, std::string endpoint, std::function<void(ActorRef)> up);
+  ~CoordinatorLink();
+  CoordinatorLink(const CoordinatorLink&) = delete;
+  CoordinatorLink& operator=(const CoordinatorLink&) = delete;
+
+  // Looks for a coordinator, now and until one is found.
+  void Search();
+  // The first search's result, within `timeout`; permanent refusals (wrong version or cluster)
+  // come at once.
+  Status WaitFirst(Duration timeout);
+
+ private:
+  void Loop();
+
+  Runtime* const runtime_;
+  const std::string endpoint_;
+  const std::function<void(ActorRef)> up_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool search_ = true;
+  bool stopping_ = false;
+  bool found_once_ = false;
+  Status last_error_;
+  std::thread thread_;
+};
+
+}  // namespace packcast

@@ -1,0 +1,46 @@
+#include "actors/drive_queue.h"
+
+#include <utility>
+
+namespace packcast {
+
+void DriveQueue::Post(Work work) {
+  std::lock_guard lock(mutex_);
+  if (closed_) return;
+  queue_.push_back(std::move(work));
+  changed_.notify_all();
+}
+
+void DriveQueue::Wake() {
+  std::lock_guard lock(mutex_);
+  woken_ = true;
+  changed_.notify_all();
+}
+
+size_t DriveQueue::Drive(Duration max_wait) {
+  size_t done = 0;
+  std::unique_lock lock(mutex_);
+  if (queue_.empty()) {
+    changed_.wait_for(lock, max_wait, [this] { return !queue_.empty() || woken_ || closed_; });
+  }
+  woken_ = false;
+  while (!queue_.empty()) {
+    Work work = std::move(queue_.front());
+    queue_.pop_front();
+    lock.unlock();
+    work();
+    ++done;
+    lock.lock();
+  }
+  return done;
+}
+
+void DriveQueue::Close() {
+  std::deque<Work> dropped;
+  std::lock_guard lock(mutex_);
+  closed_ = true;
+  dropped.swap(queue_);
+  changed_.notify_all();
+}
+
+}  // namespace packcast

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+
+#include "protocol/time.h"
+
+namespace packcast {
+
+// Work for the user's own thread: shells post callbacks into source and sink, the thread that
+// drives the member runs them in order, one at a time. Thread-safe; Drive from one thread at a
+// time. Its length is bounded by the machines: they have one piece of work open at a time.
+class DriveQueue {
+ public:
+  using Work = std::function<void()>;
+
+  void Post(Work work);
+  // Makes a Drive that waits return.
+  void Wake();
+  // Runs what is there; if nothing is, waits up to `max_wait` for the first. Returns the number of
+  // pieces run.
+  size_t Drive(Duration max_wait);
+  // Drops what is queued and everything posted later.
+  void Close();
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Work> queue_;
+  bool woken_ = false;
+  bool closed_ = false;
+};
+
+}  // namespace packcast

@@ -1,0 +1,283 @@
+#include "actors/flow_engine.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "runtime/base/clock.h"
+
+namespace packcast {
+namespace {
+
+constexpr Duration kJoinPoll = Milliseconds(100);
+
+std::vector<Phase> PhasesOf(const PhaseSeconds& seconds, bool root) {
+  if (root) {
+    return {{"source", seconds.source},
+            {"wait_credit", seconds.credit},
+            {"pack", seconds.pack},
+            {"send", seconds.send},
+            {"hash", seconds.hash}};
+  }
+  return {{"receive", seconds.receive}, {"unpack", seconds.unpack}, {"hash", seconds.hash}};
+}
+
+// The agreed size bounds a buffer; a small model takes smaller ones, so that packing, sending and
+// unpacking still overlap and no memory is wasted. Equal on every member, as it must be.
+constexpr uint64_t kStepsWanted = 8;
+constexpr uint64_t kStepBytesMin = uint64_t{1} << 20;
+
+uint64_t UsefulBufferBytes(const Manifest& manifest, const Contract& contract) {
+  if (contract.layout != Layout::kAligned) return contract.buffer_bytes;
+  uint64_t all = 0;
+  for (size_t row = 0; row < manifest.size(); ++row) {
+    all += (manifest.row_bytes(row) + limits::kAlignBytes - 1) / limits::kAlignBytes *
+           limits::kAlignBytes;
+  }
+  const uint64_t part = all / kStepsWanted / limits::kAlignBytes * limits::kAlignBytes;
+  return std::min(contract.buffer_bytes, std::max(part, kStepBytesMin));
+}
+
+}  // namespace
+
+FlowEngine::FlowEngine(std::vector<Transport*> transports, Post post)
+    : transports_(std::move(transports)),
+      post_(std::move(post)),
+      data_thread_("data") {}
+
+FlowEngine::~FlowEngine() = default;
+
+Transport* FlowEngine::FindTransport(const std::string& kind) const {
+  for (Transport* transport : transports_) {
+    if (transport->kind() == kind) return transport;
+  }
+  return nullptr;
+}
+
+std::optional<uint32_t> FlowEngine::MyRank(const Flow& flow) const {
+  for (uint32_t k = 0; k < flow.members.size(); ++k) {
+    if (flow.members[k].member == self_) return k;
+  }
+  return std::nullopt;
+}
+
+Status FlowEngine::MakePlanAndBuffers(const PrepareAttempt& attempt) {
+  const Contract& contract = *attempt.contract;
+  const Digest contract_digest = ContractDigest(contract);
+  const bool same = prepared_.manifest != nullptr &&
+                    prepared_.manifest->digest() == attempt.manifest->digest() &&
+                    prepared_.contract_digest == contract_digest;
+  prepared_.key = attempt.key;
+  if (same) return OkStatus();
+  PlanOptions options;
+  options.layout = contract.layout;
+  options.buffer_bytes = UsefulBufferBytes(*attempt.manifest, contract);
+  options.direct_bytes_min = contract.direct_bytes_min;
+  PC_ASSIGN_OR_RETURN(Plan plan, MakePlan(*attempt.manifest, options));
+  const bool fits = prepared_.ring != nullptr && prepared_.ring->bytes() == options.buffer_bytes &&
+                    prepared_.ring->count() == contract.buffer_count;
+  if (!fits && MyRank(contract.flows.front())) {
+    prepared_.ring.reset();  // before the new one: never both
+    PC_ASSIGN_OR_RETURN(auto ring, BufferRing::Make(options.buffer_bytes, contract.buffer_count));
+    prepared_.ring = std::move(ring);
+  }
+  prepared_.manifest = attempt.manifest;
+  prepared_.contract = attempt.contract;
+  prepared_.contract_digest = contract_digest;
+  prepared_.plan = std::move(plan);
+  prepared_.options = options;
+  return OkStatus();
+}
+
+PrepareDone FlowEngine::Prepare(const PrepareAttempt& attempt) {
+  PrepareDone done;
+  done.key = attempt.key;
+  done.status = MakePlanAndBuffers(attempt);
+  if (!done.status.ok()) {
+    prepared_ = {};
+    return done;
+  }
+  done.plan_digest = prepared_.plan.digest;
+  if (!attempt.make_rendezvous) return done;
+  const std::string& kind = attempt.contract->flows.front().transport;
+  Transport* transport = FindTransport(kind);
+  if (transport == nullptr) {
+    done.status = Unimplemented("no transport \"" + kind + "\" here");
+    return done;
+  }
+  StatusOr<Rendezvous> rendezvous = transport->MakeRendezvous(attempt.generation);
+  if (!rendezvous.ok()) {
+    done.status = rendezvous.status();
+    return done;
+  }
+  done.rendezvous_kind = rendezvous->kind;
+  done.rendezvous_blob = rendezvous->blob;
+  return done;
+}
+
+void FlowEngine::Submit(DataThread::Job job, std::function<void(const Status&)> rejected) {
+  auto token = data_thread_.Submit(std::move(job));
+  if (token.ok()) {
+    running_ = *token;
+  } else {
+    rejected(token.status());
+  }
+}
+
+void FlowEngine::Join(const JoinGeneration& join) {
+  const auto fail = [this, key = join.key](const Status& status) {
+    post_(GenerationReady{key, status});
+  };
+  const Flow& flow = join.contract->flows.front();
+  const std::optional<uint32_t> rank = MyRank(flow);
+  Transport* transport = FindTransport(flow.transport);
+  if (!rank || transport == nullptr) {
+    fail(Internal("asked to join a flow that this rank is not in"));
+    return;
+  }
+  JoinOptions options;
+  options.rendezvous = {join.kind, join.blob};
+  options.rank = *rank;
+  options.size = static_cast<uint32_t>(flow.members.size());
+  options.root = flow.root;
+  options.generation = join.generation;
+  for (const FlowMember& member : flow.members) options.names.push_back(member.member.name);
+  auto generation = std::make_shared<Generation>();
+  generation->id = join.generation;
+  generation_ = generation;
+  Submit(
+      [this, generation, transport, options, key = join.key](const DataThread::Context& context) {
+        Status status = context.cancel->status();
+        if (status.ok()) {
+          auto collective = transport->Join(options);
+          status = collective.status();
+          if (collective.ok()) {
+            std::lock_guard lock(mutex_);
+            generation->collective = std::move(collective).value();
+            watched_ = generation;
+          }
+        } else {
+          transport->Forget(options.generation);
+        }
+        bool joined = false;
+        while (status.ok() && !joined) {
+          context.Beat();
+          ScopedWake wake(context.cancel, [c = generation->collective.get()] { c->Wake(); });
+          const StatusOr<bool> now = generation->collective->Joined();
+          status = now.status();
+          if (status.ok()) joined = *now;
+          if (status.ok() && !joined) status = generation->collective->Poll(kJoinPoll);
+          if (status.ok()) status = context.cancel->status();
+        }
+        post_(GenerationReady{key, status});
+      },
+      fail);
+}
+
+void FlowEngine::Close(GenerationId generation) {
+  if (generation_ == nullptr || generation_->id != generation) return;
+  const auto closed = std::exchange(generation_, nullptr);
+  Submit(
+      [this, closed](const DataThread::Context&) {
+        std::lock_guard lock(mutex_);
+        if (watched_ == closed) watched_.reset();
+        if (closed->collective == nullptr) return;
+        // A generation at rest: nothing is in flight that an error here could leave behind.
+        (void)closed->collective->Abort("the generation is closed");
+        closed->collective.reset();
+      },
+      [](const Status&) {});
+}
+
+BroadcastOptions FlowEngine::Options() const {
+  BroadcastOptions options;
+  options.plan = prepared_.options;
+  options.buffer_count = prepared_.contract->buffer_count;
+  options.hash = prepared_.contract->integrity == Integrity::kContentHash;
+  options.manifest = prepared_.manifest.get();
+  options.expected = &prepared_.plan;
+  options.ring = prepared_.ring.get();
+  return options;
+}
+
+template <class Run>
+void FlowEngine::Stream(const EpochKey& key, Run run) {
+  const auto fail = [this, key](const Status& status) {
+    StreamDone done;
+    done.key = key;
+    done.status = status;
+    post_(std::move(done));
+  };
+  if (generation_ == nullptr || prepared_.key != key) {
+    fail(Internal("asked to stream without a generation or plan"));
+    return;
+  }
+  const StreamId stream{key.version(), key.attempt, FlowId(0), generation_->id,
+                        prepared_.plan.digest};
+  const Time deadline = Now() + prepared_.contract->transfer_deadline;
+  Submit(
+      [this, fail, key, stream, deadline, generation = generation_, options = Options(),
+       run = std::move(run)](const DataThread::Context& context) {
+        Status status = context.cancel->status();
+        if (status.ok()) status = generation->collective->Begin(stream);
+        if (!status.ok()) return fail(status);
+        if (options.ring != nullptr) options.ring->Reset();
+        const StatusOr<BroadcastResult> result =
+            run(generation->collective.get(), options, deadline, context);
+        if (!result.ok()) return fail(result.status());
+        StreamDone done;
+        done.key = key;
+        done.content_digest = result->content_digest;
+        done.bytes = result->bytes;
+        done.phases = PhasesOf(result->seconds, generation->collective->is_root());
+        post_(std::move(done));
+      },
+      fail);
+}
+
+void FlowEngine::StreamOut(const EpochKey& key, std::shared_ptr<TensorSource> source) {
+  Stream(key, [source](Collective* collective, const BroadcastOptions& options, Time deadline,
+                       const DataThread::Context& context) -> StatusOr<BroadcastResult> {
+    PC_ASSIGN_OR_RETURN(const auto producer, PackedProducer::Make(collective, source.get(), options));
+    return producer->Run(deadline, context.cancel, context.beats);
+  });
+}
+
+void FlowEngine::StreamIn(const EpochKey& key, std::shared_ptr<const TargetMap> targets,
+                          UnpackCallback callback) {
+  std::shared_ptr<RowSource> rows = RowsOf(prepared_.manifest->rows());
+  Stream(key, [targets, callback = std::move(callback), rows](
+                  Collective* collective, const BroadcastOptions& options, Time deadline,
+                  const DataThread::Context& context) -> StatusOr<BroadcastResult> {
+    PC_ASSIGN_OR_RETURN(const auto consumer, PackedConsumer::Make(collective, rows.get(), options,
+                                                                  callback, targets.get()));
+    return consumer->Run(deadline, context.cancel, context.beats);
+  });
+}
+
+void FlowEngine::Abort(const std::string& reason, std::function<void(AbortOutcome)> done) {
+  if (running_ != nullptr) running_->Cancel(Aborted(reason));
+  const auto retired = std::exchange(generation_, nullptr);
+  Submit(
+      [this, retired, reason, done](const DataThread::Context&) {
+        Status status;
+        {
+          std::lock_guard lock(mutex_);
+          if (watched_ == retired) watched_.reset();
+        }
+        if (retired != nullptr && retired->collective != nullptr) {
+          status = retired->collective->Abort(reason);
+          if (status.ok()) retired->collective.reset();
+        }
+        done(status.ok() ? AbortOutcome::kClean : AbortOutcome::kWedged);
+      },
+      [done](const Status&) { done(AbortOutcome::kWedged); });
+}
+
+FlowEngine::Counters FlowEngine::counters() const {
+  std::lock_guard lock(mutex_);
+  if (watched_ == nullptr || watched_->collective == nullptr) return {};
+  const CollectiveProgress& progress = watched_->collective->progress();
+  return {progress.launched.load(), progress.completed.load(), progress.bytes.load()};
+}
+
+}  // namespace packcast

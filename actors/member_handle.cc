@@ -1,0 +1,45 @@
+#include "actors/member_handle.h"
+
+namespace packcast {
+namespace {
+
+constexpr Duration kStopWait = Seconds(5);
+
+}  // namespace
+
+Status MemberHandle::Start(const std::string& name, std::unique_ptr<MemberShell> shell,
+                           const std::string& coordinator, Duration timeout) {
+  PC_ASSIGN_OR_RETURN(ref_, runtime_->Spawn(name, std::move(shell)));
+  shared_->inbox.Bind(ref_);
+  link_ = std::make_unique<CoordinatorLink>(
+      runtime_, coordinator,
+      [shared = shared_](ActorRef ref) { shared->inbox.Post(LinkUp{std::move(ref)}); });
+  {
+    std::lock_guard lock(shared_->mutex);
+    shared_->search = [link = link_.get()] { link->Search(); };
+  }
+  return link_->WaitFirst(timeout);
+}
+
+void MemberHandle::Stop() {
+  {
+    std::lock_guard lock(shared_->mutex);
+    shared_->search = nullptr;
+  }
+  link_.reset();
+  if (ref_.valid()) {
+    shared_->inbox.Post(LeaveNow{});
+    // Bounded; the runtime's own shutdown ends what is still busy then.
+    (void)runtime_->Stop(ref_, kStopWait);
+    ref_ = ActorRef();
+  }
+  shared_->drive.Close();
+}
+
+Status MemberHandle::Standing() const {
+  if (!shared_->stopped) return OkStatus();
+  std::lock_guard lock(shared_->mutex);
+  return Cancelled(shared_->stop_reason);
+}
+
+}  // namespace packcast

@@ -1,0 +1,154 @@
+#include "actors/member_shell.h"
+
+#include <utility>
+
+#include "runtime/base/check.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+
+namespace packcast {
+namespace {
+
+// How often a rank says how far its transfer is: often enough for a progress bar, rare enough to
+// cost nothing.
+constexpr Duration kProgressInterval = Milliseconds(200);
+
+}  // namespace
+
+MemberShell::MemberShell(std::shared_ptr<Shared> shared, std::vector<Transport*> transports)
+    : shared_(shared),
+      engine_(std::move(transports),
+              [shared](MemberEvent event) { shared->inbox.Post(std::move(event)); }) {}
+
+EpochInfo MemberShell::InfoOf(const EpochKey& key) const {
+  EpochInfo info;
+  info.version = key.version();
+  info.attempt = key.attempt;
+  info.label = attempt_.label;
+  if (attempt_.contract != nullptr) info.install = attempt_.contract->install;
+  return info;
+}
+
+void MemberShell::OnStart(Context& context) {
+  const MemberId self{context.self().actor(), context.self().incarnation()};
+  engine_.SetSelf(self);
+  SetSelf(self);
+}
+
+void MemberShell::OnMessage(Context& context, Message message) {
+  if (message.method == LocalInbox<ShellEvent>::kMethod) {
+    for (ShellEvent& event : shared_->inbox.Take()) HandleLocal(context, std::move(event));
+    return;
+  }
+  if (!coordinator_.valid() || !(message.from == coordinator_)) return;  // S6
+  StatusOr<CoordinatorMessage> decoded = DecodeCoordinatorMessage(message.method, message.body);
+  if (!decoded.ok()) {
+    LogWarning("from the coordinator: ", decoded.status().ToString());
+    message.responder.Fail(decoded.status());
+    return;
+  }
+  Feed(context, MemberEvent(std::move(decoded).value()));
+}
+
+void MemberShell::HandleLocal(Context& context, ShellEvent event) {
+  if (auto* up = std::get_if<LinkUp>(&event)) {
+    if (coordinator_.valid()) context.Demonitor(coordinator_);
+    coordinator_ = up->ref;
+    context.Monitor(coordinator_);
+    Feed(context, MemberEvent(CoordinatorUp{}));
+  } else if (std::holds_alternative<LeaveNow>(event)) {
+    const MemberMessage leave = LeaveCluster{machine().config().model};
+    if (coordinator_.valid()) {
+      (void)coordinator_.Tell(std::string(MessageName(leave)), MessageBody(leave));
+    }
+  } else if (auto* sync = std::get_if<UserSync>(&event)) {
+    Feed(context, *sync);
+  } else if (auto* cancel = std::get_if<UserCancel>(&event)) {
+    Feed(context, *cancel);
+  } else {
+    Feed(context, std::get<MemberEvent>(std::move(event)));
+  }
+}
+
+void MemberShell::OnPeer(Context& context, const PeerEvent& event) {
+  if (!(event.ref == coordinator_)) return;
+  switch (event.kind) {
+    case PeerEvent::Kind::kSuspect: return;
+    case PeerEvent::Kind::kRecovered: Feed(context, MemberEvent(CoordinatorUp{})); return;
+    case PeerEvent::Kind::kUnreachable:
+      LogWarning("the coordinator is not reachable: ", event.cause);
+      Feed(context, MemberEvent(CoordinatorLost{event.cause}));
+      return;
+    case PeerEvent::Kind::kDied:
+    case PeerEvent::Kind::kLeft:
+      LogWarning("the coordinator is gone: ", event.cause);
+      Feed(context, MemberEvent(CoordinatorLost{event.cause}));
+      {
+        std::lock_guard lock(shared_->mutex);
+        if (shared_->search) shared_->search();
+      }
+      return;
+  }
+}
+
+void MemberShell::Feed(Context& context, const TrainerEvent& event) {
+  MemberEffects effects = Step(event, Now());
+  const Status status = Check();
+  PC_CHECK(status.ok()) << status.ToString();
+  {
+    std::lock_guard lock(shared_->mutex);
+    shared_->joined = machine().joined();
+    shared_->phase = machine().phase();
+  }
+  Publish();
+  for (MemberEffect& effect : effects) CarryCommon(context, std::move(effect));
+}
+
+void MemberShell::CarryCommon(Context& context, MemberEffect effect) {
+  if (auto* send = std::get_if<SendToCoordinator>(&effect)) {
+    const Status sent = coordinator_.Tell(std::string(MessageName(send->message)),
+                                          MessageBody(send->message));
+    // A lost session is noticed by the monitor, which is what recovers.
+    if (!sent.ok()) LogWarning(MessageName(send->message), " not sent: ", sent.ToString());
+    return;
+  }
+  if (auto* join = std::get_if<JoinGeneration>(&effect)) {
+    engine_.Join(*join);
+    return;
+  }
+  if (auto* close = std::get_if<CloseGeneration>(&effect)) {
+    engine_.Close(close->generation);
+    return;
+  }
+  if (auto* stop = std::get_if<StopMember>(&effect)) {
+    {
+      std::lock_guard lock(shared_->mutex);
+      shared_->stop_reason = stop->reason;
+    }
+    shared_->stopped = true;
+    shared_->drive.Wake();
+    return;
+  }
+  if (auto* prepare = std::get_if<PrepareAttempt>(&effect)) attempt_ = *prepare;
+  const bool starts = std::holds_alternative<StartStream>(effect);
+  Carry(context, std::move(effect));
+  if (starts) WatchStream(context);
+}
+
+void MemberShell::WatchStream(Context& context) {
+  if (!progress_timer_) progress_timer_ = context.SetTimer(Now() + kProgressInterval);
+}
+
+void MemberShell::OnTimer(Context& context, TimerId timer) {
+  if (progress_timer_ != timer) return;
+  progress_timer_.reset();
+  if (machine().phase() != MemberPhase::kStreaming) return;
+  const FlowEngine::Counters counters = engine_.counters();
+  const MemberMessage progress = Progress{machine().key(), "streaming", counters.launched,
+                                          counters.completed, counters.bytes};
+  (void)coordinator_.Tell(std::string(MessageName(progress)), MessageBody(progress));
+  context.ReportProgress(counters.bytes);
+  WatchStream(context);
+}
+
+}  // namespace packcast

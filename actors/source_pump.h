@@ -1,0 +1,87 @@
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "actors/weight_source.h"
+#include "protocol/manifest.h"
+#include "protocol/status.h"
+#include "runtime/data/tensor.h"
+
+namespace packcast {
+
+// Carries a source's groups from the caller's thread, where a lazy source may gather them with
+// collectives of its own, to the data thread, which packs and sends them. Calls of the two threads
+// are marked. Groups are pulled ahead of the wire within a bound, so pulling never waits behind a
+// pending broadcast for long, and memory is bounded.
+class SourcePump : public TensorSource {
+ public:
+  // Groups entered and not released, and their bytes, at most (one group may always be).
+  static constexpr size_t kGroupsAhead = 256;
+  static constexpr uint64_t kBytesAhead = uint64_t{256} << 20;
+
+  // `wake` makes the caller's thread look again; any thread calls it.
+  explicit SourcePump(std::function<void()> wake) : wake_(std::move(wake)) {}
+
+  // Caller's thread. Begins an attempt. `sends` is false on trainer ranks that only keep pace:
+  // their groups are released as soon as they were entered.
+  void Open(WeightSource* source, const EpochInfo& epoch, std::shared_ptr<const Manifest> manifest,
+            bool sends);
+  // Caller's thread: releases what was read and enters the next groups. True when it may be
+  // called again at once.
+  bool Turn();
+  // Caller's thread: enter no more groups. The last one entered, if any.
+  std::optional<uint64_t> Halt();
+  // Caller's thread, after the data thread is done with it: releases all groups, drains the source
+  // to `group` and forgets it.
+  Status Close(std::optional<uint64_t> group);
+  // Caller's thread: the walk is over or failed, on a rank that does not send.
+  std::optional<Status> idle_end() const;
+
+  // Any thread: a Next that waits, and all later ones, fail with `why` until the next Reset.
+  void Cancel(const Status& why);
+  // Before a new attempt's Open, while no Next runs.
+  void Reset();
+
+  // Data thread.
+  StatusOr<std::optional<NamedTensor>> Next() override;
+
+ private:
+  struct Entered {
+    size_t tensors = 0;  // not released by the data thread
+    uint64_t bytes = 0;
+  };
+  bool HasRoom();
+  Status Enter();
+  void Finish(const Status& status);
+  void OnTensorReleased(uint64_t group);
+
+  const std::function<void()> wake_;
+
+  // Caller's thread.
+  std::unique_ptr<Cursor> cursor_;
+  std::shared_ptr<const Manifest> manifest_;
+  bool sends_ = true;
+  bool pulling_ = false;
+  std::optional<uint64_t> last_entered_;
+  std::optional<Status> end_;
+
+  std::mutex mutex_;  // guards what follows
+  std::condition_variable changed_;
+  std::deque<NamedTensor> tensors_;
+  std::map<uint64_t, Entered> groups_;
+  std::vector<uint64_t> read_;  // groups to release on the caller's thread
+  uint64_t bytes_ = 0;
+  bool complete_ = false;
+  Status error_;
+};
+
+}  // namespace packcast

@@ -1,0 +1,166 @@
+#include "actors/trainer.h"
+
+#include <algorithm>
+#include <mutex>
+#include <utility>
+
+#include "actors/member_handle.h"
+#include "actors/trainer_shell.h"
+#include "runtime/base/clock.h"
+#include "runtime/data/zmq_collective.h"
+
+namespace packcast {
+namespace {
+
+// After the deadline: long enough for a cancelled epoch's abort everywhere.
+constexpr Duration kCancelGrace = Seconds(15);
+constexpr Duration kTurn = Milliseconds(100);
+
+MemberConfig ConfigOf(const TrainerOptions& options) {
+  MemberConfig config;
+  config.model = options.model;
+  config.role = Role::kTrainer;
+  config.unit = options.unit;
+  config.rank_in_unit = options.rank;
+  config.unit_size = options.unit_size;
+  config.offer.transports = {"zmq"};
+  config.offer.buffer_bytes_max = options.buffer_bytes_max;
+  config.offer.buffer_count_max = options.buffer_count_max;
+  return config;
+}
+
+}  // namespace
+
+class Trainer::Impl {
+ public:
+  Impl(Runtime* runtime, std::unique_ptr<Transport> zmq)
+      : transport(std::move(zmq)), handle(runtime, std::make_shared<MemberShell::Shared>()) {}
+
+  // One turn of the caller's thread: callbacks that are due, then the next groups.
+  void Turn(Duration max_wait);
+  // The result, once it is there.
+  std::optional<SyncResult> TakeResult(const SyncOptions& options, bool* told_free);
+
+  std::unique_ptr<Transport> transport;
+  std::shared_ptr<TrainerShell::SourceSide> side;
+  MemberHandle handle;
+  std::mutex sync_mutex;  // held by the thread inside Sync
+};
+
+void Trainer::Impl::Turn(Duration max_wait) {
+  const bool more = side->pump.Turn();
+  handle.shared().drive.Drive(more ? Duration::zero() : max_wait);
+  std::lock_guard lock(side->mutex);
+  const std::optional<Status> end = side->pump.idle_end();
+  if (!end || !side->keeping_pace) return;
+  StreamDone done;
+  done.key = *std::exchange(side->keeping_pace, std::nullopt);
+  done.status = *end;
+  handle.shared().inbox.Post(MemberEvent(std::move(done)));
+}
+
+std::optional<SyncResult> Trainer::Impl::TakeResult(const SyncOptions& options, bool* told_free) {
+  std::optional<SyncResult> result;
+  bool free = false;
+  {
+    std::lock_guard lock(side->mutex);
+    result = std::exchange(side->result, std::nullopt);
+    free = side->source_free || result.has_value();
+    if (result) side->open_label.reset();
+  }
+  if (free && !*told_free && options.source_free) options.source_free();
+  *told_free = *told_free || free;
+  return result;
+}
+
+Trainer::Trainer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Trainer::~Trainer() { Stop(); }
+
+StatusOr<std::unique_ptr<Trainer>> Trainer::Start(Runtime* runtime, TrainerOptions options,
+                                                  WeightSource* source, Duration timeout) {
+  if (options.name.empty() || options.unit.empty() || options.rank >= options.unit_size) {
+    return InvalidArgument("a trainer needs a name, a unit, and a rank below the unit's size");
+  }
+  ZmqTransportOptions bulk;
+  bulk.host = options.bulk_host;
+  PC_ASSIGN_OR_RETURN(auto transport, MakeZmqTransport(bulk));
+  auto impl = std::make_unique<Impl>(runtime, std::move(transport));
+  const auto shared = impl->handle.shared_ptr();
+  impl->side = std::make_shared<TrainerShell::SourceSide>([shared] { shared->drive.Wake(); });
+  impl->side->source = source;
+  auto shell =
+      std::make_unique<TrainerShell>(ConfigOf(options), shared,
+                                     std::vector<Transport*>{impl->transport.get()}, impl->side);
+  PC_RETURN_IF_ERROR(
+      impl->handle.Start(options.name, std::move(shell), options.coordinator, timeout));
+  return std::unique_ptr<Trainer>(new Trainer(std::move(impl)));
+}
+
+SyncResult Trainer::Sync(uint64_t label, Duration deadline, const SyncOptions& options) {
+  std::unique_lock busy(impl_->sync_mutex, std::try_to_lock);
+  if (!busy.owns_lock()) return {Busy("another thread is inside Sync"), {}};
+  if (const Status standing = impl_->handle.Standing(); !standing.ok()) return {standing, {}};
+  const Time until = Now() + deadline;
+  StatusOr<Manifest> manifest = impl_->side->source->Describe(SyncRequest{label, options.kind});
+  if (!manifest.ok()) return {manifest.status().WithContext("describing the weights"), {}};
+  {
+    std::lock_guard lock(impl_->side->mutex);
+    impl_->side->open_label = label;
+    impl_->side->result.reset();
+    impl_->side->source_free = false;
+  }
+  impl_->handle.shared().inbox.Post(
+      UserSync{label, options.kind, std::make_shared<const Manifest>(std::move(manifest).value()),
+               options.supersede});
+  bool cancelled = false;
+  bool told_free = false;
+  while (true) {
+    impl_->Turn(kTurn);
+    if (std::optional<SyncResult> result = impl_->TakeResult(options, &told_free)) {
+      // What is still entered belongs to an epoch that is over.
+      if (result->status.ok()) (void)impl_->side->pump.Close(std::nullopt);
+      if (cancelled && result->status.code() == StatusCode::kCancelled) {
+        result->status = DeadlineExceeded("sync(" + std::to_string(label) + ") took longer than " +
+                                          std::to_string(ToMilliseconds(deadline)) + " ms");
+      }
+      return std::move(*result);
+    }
+    const Time now = Now();
+    const Status standing = impl_->handle.Standing();
+    if (!standing.ok() || now >= until + kCancelGrace) {
+      std::lock_guard lock(impl_->side->mutex);
+      impl_->side->open_label.reset();
+      return {standing.ok() ? DeadlineExceeded("sync(" + std::to_string(label) +
+                                               ") neither ended nor could be cancelled")
+                            : standing,
+              {}};
+    }
+    if (now >= until && !cancelled) {
+      cancelled = true;
+      impl_->handle.shared().inbox.Post(UserCancel{label});
+    }
+  }
+}
+
+StatusOr<std::optional<uint64_t>> Trainer::WaitForRequest(Duration max_wait) {
+  const Time until = Now() + max_wait;
+  while (true) {
+    PC_RETURN_IF_ERROR(impl_->handle.Standing());
+    {
+      std::lock_guard lock(impl_->side->mutex);
+      auto& requests = impl_->side->requests;
+      if (!requests.empty()) {
+        const uint64_t label = requests.front();
+        requests.pop_front();
+        return std::optional<uint64_t>(label);
+      }
+    }
+    const Time now = Now();
+    if (now >= until) return std::optional<uint64_t>();
+    impl_->Turn(std::min<Duration>(until - now, kTurn));
+  }
+}
+
+void Trainer::Stop() { impl_->handle.Stop(); }
+
+}  // namespace packcast

@@ -1,0 +1,95 @@
+#include "actors/trainer_shell.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "runtime/base/log.h"
+
+namespace packcast {
+namespace {
+
+constexpr size_t kRequestsKept = 16;
+
+}  // namespace
+
+TrainerShell::TrainerShell(MemberConfig config, std::shared_ptr<Shared> shared,
+                           std::vector<Transport*> transports, std::shared_ptr<SourceSide> side)
+    : MemberShell(std::move(shared), transports),
+      machine_(std::move(config)),
+      side_(std::move(side)),
+      transports_(std::move(transports)) {}
+
+MemberEffects TrainerShell::Step(const TrainerEvent& event, Time now) {
+  return machine_.On(event, now);
+}
+
+void TrainerShell::Carry(Context&, MemberEffect effect) {
+  if (auto* prepare = std::get_if<PrepareAttempt>(&effect)) {
+    Post(engine().Prepare(*prepare));
+  } else if (auto* start = std::get_if<StartStream>(&effect)) {
+    StartSending(start->key);
+  } else if (auto* halt = std::get_if<HaltSource>(&effect)) {
+    shared().drive.Post([self = shared_ptr(), side = side_, key = halt->key] {
+      self->inbox.Post(MemberEvent(HaltDone{key, side->pump.Halt()}));
+    });
+  } else if (auto* abort = std::get_if<AbortLocal>(&effect)) {
+    Abort(*abort);
+  } else if (std::holds_alternative<SourceFree>(effect)) {
+    std::lock_guard lock(side_->mutex);
+    side_->source_free = true;
+    shared().drive.Wake();
+  } else if (auto* requested = std::get_if<SyncRequested>(&effect)) {
+    std::lock_guard lock(side_->mutex);
+    side_->requests.push_back(requested->label);
+    if (side_->requests.size() > kRequestsKept) side_->requests.pop_front();
+    shared().drive.Wake();
+  } else if (auto* finished = std::get_if<SyncFinished>(&effect)) {
+    std::lock_guard lock(side_->mutex);
+    if (side_->open_label == finished->label) {
+      side_->result = SyncResult{finished->status, std::move(finished->report)};
+    }
+    shared().drive.Wake();
+  }
+}
+
+void TrainerShell::StartSending(const EpochKey& key) {
+  const auto& members = attempt_.contract->flows.front().members;
+  const bool sends = std::any_of(members.begin(), members.end(), [&](const FlowMember& m) {
+    return m.member == machine().config().self;
+  });
+  side_->pump.Reset();
+  {
+    std::lock_guard lock(side_->mutex);
+    side_->keeping_pace.reset();
+    if (!sends) side_->keeping_pace = key;
+  }
+  shared().drive.Post([side = side_, info = InfoOf(key), manifest = attempt_.manifest, sends] {
+    side->pump.Open(side->source, info, manifest, sends);
+  });
+  if (sends) engine().StreamOut(key, std::shared_ptr<TensorSource>(side_, &side_->pump));
+}
+
+void TrainerShell::Abort(const AbortLocal& abort) {
+  {
+    std::lock_guard lock(side_->mutex);
+    side_->keeping_pace.reset();
+  }
+  side_->pump.Cancel(Aborted("the attempt is given up"));
+  engine().Abort(
+      "attempt " + std::to_string(abort.key.attempt.value) + " is given up",
+      [self = shared_ptr(), side = side_, transports = transports_, abort,
+       generation = attempt_.generation](AbortOutcome outcome) {
+        self->drive.Post([self, side, transports, abort, generation, outcome] {
+          // A rendezvous that was made and never joined.
+          for (Transport* transport : transports) transport->Forget(generation);
+          AbortDone done{abort.key, outcome};
+          if (const Status drained = side->pump.Close(abort.drain_group); !drained.ok()) {
+            LogError("draining the weight source: ", drained.ToString());
+            done.outcome = AbortOutcome::kWedged;
+          }
+          self->inbox.Post(MemberEvent(done));
+        });
+      });
+}
+
+}  // namespace packcast

@@ -1,0 +1,109 @@
+#include "actors/worker.h"
+
+#include <atomic>
+#include <thread>
+#include <utility>
+
+#include "actors/member_handle.h"
+#include "actors/worker_shell.h"
+#include "runtime/data/zmq_collective.h"
+
+namespace packcast {
+namespace {
+
+constexpr Duration kOwnThreadTurn = Milliseconds(200);
+
+Status Check(const WorkerOptions& options) {
+  if (options.name.empty() || options.replica.empty()) {
+    return InvalidArgument("a worker needs a name and a replica");
+  }
+  if (options.rank >= options.replica_size) {
+    return InvalidArgument("rank " + std::to_string(options.rank) + " is out of the replica's size " +
+                           std::to_string(options.replica_size));
+  }
+  return OkStatus();
+}
+
+MemberConfig ConfigOf(const WorkerOptions& options, const SinkCaps& caps) {
+  MemberConfig config;
+  config.model = options.model;
+  config.role = Role::kWorker;
+  config.unit = options.replica;
+  config.rank_in_unit = options.rank;
+  config.unit_size = options.replica_size;
+  config.offer.transports = {"zmq"};
+  config.offer.buffer_bytes_max = options.buffer_bytes_max;
+  if (caps.buffer_bytes_max != 0 &&
+      (options.buffer_bytes_max == 0 || caps.buffer_bytes_max < options.buffer_bytes_max)) {
+    config.offer.buffer_bytes_max = caps.buffer_bytes_max;
+  }
+  config.offer.buffer_count_max = options.buffer_count_max;
+  if (caps.staged) config.offer.install_modes.push_back(InstallMode::kStaged);
+  if (caps.in_place) config.offer.install_modes.push_back(InstallMode::kInPlace);
+  return config;
+}
+
+}  // namespace
+
+class Worker::Impl {
+ public:
+  Impl(Runtime* runtime, std::unique_ptr<Transport> zmq)
+      : transport(std::move(zmq)), handle(runtime, std::make_shared<MemberShell::Shared>()) {}
+  ~Impl() { Stop(); }
+
+  void Stop() {
+    stopping = true;
+    handle.shared().drive.Wake();
+    if (thread.joinable()) thread.join();
+    handle.Stop();
+  }
+
+  // In order of destruction from below: the actor goes before what it uses.
+  std::unique_ptr<Transport> transport;
+  std::shared_ptr<ServingCell> serving = std::make_shared<ServingCell>();
+  MemberHandle handle;
+  std::atomic<bool> stopping{false};
+  std::thread thread;
+};
+
+Worker::Worker(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Worker::~Worker() = default;
+
+StatusOr<std::unique_ptr<Worker>> Worker::Start(Runtime* runtime, WorkerOptions options,
+                                                WeightSink* sink, Duration timeout) {
+  PC_RETURN_IF_ERROR(Check(options));
+  PC_ASSIGN_OR_RETURN(auto transport, MakeZmqTransport());
+  auto impl = std::make_unique<Impl>(runtime, std::move(transport));
+  auto side = std::make_shared<WorkerShell::SinkSide>();
+  side->sink = sink;
+  side->verify = options.verify;
+  auto shell = std::make_unique<WorkerShell>(
+      ConfigOf(options, sink->Caps()),
+      impl->handle.shared_ptr(),
+      std::vector<Transport*>{impl->transport.get()}, side, impl->serving);
+  PC_RETURN_IF_ERROR(
+      impl->handle.Start(options.name, std::move(shell), options.coordinator, timeout));
+  if (options.own_thread) {
+    impl->thread = std::thread([raw = impl.get()] {
+      while (!raw->stopping && raw->handle.Standing().ok()) {
+        raw->handle.shared().drive.Drive(kOwnThreadTurn);
+      }
+    });
+  }
+  return std::unique_ptr<Worker>(new Worker(std::move(impl)));
+}
+
+Status Worker::Drive(Duration max_wait) {
+  PC_RETURN_IF_ERROR(impl_->handle.Standing());
+  if (impl_->thread.joinable()) {
+    return FailedPrecondition("this worker drives itself (own_thread)");
+  }
+  impl_->handle.shared().drive.Drive(max_wait);
+  return impl_->handle.Standing();
+}
+
+ServingState Worker::Serving() const { return impl_->serving->Load(); }
+
+void Worker::Stop() { impl_->Stop(); }
+
+}  // namespace packcast

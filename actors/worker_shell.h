@@ -1,0 +1,55 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "actors/member_shell.h"
+#include "actors/serving_cell.h"
+#include "actors/sink_binding.h"
+#include "actors/weight_sink.h"
+
+namespace packcast {
+
+// A worker rank's actor: the machine, and the sink's callbacks on the drive queue. What belongs to
+// the sink (binding, pause) is touched on the driving thread only.
+class WorkerShell : public MemberShell {
+ public:
+  struct SinkSide {
+    WeightSink* sink = nullptr;
+    std::function<StatusOr<Digest>()> verify;
+    SinkBinding binding;
+    Time paused_since{};
+    bool quiesce_open = false;      // its Done has not come
+    std::function<void()> waiting;  // to do when it comes
+    std::mutex mutex;               // guards the two above: Done may come from any thread
+  };
+
+  WorkerShell(MemberConfig config, std::shared_ptr<Shared> shared,
+              std::vector<Transport*> transports, std::shared_ptr<SinkSide> side,
+              std::shared_ptr<ServingCell> serving);
+
+ protected:
+  MemberEffects Step(const TrainerEvent& event, Time now) override;
+  const MemberMachine& machine() const override { return machine_; }
+  void SetSelf(const MemberId& self) override { machine_.SetSelf(self); }
+  Status Check() const override { return machine_.CheckInvariants(); }
+  void Carry(Context& context, MemberEffect effect) override;
+  void Publish() override;
+
+ private:
+  void Prepare(const PrepareAttempt& attempt);
+  void Quiesce(const EpochKey& key);
+  void Install(const EpochKey& key);
+  void Abort(const EpochKey& key);
+  UnpackCallback LoadCallback(const EpochKey& key);
+  EpochInfo BankInfo(const EpochKey& key) const;
+
+  MemberMachine machine_;
+  std::shared_ptr<SinkSide> side_;
+  std::shared_ptr<ServingCell> serving_;
+};
+
+}  // namespace packcast

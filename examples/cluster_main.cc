@@ -1,0 +1,65 @@
+// Starts a whole cluster on this machine, syncs a few epochs and checks every byte.
+#include <CLI/CLI.hpp>
+
+#include "examples/cluster.h"
+#include "examples/role.h"
+
+namespace packcast::examples {
+namespace {
+
+Status Run(const ClusterFlags& flags) {
+  if (flags.workers % flags.replica_size != 0) {
+    return InvalidArgument("--workers " + std::to_string(flags.workers) +
+                           " is not a multiple of --replica-size " +
+                           std::to_string(flags.replica_size));
+  }
+  if (flags.worker_limits.size() > flags.workers) {
+    return InvalidArgument("--worker-limits names " + std::to_string(flags.worker_limits.size()) +
+                           " workers, there are " + std::to_string(flags.workers));
+  }
+  // Bad weights are told here, once, instead of by a child.
+  PC_RETURN_IF_ERROR(MakeRows(flags.model).status());
+  PC_ASSIGN_OR_RETURN(Lifeline lifeline, Lifeline::Make());
+  Cluster cluster(flags, std::move(lifeline));
+  PC_RETURN_IF_ERROR(cluster.Start());
+  const Status status = cluster.RunEpochs();
+  if (flags.hold && !stop_requested) cluster.Hold();
+  cluster.Shutdown();
+  return status;
+}
+
+}  // namespace
+}  // namespace packcast::examples
+
+int main(int argc, char** argv) {
+  using namespace packcast::examples;
+  ClusterFlags flags;
+  CLI::App app("a coordinator, a trainer and workers on this machine", "cluster");
+  AddModelFlags(&app, &flags.model);
+  app.add_option("--workers", flags.workers, "worker processes")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  app.add_option("--replica-size", flags.replica_size,
+                 "consecutive workers that form one replica")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  app.add_option("--epochs", flags.epochs, "syncs; the weights change between them")
+      ->capture_default_str();
+  app.add_option("--buffer-bytes", flags.buffer_bytes, "largest buffer")->capture_default_str();
+  app.add_option("--buffers", flags.buffers, "buffers per rank")->capture_default_str();
+  app.add_option("--worker-limits", flags.worker_limits,
+                 "each worker's largest buffer in bytes: a,b,c")
+      ->delimiter(',');
+  app.add_option("--install", flags.install, "staged or in-place")
+      ->check(CLI::IsMember({"staged", "in-place"}))
+      ->capture_default_str();
+  app.add_option("--report", flags.report, "one JSON object per epoch goes to this file");
+  app.add_option("--endpoint", flags.endpoint, "where the coordinator listens; * picks a free port")
+      ->capture_default_str();
+  app.add_option("--max-restarts", flags.max_restarts, "of each member that dies")
+      ->capture_default_str();
+  app.add_option("--epoch-seconds", flags.epoch_seconds, "deadline of one sync")
+      ->capture_default_str();
+  app.add_flag("--hold", flags.hold, "stay up for control afterwards");
+  return RoleMain(&app, argc, argv, [&] { return Run(flags); });
+}

@@ -1,0 +1,268 @@
+#!/usr/bin/env python3
+"""Controls a packcast cluster from a script: needs pyzmq and msgpack, and nothing of packcast.
+
+    control.py --endpoint tcp://127.0.0.1:5555 status
+
+Each answer is one JSON object a line. Exit code: 0, 1 (the error is on stderr) or 2 (bad usage).
+The class Control may be copied or imported; docs/protocol.md describes what it speaks.
+"""
+
+import argparse
+import collections
+import json
+import os
+import random
+import sys
+import time
+from typing import Any, Deque, Dict, Iterator, List, Optional, Tuple
+
+import msgpack
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+VERSION = [1, 0]
+CODES = ("ok,invalid argument,not found,already exists,failed precondition,resource exhausted,"
+         "deadline exceeded,cancelled,aborted,unavailable,peer died,data loss,unimplemented,"
+         "permission denied,internal,busy,stale").split(",")
+NOT_FOUND, DEADLINE, UNAVAILABLE, PEER_DIED, UNIMPLEMENTED, PERMISSION = 2, 6, 9, 10, 12, 13
+OUTCOMES = ("unknown", "not executed", "may have been executed", "executed")
+MAYBE_EXECUTED = 2
+SILENCE_SECONDS = 5.0  # between events, before we ask whether the coordinator still answers
+
+
+class ControlError(Exception):
+    """code: docs/protocol.md, "Status codes"; outcome: whether the failed call ran."""
+
+    def __init__(self, code: int, message: str, outcome: int = 1) -> None:
+        name = CODES[code] if code < len(CODES) else "code %d" % code
+        super().__init__("%s: %s" % (name, message))
+        self.code, self.outcome = code, outcome
+
+
+class Control:
+    """A connection to one life of a coordinator. One thread at a time; every wait is bounded.
+
+    curve: (server's public key, own public key, own secret key) as Z85, where CURVE is used.
+    """
+
+    def __init__(self, endpoint: str, timeout: float = 10.0, cluster: str = "packcast",
+                 actor: str = "coordinator",
+                 curve: Optional[Tuple[bytes, bytes, bytes]] = None) -> None:
+        self._endpoint = endpoint
+        self._me = ["control", random.getrandbits(63) | 1]
+        self._peer: List[Any] = [actor, 0]
+        self._events: Deque[Dict[str, Any]] = collections.deque()
+        self._last_id = 0
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        for option, value in (
+                (zmq.LINGER, 100),  # the default hangs at the end when nobody listens
+                (zmq.IMMEDIATE, 1),  # never queue for the coordinator's successor
+                (zmq.MAXMSGSIZE, 16 << 20), (zmq.RECONNECT_IVL, 100),
+                # Finds a frozen or unplugged machine, which closes no connection.
+                (zmq.HEARTBEAT_IVL, 1000), (zmq.HEARTBEAT_TIMEOUT, 4000)):
+            self._socket.setsockopt(option, value)
+        if curve:
+            (self._socket.curve_serverkey, self._socket.curve_publickey,
+             self._socket.curve_secretkey) = curve
+        self._monitor = self._socket.get_monitor_socket(
+            zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+            | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
+        try:
+            self._socket.connect(endpoint)
+            self._hello(cluster, time.monotonic() + timeout)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, zmq.ZMQError):
+                raise ControlError(1, "endpoint %s: %s" % (endpoint, error)) from None
+            raise
+
+    def call(self, method: str, body: Optional[Dict[str, Any]] = None,
+             timeout: float = 10.0) -> Any:
+        """The reply's body. Raises ControlError, at the latest after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        self._last_id += 1
+        call_id = self._last_id
+        self._send({"k": "call", "from": self._me, "to": self._peer, "id": call_id, "m": method,
+                    "ttl": max(1, int(timeout * 1000))}, body or {}, deadline)
+        while True:
+            message = self._receive(deadline)
+            if message is None:
+                raise ControlError(DEADLINE, "no answer to \"%s\" within %.1f s"
+                                   % (method, timeout), MAYBE_EXECUTED)
+            envelope, answer = message
+            if envelope.get("id") != call_id:
+                continue  # the late answer to a call that was given up
+            if envelope.get("code", 0):
+                raise ControlError(envelope["code"], str(envelope.get("msg", "")),
+                                   envelope.get("out", 0))
+            return answer
+
+    def events(self) -> Iterator[Dict[str, Any]]:
+        """What happens from now on, for ever. Raises when the coordinator goes away."""
+        self.call("subscribe")
+        while True:
+            while self._events:
+                yield self._events.popleft()
+            if self._receive(time.monotonic() + SILENCE_SECONDS) is None:
+                self.call("status")  # nothing happens, or nobody is there: raises then
+
+    def close(self) -> None:
+        if self._socket.closed:
+            return
+        if self._peer[1] and self._socket.poll(0, zmq.POLLOUT):
+            self._socket.send(msgpack.packb({"v": VERSION, "k": "bye"}))
+        self._socket.disable_monitor()
+        self._socket.close()
+        self._monitor.close()
+        self._context.term()
+
+    def __enter__(self) -> "Control":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def _hello(self, cluster: str, deadline: float) -> None:
+        hello = {"cluster": cluster, "node": "control-%d" % os.getpid(),
+                 "incarnation": self._me[1], "beats": False, "actor": self._peer[0]}
+        why = ControlError(DEADLINE, "%s is connected but sends no welcome: it is no packcast "
+                                     "node, or it is stuck" % self._endpoint)
+        while True:
+            self._send({"k": "hello"}, hello, deadline)
+            again = min(deadline, time.monotonic() + 1.0)
+            message = self._receive(again)
+            while message is not None and message[0].get("k") not in ("welcome", "refused"):
+                message = self._receive(again)
+            if message is not None and message[0]["k"] == "welcome":
+                self._peer[1] = message[1]["actor_incarnation"]
+                return
+            if message is not None:
+                why = ControlError(message[0].get("code", 14), "%s refused: %s" % (
+                    self._endpoint, message[0].get("msg", "no reason given")))
+                if why.code != NOT_FOUND:  # else the actor may be about to start
+                    raise why
+                time.sleep(0.1)
+            if time.monotonic() >= deadline:
+                raise why
+
+    def _send(self, envelope: Dict[str, Any], body: Any, deadline: float) -> None:
+        frames = [msgpack.packb(dict(envelope, v=VERSION)), msgpack.packb(body)]
+        while not self._socket.poll(50, zmq.POLLOUT):
+            self._check_connection()
+            if time.monotonic() >= deadline:
+                raise ControlError(UNAVAILABLE, "nothing listens at %s" % self._endpoint)
+        self._socket.send_multipart(frames)
+
+    def _receive(self, deadline: float) -> Optional[Tuple[Dict[str, Any], Any]]:
+        """The next message but beats; an event is also put aside. None: the time is up."""
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._monitor, zmq.POLLIN)
+        while True:
+            ready = dict(poller.poll(max(0, int((deadline - time.monotonic()) * 1000 + 1))))
+            if not ready:
+                return None
+            if self._socket not in ready:  # what came before a connection's end is read first
+                self._check_connection()
+                continue
+            envelope, body = self._decode(self._socket.recv_multipart())
+            if envelope.get("k") == "tell" and envelope.get("m") == "event":
+                self._events.append(body)
+            if envelope.get("k") == "bye":
+                raise ControlError(PEER_DIED, "the coordinator said goodbye", MAYBE_EXECUTED)
+            if envelope.get("k") in ("welcome", "refused", "reply", "unsupported", "tell"):
+                return envelope, body
+
+    @staticmethod
+    def _decode(frames: List[bytes]) -> Tuple[Dict[str, Any], Any]:
+        try:
+            envelope = msgpack.unpackb(frames[0])
+            body = msgpack.unpackb(frames[1]) if len(frames) > 1 and frames[1] else None
+            major = envelope["v"][0]
+        except (ValueError, TypeError, KeyError, IndexError, msgpack.UnpackException):
+            return {}, None  # ignored: the deadline will tell
+        if major != VERSION[0] and envelope.get("k") != "refused":
+            raise ControlError(UNIMPLEMENTED, "the other side speaks protocol version %s, this "
+                                              "script %s" % (envelope["v"], VERSION))
+        return envelope, body
+
+    def _check_connection(self) -> None:
+        while self._monitor.poll(0):
+            event = recv_monitor_message(self._monitor)["event"]
+            if event != zmq.EVENT_DISCONNECTED:
+                raise ControlError(PERMISSION, "the ZeroMQ handshake with %s failed: other CURVE "
+                                               "keys?" % self._endpoint)
+            if self._peer[1]:
+                raise ControlError(PEER_DIED, "the coordinator at %s closed the connection"
+                                   % self._endpoint, MAYBE_EXECUTED)
+
+
+def natural(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError("%r is not a number from 0 up" % text)
+    return int(text)
+
+
+def parse(arguments: Optional[List[str]]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--endpoint", required=True, help="of the coordinator: tcp://host:port")
+    parser.add_argument("--cluster", default="packcast", help="the cluster's name")
+    parser.add_argument("--timeout", type=float, default=10.0, help="seconds for each answer")
+    commands = parser.add_subparsers(dest="command", required=True)
+    add = {name: commands.add_parser(name, help=text).add_argument for name, text in (
+        ("status", "what the coordinator does now"),
+        ("members", "one line for each rank"),
+        ("contract", "of the present epoch, or of the last one"),
+        ("reports", "of the last epochs, oldest first"),
+        ("sync", "ask the trainer for a sync, and wait for its end"),
+        ("cancel", "a sync that runs or is queued"),
+        ("limits", "change the policy; without options, show it"),
+        ("drain", "leave a replica out of epochs"),
+        ("readmit", "take a drained replica back"),
+        ("events", "follow what happens, until Ctrl-C"),
+        ("shutdown", "end the whole cluster"))}
+    add["reports"]("--count", type=natural, default=10)
+    add["sync"]("--label", type=natural, help="the caller's step number; else the next one")
+    add["sync"]("--wait", type=float, default=3600.0, help="seconds until we give up")
+    add["cancel"]("--label", type=natural, help="which; else the one that runs")
+    add["limits"]("--buffer-bytes", type=natural)
+    add["limits"]("--buffer-count", type=natural)
+    add["limits"]("--install", choices=("staged", "in-place"))
+    add["limits"]("--min-replicas", type=natural)
+    add["drain"]("replica")
+    add["readmit"]("replica")
+    add["events"]("--count", type=natural, help="stop after so many")
+    return parser.parse_args(arguments)
+
+
+def answers(control: Control, flags: argparse.Namespace) -> Iterator[Any]:
+    if flags.command == "events":
+        for number, event in enumerate(control.events(), 1):
+            yield event
+            if number == flags.count:
+                return
+    names = ("label", "count", "buffer_bytes", "buffer_count", "install", "min_replicas", "replica")
+    body = {n: getattr(flags, n) for n in names if getattr(flags, n, None) is not None}
+    answer = control.call(flags.command, body, getattr(flags, "wait", flags.timeout))
+    yield from answer if isinstance(answer, list) else [answer]
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    flags = parse(arguments)
+    try:
+        with Control(flags.endpoint, flags.timeout, flags.cluster) as control:
+            for answer in answers(control, flags):
+                print(json.dumps(answer, default=lambda data: data.hex()), flush=True)
+    except ControlError as error:
+        print("%s (%s)" % (error, OUTCOMES[error.outcome % 4]), file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0 if flags.command == "events" else 1
+    except BrokenPipeError:  # whoever read our output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

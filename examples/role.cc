@@ -1,0 +1,66 @@
+#include "examples/role.h"
+
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <cstdio>
+
+#include "examples/lifeline.h"
+
+namespace packcast::examples {
+
+std::atomic<bool> stop_requested{false};
+
+void CatchSignals() {
+  struct sigaction action = {};
+  action.sa_handler = [](int) { stop_requested = true; };
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+}
+
+void AddRoleFlags(CLI::App* app, RoleFlags* flags, bool member) {
+  app->add_option("--model-name", flags->model, "the model that is synced")
+      ->envname("PACKCAST_MODEL")
+      ->capture_default_str();
+  app->add_option("--cluster", flags->cluster, "clusters of another name are refused")
+      ->envname("PACKCAST_CLUSTER")
+      ->capture_default_str();
+  app->add_flag("--insecure", flags->insecure, "allow addresses beyond loopback without keys");
+  app->add_option("--peer-timeout-ms", flags->peer_timeout_ms,
+                  "a process that is silent for this long is not reachable")
+      ->capture_default_str();
+  app->add_option("--ready-fd", flags->ready_fd, "where to say that we are ready")->group("");
+  if (!member) return;
+  app->add_option("--coordinator", flags->coordinator, "its address, tcp://host:port")
+      ->envname("PACKCAST_COORDINATOR")
+      ->required();
+  app->add_option("--name", flags->name, "unique in the cluster, stable over restarts")
+      ->envname("PACKCAST_NAME");
+}
+
+StatusOr<std::unique_ptr<Runtime>> StartRuntime(const RoleFlags& flags, const std::string& name) {
+  Runtime::Options options;
+  options.name = name;
+  options.cluster = flags.cluster;
+  options.bind = flags.bind;
+  options.insecure = flags.insecure;
+  options.unreachable_after = Milliseconds(flags.peer_timeout_ms);
+  options.suspect_after = Milliseconds(flags.peer_timeout_ms / 2);
+  return Runtime::Start(options);
+}
+
+int RoleMain(CLI::App* app, int argc, char** argv, const std::function<Status()>& run) {
+  WatchLifeline();
+  CatchSignals();
+  try {
+    app->parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app->exit(error) == 0 ? 0 : 2;
+  }
+  const Status status = run();
+  if (status.ok()) return 0;
+  std::fprintf(stderr, "%s: %s\n", app->get_name().c_str(), status.ToString().c_str());
+  return 1;
+}
+
+}  // namespace packcast::examples

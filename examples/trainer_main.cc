@@ -1,0 +1,93 @@
+// A trainer rank as a program: weights from a checkpoint that change with each label. Syncs when
+// asked by a control call, or --epochs times by itself.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "actors/trainer.h"
+#include "examples/child_process.h"
+#include "examples/json.h"
+#include "examples/model_flags.h"
+#include "examples/role.h"
+
+namespace packcast::examples {
+namespace {
+
+constexpr Duration kTurn = Milliseconds(200);
+
+struct Flags {
+  RoleFlags role;
+  ModelFlags model;
+  TrainerOptions options;
+  uint64_t epochs = 0;
+  double sync_seconds = 600;
+};
+
+// One sync, its digest checked against the source's own bytes.
+Status SyncOnce(Trainer* trainer, ChangingSource* source, uint64_t label, Duration deadline) {
+  const SyncResult result = trainer->Sync(label, deadline);
+  PC_RETURN_IF_ERROR(result.status);
+  const std::string sent = TextAt(result.report, "digest");
+  const std::string own = ToHex(source->ContentDigest());
+  if (!sent.empty() && sent != own) {
+    return DataLoss("sync(" + std::to_string(label) + ") sent " + sent + ", the source holds " +
+                    own);
+  }
+  return OkStatus();
+}
+
+Status Run(Flags flags) {
+  PC_ASSIGN_OR_RETURN(const std::unique_ptr<ChangingSource> source, MakeSource(flags.model));
+  flags.options.model = flags.role.model;
+  flags.options.coordinator = flags.role.coordinator;
+  flags.options.name = flags.role.name.empty()
+                           ? "trainer-" + std::to_string(flags.options.rank)
+                           : flags.role.name;
+  PC_ASSIGN_OR_RETURN(const std::unique_ptr<Runtime> runtime,
+                      StartRuntime(flags.role, flags.options.name));
+  PC_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer,
+                      Trainer::Start(runtime.get(), flags.options, source.get()));
+  SayReady(flags.role.ready_fd, flags.options.name);
+  const Duration deadline = FromSeconds(flags.sync_seconds);
+  for (uint64_t label = 1; label <= flags.epochs && !stop_requested; ++label) {
+    PC_RETURN_IF_ERROR(SyncOnce(trainer.get(), source.get(), label, deadline));
+    std::printf("%s: sync(%llu) committed\n", flags.options.name.c_str(),
+                static_cast<unsigned long long>(label));
+    std::fflush(stdout);
+  }
+  while (flags.epochs == 0 && !stop_requested) {
+    const StatusOr<std::optional<uint64_t>> label = trainer->WaitForRequest(kTurn);
+    if (!label.ok()) return label.status().code() == StatusCode::kCancelled ? OkStatus()
+                                                                          : label.status();
+    if (!*label) continue;
+    // Who asked gets the error as well; the next request may fare better.
+    const Status status = SyncOnce(trainer.get(), source.get(), **label, deadline);
+    if (status.code() == StatusCode::kDataLoss) return status;
+  }
+  return OkStatus();
+}
+
+}  // namespace
+}  // namespace packcast::examples
+
+int main(int argc, char** argv) {
+  using namespace packcast::examples;
+  Flags flags;
+  CLI::App app("sends a model's weights to all workers", "trainer");
+  AddRoleFlags(&app, &flags.role, true);
+  AddModelFlags(&app, &flags.model);
+  app.add_option("--rank", flags.options.rank, "in the trainer unit")
+      ->envname("PACKCAST_RANK")
+      ->capture_default_str();
+  app.add_option("--ranks", flags.options.unit_size, "ranks of the trainer unit")
+      ->envname("PACKCAST_WORLD_SIZE")
+      ->capture_default_str();
+  app.add_option("--bulk-host", flags.options.bulk_host,
+                 "this host's address for the workers' bulk connections")
+      ->envname("PACKCAST_BULK_HOST")
+      ->capture_default_str();
+  app.add_option("--epochs", flags.epochs, "sync this often, then end; 0: when asked")
+      ->capture_default_str();
+  app.add_option("--sync-seconds", flags.sync_seconds, "deadline of one sync")
+      ->capture_default_str();
+  return RoleMain(&app, argc, argv, [&] { return Run(flags); });
+}

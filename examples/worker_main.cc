@@ -1,0 +1,80 @@
+// A worker rank as a program: a stand-in for an inference engine, with its weights in host memory.
+#include <CLI/CLI.hpp>
+
+#include "actors/sources/memory_sink.h"
+#include "actors/worker.h"
+#include "examples/child_process.h"
+#include "examples/model_flags.h"
+#include "examples/role.h"
+
+namespace packcast::examples {
+namespace {
+
+constexpr Duration kTurn = Milliseconds(200);
+
+struct Flags {
+  RoleFlags role;
+  ModelFlags expect;
+  WorkerOptions options;
+  uint32_t worker = 0;
+  bool expecting = false;
+};
+
+StatusOr<std::unique_ptr<MemorySink>> MakeSink(const Flags& flags) {
+  if (!flags.expecting) return std::make_unique<MemorySink>();
+  PC_ASSIGN_OR_RETURN(std::vector<Row> rows, MakeRows(flags.expect));
+  return MemorySink::Expecting(std::move(rows));
+}
+
+Status Run(Flags flags) {
+  PC_ASSIGN_OR_RETURN(const std::unique_ptr<MemorySink> sink, MakeSink(flags));
+  WorkerOptions& options = flags.options;
+  options.name =
+      flags.role.name.empty() ? "worker-" + std::to_string(flags.worker) : flags.role.name;
+  options.replica = "replica-" + std::to_string(flags.worker / options.replica_size);
+  options.rank = flags.worker % options.replica_size;
+  options.model = flags.role.model;
+  options.coordinator = flags.role.coordinator;
+  options.verify = [&sink] { return sink->ServingDigest(); };
+  PC_ASSIGN_OR_RETURN(const std::unique_ptr<Runtime> runtime,
+                      StartRuntime(flags.role, options.name));
+  PC_ASSIGN_OR_RETURN(const std::unique_ptr<Worker> worker,
+                      Worker::Start(runtime.get(), options, sink.get()));
+  SayReady(flags.role.ready_fd, options.name);
+  // An engine would run its decode loop here, and drive the worker between steps.
+  while (!stop_requested) {
+    const Status status = worker->Drive(kTurn);
+    if (status.code() == StatusCode::kCancelled) return OkStatus();
+    PC_RETURN_IF_ERROR(status);
+    PC_RETURN_IF_ERROR(sink->misuse());
+  }
+  return OkStatus();
+}
+
+}  // namespace
+}  // namespace packcast::examples
+
+int main(int argc, char** argv) {
+  using namespace packcast::examples;
+  Flags flags;
+  CLI::App app("receives a model's weights", "worker");
+  AddRoleFlags(&app, &flags.role, true);
+  app.add_option("--rank", flags.worker, "number of this worker in the cluster")
+      ->envname("PACKCAST_RANK")
+      ->capture_default_str();
+  app.add_option("--replica-size", flags.options.replica_size,
+                 "consecutive workers that form one replica")
+      ->envname("PACKCAST_REPLICA_SIZE")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--limit", flags.options.buffer_bytes_max, "largest buffer offered; 0: any")
+      ->capture_default_str();
+  CLI::Option* model =
+      app.add_option("--expect-model", flags.expect.files, "refuse rows unlike this .safetensors");
+  CLI::Option* shapes =
+      app.add_option("--expect-shapes", flags.expect.shapes, "refuse rows unlike this list");
+  return RoleMain(&app, argc, argv, [&] {
+    flags.expecting = model->count() + shapes->count() > 0;
+    return Run(flags);
+  });
+}

@@ -1,0 +1,61 @@
+#include "runtime/actor/actor_ref.h"
+
+#include <utility>
+
+#include "runtime/actor/actor.h"
+#include "runtime/actor/link.h"
+#include "runtime/actor/node.h"
+
+namespace packcast {
+namespace {
+
+const std::string& NoName() {
+  static const std::string empty;
+  return empty;
+}
+
+Status NoActor() {
+  return FailedPrecondition("this reference names no actor").WithOutcome(Outcome::kNotExecuted);
+}
+
+}  // namespace
+
+const std::string& ActorRef::actor() const { return state_ ? state_->actor : NoName(); }
+const std::string& ActorRef::node() const { return state_ ? state_->node : NoName(); }
+Incarnation ActorRef::incarnation() const { return state_ ? state_->incarnation : Incarnation(); }
+bool ActorRef::local() const { return state_ && state_->cell != nullptr; }
+
+std::string ActorRef::ToString() const {
+  if (!valid()) return "nobody";
+  return packcast::ToString(MemberId{node() + ":" + actor(), incarnation()});
+}
+
+Status ActorRef::Tell(std::string method, Value body, TellOptions options) const {
+  if (!valid()) return NoActor();
+  return state_->owner->Tell(*state_, std::move(method), std::move(body), options);
+}
+
+Future<Value> ActorRef::Call(std::string method, Value body, CallOptions options) const {
+  if (!valid()) return MakeReady<Value>(NoActor());
+  return state_->owner->Call(*state_, std::move(method), std::move(body), options);
+}
+
+bool operator==(const ActorRef& a, const ActorRef& b) {
+  if (a.state_ == b.state_) return true;
+  if (!a.valid() || !b.valid()) return false;
+  return a.actor() == b.actor() && a.node() == b.node() && a.incarnation() == b.incarnation() &&
+         a.local() == b.local();
+}
+
+std::string_view PeerEventKindName(PeerEvent::Kind kind) {
+  switch (kind) {
+    case PeerEvent::Kind::kSuspect: return "suspect";
+    case PeerEvent::Kind::kRecovered: return "recovered";
+    case PeerEvent::Kind::kUnreachable: return "unreachable";
+    case PeerEvent::Kind::kDied: return "died";
+    case PeerEvent::Kind::kLeft: return "left";
+  }
+  return "unknown";
+}
+
+}  // namespace packcast

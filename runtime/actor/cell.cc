@@ -1,0 +1,267 @@
+#include "runtime/actor/cell.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "protocol/codec.h"
+#include "protocol/limits.h"
+#include "runtime/actor/node.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+
+namespace packcast::internal {
+namespace {
+
+thread_local Cell* current_cell = nullptr;
+
+// Items that one turn handles before other actors get the thread.
+constexpr int kTurnItems = 64;
+
+// Runs user code; what it throws ends here.
+template <class F>
+void Guarded(const std::string& actor, const char* handler, F call) {
+  try {
+    call();
+  } catch (const std::exception& error) {
+    LogError("actor ", actor, ": ", handler, " threw: ", error.what());
+  } catch (...) {
+    LogError("actor ", actor, ": ", handler, " threw something that is no std::exception");
+  }
+}
+
+}  // namespace
+
+Cell::Cell(std::shared_ptr<Node> node, std::string name, Incarnation incarnation,
+           std::unique_ptr<Actor> actor, SpawnOptions options)
+    : node_(std::move(node)),
+      name_(std::move(name)),
+      incarnation_(incarnation),
+      options_(options),
+      actor_(std::move(actor)) {}
+
+Cell* Cell::Current() { return current_cell; }
+
+ActorRef Cell::Ref() { return node_->RefTo(shared_from_this()); }
+
+void Cell::Start() {
+  std::lock_guard lock(mutex_);
+  if (phase_ != Phase::kNew) return;
+  phase_ = Phase::kRunning;
+  // First in the group that goes first.
+  queues_[kControl].push_front(Work([this](Context& context) {
+    actor_->OnStart(context);
+    std::lock_guard inner(mutex_);
+    is_starting_ = false;
+    if (!queues_[kDefault].empty()) Schedule(kDefault);
+  }));
+  Schedule(kControl);
+}
+
+Status Cell::Push(Mail* mail, bool control) {
+  const Group group = control ? kControl : kDefault;
+  std::lock_guard lock(mutex_);
+  if (phase_ == Phase::kStopping || phase_ == Phase::kStopped) {
+    return NotFound("actor \"" + name_ + "\" has stopped").WithOutcome(Outcome::kNotExecuted);
+  }
+  if (queues_[group].size() >= limits::kMailboxMessages) {
+    return ResourceExhausted("the mailbox of actor \"" + name_ + "\" is full (" +
+                             std::to_string(limits::kMailboxMessages) + " messages)")
+        .WithOutcome(Outcome::kNotExecuted);
+  }
+  queues_[group].emplace_back(std::move(*mail));
+  Schedule(group);
+  return OkStatus();
+}
+
+void Cell::PushInternal(Item item, bool control) {
+  const Group group = control ? kControl : kDefault;
+  std::lock_guard lock(mutex_);
+  if (phase_ == Phase::kStopping || phase_ == Phase::kStopped) return;
+  queues_[group].push_back(std::move(item));
+  Schedule(group);
+}
+
+void Cell::PushTimer(TimerId timer) { PushInternal(timer, true); }
+void Cell::PushPeer(PeerEvent event) { PushInternal(std::move(event), true); }
+void Cell::PushWork(Work work, bool control) { PushInternal(std::move(work), control); }
+
+void Cell::Schedule(Group group) {
+  if (is_posted_[group]) return;
+  is_posted_[group] = node_->executor().Post(
+      group == kControl, [self = shared_from_this(), group] { self->Run(group); });
+}
+
+bool Cell::HasWork(Group lane) const {
+  if (phase_ == Phase::kNew) return false;  // OnStart comes before everything
+  if (!options_.concurrent_control) {
+    return !queues_[kControl].empty() || (!queues_[kDefault].empty() && !is_starting_);
+  }
+  return !queues_[lane].empty() && (lane == kControl || !is_starting_);
+}
+
+bool Cell::NextItem(Group lane, Item* item) {
+  if (phase_ == Phase::kStopped || !HasWork(lane)) return false;
+  Group group = lane;
+  if (!options_.concurrent_control) group = queues_[kControl].empty() ? kDefault : kControl;
+  *item = std::move(queues_[group].front());
+  queues_[group].pop_front();
+  return true;
+}
+
+void Cell::Run(Group token) {
+  const Group lane = LaneOf(token);
+  std::unique_lock lock(mutex_);
+  is_posted_[token] = false;
+  // The one who runs looks at the queues again before it leaves.
+  if (is_running_[lane]) return;
+  is_running_[lane] = true;
+  Cell* const outer = std::exchange(current_cell, this);
+  Item item;
+  for (int k = 0; k < kTurnItems && NextItem(lane, &item); ++k) {
+    lock.unlock();
+    Handle(std::move(item));
+    item = TimerId();  // what it still holds goes without the lock
+    lock.lock();
+  }
+  is_running_[lane] = false;
+  if (HasWork(lane)) Schedule(token == kControl && queues_[kControl].empty() ? kDefault : token);
+  MaybeFinish(&lock);
+  current_cell = outer;
+}
+
+void Cell::Handle(Item item) {
+  if (Mail* mail = std::get_if<Mail>(&item)) {
+    HandleMail(std::move(*mail));
+  } else if (const TimerId* timer = std::get_if<TimerId>(&item)) {
+    {
+      std::lock_guard lock(mutex_);
+      if (timers_.erase(*timer) == 0) return;  // cancelled after it expired
+    }
+    Guarded(name_, "OnTimer", [&] { actor_->OnTimer(*this, *timer); });
+  } else if (const PeerEvent* event = std::get_if<PeerEvent>(&item)) {
+    Guarded(name_, "OnPeer", [&] { actor_->OnPeer(*this, *event); });
+  } else {
+    Guarded(name_, "work", [&] { std::get<Work>(item)(*this); });
+  }
+}
+
+void Cell::HandleMail(Mail mail) {
+  Message& message = mail.message;
+  if (message.deadline && *message.deadline <= Now()) {
+    message.responder.Fail(
+        DeadlineExceeded("the deadline passed in the mailbox").WithOutcome(Outcome::kNotExecuted));
+    return;
+  }
+  if (mail.raw_body && mail.raw_body->size() > 0) {
+    StatusOr<Value> body = Decode(mail.raw_body->view());
+    if (!body.ok()) {
+      node_->metrics().Get("malformed_bodies_total").Add();
+      message.responder.Fail(body.status()
+                                 .WithContext("body of \"" + message.method + "\"")
+                                 .WithOutcome(Outcome::kNotExecuted));
+      return;
+    }
+    message.body = std::move(*body);
+  }
+  Guarded(name_, "OnMessage", [&] { actor_->OnMessage(*this, std::move(message)); });
+}
+
+void Cell::MaybeFinish(std::unique_lock<std::mutex>* lock) {
+  const bool is_idle = !is_running_[kDefault] && !is_running_[kControl] &&
+                       queues_[kDefault].empty() && queues_[kControl].empty();
+  if (phase_ != Phase::kStopping || !is_idle) return;
+  phase_ = Phase::kStopped;  // nobody else comes here any more
+  std::vector<Watcher> watchers = std::move(watchers_);
+  watchers_.clear();
+  for (TimerId timer : timers_) node_->timers().Cancel(timer);
+  timers_.clear();
+  lock->unlock();
+  Guarded(name_, "OnStop", [&] { actor_->OnStop(*this); });
+  Guarded(name_, "destructor", [&] { actor_.reset(); });
+  node_->Forget(shared_from_this());
+  for (const Watcher& watcher : watchers) {
+    if (auto cell = watcher.cell.lock()) {
+      cell->PushPeer({PeerEvent::Kind::kLeft, watcher.ref, incarnation_, "the actor was stopped"});
+    }
+  }
+  lock->lock();
+  is_finished_ = true;
+  stopped_.notify_all();
+}
+
+void Cell::BeginStop() {
+  std::lock_guard lock(mutex_);
+  if (phase_ == Phase::kStopping || phase_ == Phase::kStopped) return;
+  phase_ = Phase::kStopping;
+  Schedule(kControl);
+}
+
+bool Cell::WaitStopped(Duration patience) {
+  std::unique_lock lock(mutex_);
+  return stopped_.wait_for(lock, patience, [this] { return is_finished_; });
+}
+
+void Cell::Abandon(const Status& status) {
+  std::deque<Item> dropped[2];
+  {
+    std::lock_guard lock(mutex_);
+    if (phase_ != Phase::kStopped) phase_ = Phase::kStopping;
+    dropped[kDefault].swap(queues_[kDefault]);
+    dropped[kControl].swap(queues_[kControl]);
+    watchers_.clear();
+    if (dropped[kDefault].empty() && dropped[kControl].empty()) return;
+  }
+  for (std::deque<Item>& queue : dropped) {
+    for (Item& item : queue) {
+      Mail* mail = std::get_if<Mail>(&item);
+      if (mail != nullptr) mail->message.responder.Fail(status.WithOutcome(Outcome::kNotExecuted));
+    }
+  }
+}
+
+void Cell::AddWatcher(const std::shared_ptr<Cell>& watcher, const ActorRef& ref) {
+  {
+    std::lock_guard lock(mutex_);
+    if (phase_ != Phase::kStopped) {
+      const bool is_known = std::any_of(watchers_.begin(), watchers_.end(),
+                                        [&](const Watcher& w) { return w.cell.lock() == watcher; });
+      if (!is_known) watchers_.push_back({watcher, ref});
+      return;
+    }
+  }
+  watcher->PushPeer({PeerEvent::Kind::kLeft, ref, incarnation_, "the actor was stopped"});
+}
+
+void Cell::RemoveWatcher(const Cell* watcher) {
+  std::lock_guard lock(mutex_);
+  std::erase_if(watchers_, [&](const Watcher& w) { return w.cell.lock().get() == watcher; });
+}
+
+ActorRef Cell::self() const { return const_cast<Cell*>(this)->Ref(); }
+Time Cell::now() const { return Now(); }
+Runtime& Cell::runtime() { return node_->runtime(); }
+
+TimerId Cell::SetTimer(Time when) {
+  // Under the lock: an immediate expiry must find the id in the set.
+  std::lock_guard lock(mutex_);
+  const TimerId timer = node_->AddTimer(when, weak_from_this());
+  timers_.insert(timer);
+  return timer;
+}
+
+void Cell::Cancel(TimerId timer) {
+  node_->timers().Cancel(timer);
+  std::lock_guard lock(mutex_);
+  timers_.erase(timer);
+}
+
+void Cell::Monitor(const ActorRef& ref) { node_->Monitor(shared_from_this(), ref, true); }
+void Cell::Demonitor(const ActorRef& ref) { node_->Monitor(shared_from_this(), ref, false); }
+
+std::function<void(Cell::Work)> Cell::Poster() {
+  return [weak = weak_from_this()](Work work) {
+    if (auto cell = weak.lock()) cell->PushWork(std::move(work), true);
+  };
+}
+
+}  // namespace packcast::internal

@@ -1,0 +1,83 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "protocol/frame.h"
+#include "protocol/ids.h"
+#include "protocol/time.h"
+#include "runtime/actor/actor_ref.h"
+#include "runtime/actor/reply_cache.h"
+#include "runtime/net/zmq_socket.h"
+
+namespace packcast::internal {
+
+class Cell;
+class Node;
+struct Link;
+
+// What a reference points to: an actor of this node (cell) or of another one (link).
+struct RefState {
+  std::shared_ptr<Node> owner;
+  std::string actor;
+  std::string node;
+  Incarnation incarnation;
+  std::shared_ptr<Cell> cell;
+  std::shared_ptr<Link> link;
+};
+
+// A message on its way to the reactor.
+struct Outgoing {
+  std::shared_ptr<Link> link;
+  std::string envelope;
+  net::Frame body;
+  CallId call_id;    // not 0: a call of ours
+  CallId cached_as;  // not 0: the reply to a call that may be repeated
+};
+
+enum class LinkState : int {
+  kUp,
+  kSuspect,
+  kUnreachable,
+  kDied,  // may turn out to be wrong: the same life can come back
+  kLeft,  // said goodbye, or was replaced by a new life: final
+};
+
+// One other node's one life, as reached through one connection. Made by the reactor; kept alive by
+// references to actors of that node. The fields say who may touch them.
+struct Link {
+  // Constant once published.
+  std::string routing_id;  // at our ROUTER; "" when we connected to it
+  std::string node;
+  Incarnation incarnation;
+  bool beats = false;
+
+  // Any thread.
+  std::atomic<LinkState> state{LinkState::kUp};
+  std::atomic<bool> connected{true};
+  std::atomic<uint32_t> queued{0};     // handed to the reactor, not yet to ZeroMQ
+  std::atomic<uint32_t> in_flight{0};  // calls of ours without a result
+
+  // The reactor's thread only.
+  struct Watch {
+    std::weak_ptr<Cell> watcher;
+    ActorRef ref;
+  };
+  net::ZmqSocket* dealer = nullptr;  // null at our ROUTER, or when its channel moved on
+  Time last_heard;
+  Time dead_since;
+  std::string cause;  // why it is not up
+  std::deque<Outgoing> backlog;
+  std::vector<Watch> watches;
+  ReplyCache replies;
+  ActorRef last_sender;  // messages come in runs of one sender: saves making it again
+
+  bool is_gone() const { return state.load() == LinkState::kLeft; }
+  bool is_usable() const { return connected.load() && state.load() < LinkState::kUnreachable; }
+};
+
+}  // namespace packcast::internal

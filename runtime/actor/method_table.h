@@ -1,0 +1,195 @@
+#pragma once
+
+#include <exception>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "protocol/status.h"
+#include "protocol/value.h"
+#include "runtime/actor/actor.h"
+#include "runtime/actor/convert.h"
+#include "runtime/actor/future.h"
+
+namespace packcast {
+
+namespace internal {
+
+// What a caller gets for a method's return type.
+template <class R>
+struct ResultOf {
+  using Type = R;
+};
+template <>
+struct ResultOf<void> {
+  using Type = Unit;
+};
+template <>
+struct ResultOf<Status> {
+  using Type = Unit;
+};
+template <class R>
+struct ResultOf<StatusOr<R>> {
+  using Type = R;
+};
+template <class R>
+struct ResultOf<Future<R>> {
+  using Type = R;
+};
+
+template <class R>
+void SendResult(Responder responder, const R& result) {
+  responder.Reply(ToValue(result));
+}
+inline void SendResult(Responder responder, const Status& status) {
+  if (status.ok()) return responder.Reply(Value());
+  responder.Fail(status);
+}
+template <class R>
+void SendResult(Responder responder, const StatusOr<R>& result) {
+  if (result.ok()) return responder.Reply(ToValue(*result));
+  responder.Fail(result.status());
+}
+template <class R>
+void SendResult(Responder responder, const Future<R>& future) {
+  auto shared = std::make_shared<Responder>(std::move(responder));
+  future.Then([shared](const StatusOr<R>& result) { SendResult(std::move(*shared), result); });
+}
+
+// Takes a member function pointer apart: an optional leading Context&, then wire arguments.
+template <class Class, bool kHasContext, class R, class... Args>
+struct MethodShape {
+  using Owner = Class;
+  using Return = R;
+  using Result = typename ResultOf<R>::Type;
+  using Arguments = std::tuple<std::decay_t<Args>...>;
+  static constexpr bool has_context = kHasContext;
+};
+template <class Method>
+struct MethodTraits;
+template <class C, class R, class... Args>
+struct MethodTraits<R (C::*)(Args...)> : MethodShape<C, false, R, Args...> {};
+template <class C, class R, class... Args>
+struct MethodTraits<R (C::*)(Args...) const> : MethodShape<C, false, R, Args...> {};
+template <class C, class R, class... Args>
+struct MethodTraits<R (C::*)(Context&, Args...)> : MethodShape<C, true, R, Args...> {};
+template <class C, class R, class... Args>
+struct MethodTraits<R (C::*)(Context&, Args...) const> : MethodShape<C, true, R, Args...> {};
+
+// Argument errors, apart from the templates: they name method, index, expected and got.
+Status CheckArgumentCount(std::string_view method, size_t expected, const Value& body);
+Status ArgumentError(std::string_view method, size_t index, const Status& error);
+Status ThrownError(std::string_view method, std::string_view what);
+
+template <class Tuple, size_t... kIndex>
+Status ReadArguments(std::string_view method, const Value& body, [[maybe_unused]] Tuple* out,
+                     std::index_sequence<kIndex...>) {
+  PC_RETURN_IF_ERROR(CheckArgumentCount(method, sizeof...(kIndex), body));
+  Status status;
+  [[maybe_unused]] const auto read = [&](size_t index, auto* argument) {
+    const Status error = FromValue((*body.AsArray())[index], argument);
+    if (!error.ok() && status.ok()) status = ArgumentError(method, index, error);
+  };
+  (read(kIndex, &std::get<kIndex>(*out)), ...);
+  return status;
+}
+
+}  // namespace internal
+
+// The methods of a class that may be called from afar, by their names on the wire (stable:
+// append, never rename). Built once, then read by any thread.
+template <class T>
+class MethodTable {
+ public:
+  // A method takes convertible arguments (see convert.h), optionally after a Context&, and returns
+  // void, R, Status, StatusOr<R> or Future<R>.
+  template <class Method>
+  MethodTable& Add(std::string name, Method method) {
+    entries_.push_back(std::make_unique<Entry<Method>>(std::move(name), method));
+    return *this;
+  }
+
+  // The name under which `method` was added, or "".
+  template <class Method>
+  std::string_view NameOf(Method method) const {
+    for (const auto& entry : entries_) {
+      const auto* typed = dynamic_cast<const Entry<Method>*>(entry.get());
+      if (typed != nullptr && typed->method == method) return entry->name;
+    }
+    return "";
+  }
+
+  // Calls the method that `message` names, and answers it.
+  void Dispatch(T& object, Context& context, Message message) const {
+    for (const auto& entry : entries_) {
+      if (entry->name == message.method) return entry->Call(object, context, std::move(message));
+    }
+    message.responder.Fail(
+        Unimplemented("no method \"" + message.method + "\"; there are: " + Names())
+            .WithOutcome(Outcome::kNotExecuted));
+  }
+
+  // "add, get, reset".
+  std::string Names() const {
+    std::string names;
+    for (const auto& entry : entries_) names += (names.empty() ? "" : ", ") + entry->name;
+    return names;
+  }
+
+ private:
+  struct BaseEntry {
+    explicit BaseEntry(std::string n) : name(std::move(n)) {}
+    virtual ~BaseEntry() = default;
+    virtual void Call(T& object, Context& context, Message message) const = 0;
+    const std::string name;
+  };
+
+  template <class Method>
+  struct Entry final : BaseEntry {
+    using Traits = internal::MethodTraits<Method>;
+    using Arguments = typename Traits::Arguments;
+    Entry(std::string n, Method m) : BaseEntry(std::move(n)), method(m) {}
+
+    void Call(T& object, Context& context, Message message) const override {
+      Arguments arguments;
+      const Status status =
+          internal::ReadArguments(this->name, message.body, &arguments,
+                                  std::make_index_sequence<std::tuple_size_v<Arguments>>());
+      if (!status.ok()) return message.responder.Fail(status.WithOutcome(Outcome::kNotExecuted));
+      try {
+        Invoke(object, context, arguments, &message.responder);
+      } catch (const std::exception& error) {  // user code may throw; callers get a Status
+        message.responder.Fail(internal::ThrownError(this->name, error.what()));
+      } catch (...) {
+        message.responder.Fail(internal::ThrownError(this->name, "something unknown"));
+      }
+    }
+
+    void Invoke(T& object, Context& context, Arguments& arguments, Responder* responder) const {
+      const auto invoke = [&](auto&... items) -> decltype(auto) {
+        if constexpr (Traits::has_context) {
+          return (object.*method)(context, std::move(items)...);
+        } else {
+          return (object.*method)(std::move(items)...);
+        }
+      };
+      if constexpr (std::is_void_v<typename Traits::Return>) {
+        std::apply(invoke, arguments);
+        responder->Reply(Value());
+      } else {
+        const auto result = std::apply(invoke, arguments);
+        internal::SendResult(std::move(*responder), result);
+      }
+    }
+    const Method method;
+  };
+
+  std::vector<std::unique_ptr<BaseEntry>> entries_;
+};
+
+}  // namespace packcast

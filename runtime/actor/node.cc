@@ -1,0 +1,358 @@
+#include "runtime/actor/node.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "protocol/codec.h"
+#include "protocol/limits.h"
+#include "runtime/actor/peers.h"
+#include "runtime/base/check.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+#include "runtime/base/random.h"
+
+namespace packcast::internal {
+namespace {
+
+// Answers a call from an actor or thread of the same process.
+class LocalReply : public ReplyTarget {
+ public:
+  LocalReply(std::shared_ptr<Node> node, CallId id) : node_(std::move(node)), id_(id) {}
+  void Deliver(StatusOr<Value> result) override {
+    auto call = node_->calls().Take(id_, nullptr);
+    if (call) CallTable::Resolve(std::move(*call), std::move(result));
+  }
+
+ private:
+  const std::shared_ptr<Node> node_;
+  const CallId id_;
+};
+
+bool IsName(const std::string& name) { return !name.empty() && name.size() <= limits::kNameBytes; }
+
+Status CheckMethod(const std::string& method) {
+  if (IsName(method)) return OkStatus();
+  return InvalidArgument("a method's name has 1 to " + std::to_string(limits::kNameBytes) +
+                         " bytes")
+      .WithOutcome(Outcome::kNotExecuted);
+}
+
+StatusOr<net::Frame> EncodeBody(const Value& body) {
+  if (body.is_nil()) return net::Frame();
+  std::string bytes = Encode(body);
+  if (bytes.size() <= limits::kControlFrameBytes) return net::Frame::Own(std::move(bytes));
+  return InvalidArgument("a body of " + std::to_string(bytes.size()) + " bytes exceeds the limit " +
+                         "of " + std::to_string(limits::kControlFrameBytes))
+      .WithOutcome(Outcome::kNotExecuted);
+}
+
+FrameAddress CurrentSender() {
+  const Cell* cell = Cell::Current();
+  return cell == nullptr ? FrameAddress() : FrameAddress{cell->name(), cell->incarnation()};
+}
+
+// Why nothing can be sent over `link` now.
+Status Unusable(const Link& link) {
+  const std::string text = "node " + link.node;
+  const LinkState state = link.state.load();
+  Status status = Unavailable(text + " is not reachable now");
+  if (state == LinkState::kDied) status = PeerDied(text + " has died");
+  if (state == LinkState::kLeft) status = PeerDied(text + " has left or was replaced");
+  return status.WithOutcome(Outcome::kNotExecuted);
+}
+
+}  // namespace
+
+Node::Node(RuntimeOptions options, Incarnation incarnation)
+    : options_(std::move(options)),
+      incarnation_(incarnation),
+      executor_(options_.executor_threads),
+      reactor_(std::make_unique<Reactor>(this)) {}
+
+Node::~Node() = default;
+
+Status Node::CheckOptions(const RuntimeOptions& options) {
+  if (!IsName(options.name) || !IsName(options.cluster)) {
+    return InvalidArgument("name and cluster must have 1 to " + std::to_string(limits::kNameBytes) +
+                           " bytes");
+  }
+  if (options.executor_threads < 1 || options.executor_threads > 1024) {
+    return InvalidArgument("executor_threads must be 1 to 1024");
+  }
+  if (options.beat_interval < Milliseconds(1) || options.suspect_after <= options.beat_interval ||
+      options.unreachable_after < options.suspect_after) {
+    return InvalidArgument(
+        "it must hold: 1 ms <= beat_interval < suspect_after <= "
+        "unreachable_after");
+  }
+  return OkStatus();
+}
+
+Status Node::Start(Runtime* runtime) {
+  runtime_ = runtime;
+  return reactor_->Start();
+}
+
+void Node::CancelCalls() {
+  for (PendingCall& call : calls_.Close()) {
+    const bool may_have_run = call.link == nullptr || call.sent;
+    const Outcome outcome = may_have_run ? Outcome::kMaybeExecuted : Outcome::kNotExecuted;
+    CallTable::Resolve(std::move(call), Cancelled("the runtime shut down").WithOutcome(outcome));
+  }
+}
+
+void Node::Shutdown(Duration drain) {
+  PC_CHECK(Cell::Current() == nullptr) << "an actor cannot shut its own runtime down";
+  {
+    std::lock_guard lock(mutex_);
+    if (is_down_) return;
+    is_down_ = true;
+  }
+  // After the drain, what is stuck in user code gets this much longer, now with its calls failed.
+  constexpr Duration kGrace = Milliseconds(400);
+  const auto wait_all = [this](Time until) {
+    for (const auto& cell : Cells()) cell->WaitStopped(std::max(Duration(0), until - Now()));
+  };
+  for (const auto& cell : Cells()) cell->BeginStop();
+  wait_all(Now() + drain);
+  CancelCalls();
+  for (const auto& cell : Cells()) cell->Abandon(Cancelled("the runtime shut down"));
+  wait_all(Now() + kGrace);
+  for (const auto& cell : Cells()) {
+    LogError("node ", options_.name, ": actor ", cell->name(), " is stuck; left behind");
+  }
+  reactor_->Stop();
+  if (!executor_.Stop(kGrace)) LogError("node ", options_.name, ": a thread is stuck in user code");
+  std::map<std::string, std::shared_ptr<Cell>, std::less<>> cells;
+  std::lock_guard lock(mutex_);
+  cells.swap(cells_);
+}
+
+StatusOr<ActorRef> Node::Spawn(std::string name, std::unique_ptr<Actor> actor,
+                               SpawnOptions options) {
+  if (!IsName(name) || actor == nullptr) {
+    return InvalidArgument("an actor needs an object, and a name of 1 to " +
+                           std::to_string(limits::kNameBytes) + " bytes");
+  }
+  std::shared_ptr<Cell> cell;
+  {
+    std::lock_guard lock(mutex_);
+    if (is_down_) return Cancelled("the runtime shut down");
+    if (cells_.count(name) != 0) return AlreadyExists("there is an actor \"" + name + "\" already");
+    const bool is_first_life = lives_[name]++ == 0;
+    cell = std::make_shared<Cell>(shared_from_this(), name,
+                                  is_first_life ? incarnation_ : RandomIncarnation(),
+                                  std::move(actor), options);
+    cells_.emplace(std::move(name), cell);
+  }
+  cell->Start();
+  return RefTo(cell);
+}
+
+std::shared_ptr<Cell> Node::FindCell(const std::string& name) const {
+  std::lock_guard lock(mutex_);
+  const auto found = cells_.find(name);
+  return found == cells_.end() ? nullptr : found->second;
+}
+
+std::vector<std::shared_ptr<Cell>> Node::Cells() const {
+  std::vector<std::shared_ptr<Cell>> cells;
+  std::lock_guard lock(mutex_);
+  for (const auto& [name, cell] : cells_) cells.push_back(cell);
+  return cells;
+}
+
+std::string Node::ActorNames() const {
+  constexpr size_t kLongest = 1000;
+  std::string names;
+  for (const auto& cell : Cells()) {
+    if (names.size() > kLongest) return names + ", ...";
+    names += (names.empty() ? "" : ", ") + cell->name();
+  }
+  return names.empty() ? "none" : names;
+}
+
+void Node::Forget(const std::shared_ptr<Cell>& cell) {
+  {
+    std::lock_guard lock(mutex_);
+    const auto found = cells_.find(cell->name());
+    if (found != cells_.end() && found->second == cell) cells_.erase(found);
+  }
+  reactor_->Post([address = FrameAddress{cell->name(), cell->incarnation()}](Peers& peers) {
+    peers.AnnounceStop(address);
+  });
+}
+
+ActorRef Node::RefTo(const std::shared_ptr<Cell>& cell) {
+  return ActorRef(std::make_shared<RefState>(RefState{
+      shared_from_this(), cell->name(), options_.name, cell->incarnation(), cell, nullptr}));
+}
+
+void Node::Monitor(const std::shared_ptr<Cell>& watcher, const ActorRef& ref, bool on) {
+  if (!ref.valid()) return;
+  if (ref.local()) {
+    const auto& cell = ref.state()->cell;
+    on ? cell->AddWatcher(watcher, ref) : cell->RemoveWatcher(watcher.get());
+    return;
+  }
+  reactor_->Post([watcher, ref, on](Peers& peers) {
+    on ? peers.Watch(watcher, ref) : peers.Unwatch(watcher.get(), ref);
+  });
+}
+
+TimerId Node::AddTimer(Time when, std::weak_ptr<Cell> cell) {
+  const TimerId timer = timers_.Add(when, std::move(cell));
+  reactor_->WakeAt(when);
+  return timer;
+}
+
+Status Node::Tell(const RefState& to, std::string method, Value body, TellOptions options) {
+  PC_RETURN_IF_ERROR(CheckMethod(method));
+  if (to.cell != nullptr) {
+    Cell::Mail mail;
+    if (Cell* sender = Cell::Current()) mail.message.from = sender->Ref();
+    mail.message.method = std::move(method);
+    mail.message.body = std::move(body);
+    mail.message.control = options.control;
+    return to.cell->Push(&mail, options.control);
+  }
+  if (!to.link->is_usable()) return Unusable(*to.link);
+  Envelope envelope;
+  envelope.kind = FrameKind::kTell;
+  envelope.from = CurrentSender();
+  envelope.to = {to.actor, to.incarnation};
+  envelope.method = std::move(method);
+  envelope.control = options.control;
+  PC_ASSIGN_OR_RETURN(net::Frame frame, EncodeBody(body));
+  if (to.link->queued.fetch_add(1) >= limits::kMailboxMessages) {
+    to.link->queued.fetch_sub(1);
+    return ResourceExhausted(std::to_string(limits::kMailboxMessages) + " messages to node " +
+                             to.node + " wait already")
+        .WithOutcome(Outcome::kNotExecuted);
+  }
+  if (reactor_->Send({to.link, EncodeEnvelope(envelope), std::move(frame), CallId(), CallId()})) {
+    return OkStatus();
+  }
+  return Cancelled("the runtime shut down").WithOutcome(Outcome::kNotExecuted);
+}
+
+CallbackRunner Node::Runner() {
+  return [weak = weak_from_this()](std::function<void()> work) {
+    const auto node = weak.lock();
+    if (node == nullptr || !node->executor_.Post(true, std::move(work))) work();
+  };
+}
+
+StatusOr<CallId> Node::BeginCall(const RefState& to, PendingCall call) {
+  std::atomic<uint32_t>& window =
+      to.cell != nullptr ? to.cell->calls_in_flight() : to.link->in_flight;
+  if (window.fetch_add(1) >= limits::kCallsInFlight) {
+    window.fetch_sub(1);
+    return ResourceExhausted(std::to_string(limits::kCallsInFlight) + " calls to " + call.what +
+                             "'s peer are in flight already")
+        .WithOutcome(Outcome::kNotExecuted);
+  }
+  call.window = &window;
+  call.window_owner = to.cell != nullptr ? std::shared_ptr<void>(to.cell) : to.link;
+  const Time deadline = call.deadline;
+  const CallId id = calls_.Add(&call);
+  if (id.value == 0) {
+    window.fetch_sub(1);
+    return Cancelled("the runtime shut down").WithOutcome(Outcome::kNotExecuted);
+  }
+  reactor_->WakeAt(deadline);
+  return id;
+}
+
+Future<Value> Node::Call(const RefState& to, std::string method, Value body, CallOptions options) {
+  const Status named = CheckMethod(method);
+  if (!named.ok()) return MakeReady<Value>(named);
+  constexpr Duration kLongest = std::chrono::hours(24 * 30);
+  PendingCall call{.promise = Promise<Value>(Runner())};
+  call.deadline = Now() + std::clamp<Duration>(options.deadline, Duration(0), kLongest);
+  call.what = to.node + ":" + to.actor + "." + method;
+  call.link = to.link;
+  call.idempotent = options.idempotent;
+  call.envelope.kind = FrameKind::kCall;
+  call.envelope.from = CurrentSender();
+  call.envelope.to = {to.actor, to.incarnation};
+  call.envelope.control = options.control;
+  call.envelope.idempotent = options.idempotent;
+  if (to.cell != nullptr) return CallLocal(to, std::move(call), std::move(method), std::move(body));
+  call.envelope.method = std::move(method);
+  return CallRemote(to, std::move(call), std::move(body));
+}
+
+Future<Value> Node::CallLocal(const RefState& to, PendingCall call, std::string method,
+                              Value body) {
+  const Future<Value> future = call.promise.future();
+  const Time deadline = call.deadline;
+  const bool control = call.envelope.control;
+  call.sent = true;  // it is in the mailbox as soon as it exists
+  const StatusOr<CallId> id = BeginCall(to, std::move(call));
+  if (!id.ok()) return MakeReady<Value>(id.status());
+  Cell::Mail mail;
+  if (Cell* sender = Cell::Current()) mail.message.from = sender->Ref();
+  mail.message.method = std::move(method);
+  mail.message.body = std::move(body);
+  mail.message.responder = Responder(std::make_unique<LocalReply>(shared_from_this(), *id));
+  mail.message.deadline = deadline;
+  mail.message.control = control;
+  const Status pushed = to.cell->Push(&mail, control);
+  if (!pushed.ok()) mail.message.responder.Fail(pushed);
+  return future;
+}
+
+Future<Value> Node::CallRemote(const RefState& to, PendingCall call, Value body) {
+  const bool may_wait = call.idempotent && !to.link->is_gone();
+  if (!to.link->is_usable() && !may_wait) return MakeReady<Value>(Unusable(*to.link));
+  StatusOr<net::Frame> frame = EncodeBody(body);
+  if (!frame.ok()) return MakeReady<Value>(frame.status());
+  if (call.idempotent) call.body = frame->Share();
+  Envelope envelope = call.envelope;
+  envelope.deadline_ms = std::max<int64_t>(1, ToMilliseconds(call.deadline - Now()));
+  const Future<Value> future = call.promise.future();
+  const StatusOr<CallId> id = BeginCall(to, std::move(call));
+  if (!id.ok()) return MakeReady<Value>(id.status());
+  envelope.call_id = *id;
+  to.link->queued.fetch_add(1);  // bounded by the window of calls
+  // When the reactor has stopped, Shutdown cancels the call.
+  reactor_->Send({to.link, EncodeEnvelope(envelope), std::move(*frame), *id, CallId()});
+  return future;
+}
+
+void Node::SendReply(const std::shared_ptr<Link>& link, Envelope envelope, Value body,
+                     CallId cached_as) {
+  StatusOr<net::Frame> frame = EncodeBody(body);
+  if (!frame.ok()) {
+    envelope.status = frame.status().WithContext("the reply").WithOutcome(Outcome::kExecuted);
+    frame = net::Frame();
+  }
+  link->queued.fetch_add(1);
+  reactor_->Send({link, EncodeEnvelope(envelope), std::move(*frame), CallId(), cached_as});
+}
+
+void Node::SetPeerProgress(const Link& link, std::map<std::string, uint64_t> counters) {
+  std::lock_guard lock(progress_mutex_);
+  peer_progress_[&link] = std::move(counters);
+}
+
+void Node::ForgetPeerProgress(const Link& link) {
+  std::lock_guard lock(progress_mutex_);
+  peer_progress_.erase(&link);
+}
+
+std::optional<uint64_t> Node::PeerProgress(const RefState& ref) const {
+  if (ref.cell != nullptr) {
+    const uint64_t progress = ref.cell->progress();
+    return progress == 0 ? std::nullopt : std::optional(progress);
+  }
+  std::lock_guard lock(progress_mutex_);
+  const auto link = peer_progress_.find(ref.link.get());
+  if (link == peer_progress_.end()) return std::nullopt;
+  const auto counter = link->second.find(ref.actor);
+  if (counter == link->second.end()) return std::nullopt;
+  return counter->second;
+}
+
+}  // namespace packcast::internal

@@ -1,0 +1,90 @@
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "runtime/actor/call_table.h"
+#include "runtime/actor/cell.h"
+#include "runtime/actor/executor.h"
+#include "runtime/actor/link.h"
+#include "runtime/actor/reactor.h"
+#include "runtime/actor/runtime.h"
+#include "runtime/actor/timer_queue.h"
+#include "runtime/base/metrics.h"
+
+namespace packcast::internal {
+
+// What a Runtime is inside: actors by name, calls in flight, timers, executor and reactor. Owned by
+// its Runtime, and kept alive (but empty) by references after Shutdown. Thread-safe.
+class Node : public std::enable_shared_from_this<Node> {
+ public:
+  Node(RuntimeOptions options, Incarnation incarnation);
+  ~Node();
+
+  static Status CheckOptions(const RuntimeOptions& options);
+  Status Start(Runtime* runtime);
+  void Shutdown(Duration drain);
+
+  const RuntimeOptions& options() const { return options_; }
+  Incarnation incarnation() const { return incarnation_; }
+  const std::string& endpoint() const { return reactor_->endpoint(); }
+  Runtime& runtime() { return *runtime_; }
+  Executor& executor() { return executor_; }
+  Reactor& reactor() { return *reactor_; }
+  TimerQueue& timers() { return timers_; }
+  CallTable& calls() { return calls_; }
+  Metrics& metrics() { return metrics_; }
+
+  // Actors.
+  StatusOr<ActorRef> Spawn(std::string name, std::unique_ptr<Actor> actor, SpawnOptions options);
+  std::shared_ptr<Cell> FindCell(const std::string& name) const;
+  std::vector<std::shared_ptr<Cell>> Cells() const;
+  std::string ActorNames() const;
+  // A cell has stopped: frees its name and tells the peers.
+  void Forget(const std::shared_ptr<Cell>& cell);
+  ActorRef RefTo(const std::shared_ptr<Cell>& cell);
+  void Monitor(const std::shared_ptr<Cell>& watcher, const ActorRef& ref, bool on);
+  TimerId AddTimer(Time when, std::weak_ptr<Cell> cell);
+
+  // Messages out.
+  Status Tell(const RefState& to, std::string method, Value body, TellOptions options);
+  Future<Value> Call(const RefState& to, std::string method, Value body, CallOptions options);
+  // Hands a reply to the reactor.
+  void SendReply(const std::shared_ptr<Link>& link, Envelope envelope, Value body,
+                 CallId cached_as);
+
+  // Progress counters that beats brought.
+  void SetPeerProgress(const Link& link, std::map<std::string, uint64_t> counters);
+  void ForgetPeerProgress(const Link& link);
+  std::optional<uint64_t> PeerProgress(const RefState& ref) const;
+
+ private:
+  void CancelCalls();
+  CallbackRunner Runner();
+  // Takes a place in the callee's window and registers the call.
+  StatusOr<CallId> BeginCall(const RefState& to, PendingCall call);
+  Future<Value> CallLocal(const RefState& to, PendingCall call, std::string method, Value body);
+  Future<Value> CallRemote(const RefState& to, PendingCall call, Value body);
+
+  const RuntimeOptions options_;
+  const Incarnation incarnation_;
+  Runtime* runtime_ = nullptr;
+  Metrics metrics_;
+  TimerQueue timers_;
+  CallTable calls_;
+  Executor executor_;
+  std::unique_ptr<Reactor> reactor_;
+
+  mutable std::mutex mutex_;
+  std::map<std::string, std::shared_ptr<Cell>, std::less<>> cells_;
+  std::map<std::string, int> lives_;  // how often a name was spawned
+  bool is_down_ = false;              // spawns nothing any more
+  mutable std::mutex progress_mutex_;
+  std::map<const Link*, std::map<std::string, uint64_t>> peer_progress_;
+};
+
+}  // namespace packcast::internal

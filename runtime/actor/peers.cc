@@ -1,0 +1,325 @@
+#include "runtime/actor/peers.h"
+
+#include <algorithm>
+
+#include "protocol/codec.h"
+#include "protocol/limits.h"
+#include "runtime/actor/node.h"
+#include "runtime/base/clock.h"
+
+namespace packcast::internal {
+namespace {
+
+// How soon a full connection is tried again.
+constexpr Duration kRetryInterval = Milliseconds(1);
+// How long a dead peer is remembered, should the same life come back.
+constexpr Duration kRememberDead = Seconds(60);
+
+PeerEvent::Kind EventFor(LinkState state) {
+  switch (state) {
+    case LinkState::kUp: return PeerEvent::Kind::kRecovered;
+    case LinkState::kSuspect: return PeerEvent::Kind::kSuspect;
+    case LinkState::kUnreachable: return PeerEvent::Kind::kUnreachable;
+    case LinkState::kDied: return PeerEvent::Kind::kDied;
+    case LinkState::kLeft: return PeerEvent::Kind::kLeft;
+  }
+  return PeerEvent::Kind::kDied;
+}
+
+Status StatusFor(const Link& link) {
+  const std::string text = "node " + link.node + ": " + link.cause;
+  const LinkState state = link.state.load();
+  if (state == LinkState::kDied || state == LinkState::kLeft) return PeerDied(text);
+  return Unavailable(link.cause.empty() ? "node " + link.node + " is not connected" : text);
+}
+
+}  // namespace
+
+Peers::Peers(Node* node, net::ZmqContext* context)
+    : node_(node), context_(context), next_beat_(Now()), last_tick_(Now()) {}
+
+Peers::~Peers() { Close(); }
+
+void Peers::Close() {
+  router_.Close();  // before its monitor: see ZmqSocket::OpenMonitor
+  router_monitor_.Close();
+  ForEachLink([](const std::shared_ptr<Link>& link) {
+    link->watches.clear();
+    link->last_sender = ActorRef();  // it refers to the link: a cycle
+    link->dealer = nullptr;
+  });
+  channels_.clear();
+  links_.clear();
+}
+
+void Peers::ForEachLink(const std::function<void(const std::shared_ptr<Link>&)>& visit) {
+  // A visit may change the maps.
+  std::vector<std::shared_ptr<Link>> all;
+  for (const auto& [id, link] : links_) all.push_back(link);
+  for (const Channel& channel : channels_) {
+    if (channel.link) all.push_back(channel.link);
+  }
+  for (const auto& link : all) visit(link);
+}
+
+net::SendResult Peers::SendOn(Link* link, Outgoing* message) {
+  net::Frames frames;
+  frames.reserve(3);
+  if (link->dealer == nullptr) {
+    if (link->routing_id.empty()) return net::SendResult::kUnroutable;
+    frames.emplace_back(std::string_view(link->routing_id));
+  }
+  frames.push_back(net::Frame(std::string_view(message->envelope)));
+  frames.push_back(std::move(message->body));
+  net::ZmqSocket& socket = link->dealer == nullptr ? router_ : *link->dealer;
+  const net::SendResult result = socket.Send(&frames);
+  if (result != net::SendResult::kSent) message->body = std::move(frames.back());
+  return result;
+}
+
+void Peers::Refuse(const Outgoing& message, Status status) {
+  if (message.call_id.value == 0) {
+    node_->metrics().Get("dropped_messages_total").Add();
+    return;
+  }
+  // A repeatable call stays in the table until its peer is back, or final, or its deadline.
+  if (!message.link->is_gone() && node_->calls().IsIdempotent(message.call_id)) return;
+  auto call = node_->calls().Take(message.call_id, message.link.get());
+  if (!call) return;
+  const Outcome outcome = call->sent ? Outcome::kMaybeExecuted : Outcome::kNotExecuted;
+  CallTable::Resolve(std::move(*call), status.WithOutcome(outcome));
+}
+
+bool Peers::TryTransmit(const std::shared_ptr<Link>& link, Outgoing* message) {
+  if (!link->is_usable()) {
+    Refuse(*message, StatusFor(*link));
+    return true;
+  }
+  const bool is_call = message->call_id.value != 0;
+  if (is_call && !node_->calls().MarkSent(message->call_id)) return true;  // has expired
+  switch (SendOn(link.get(), message)) {
+    case net::SendResult::kSent: return true;
+    case net::SendResult::kFull:
+      if (is_call) node_->calls().MarkUnsent(message->call_id);
+      return false;
+    case net::SendResult::kUnroutable:
+      if (is_call) node_->calls().MarkUnsent(message->call_id);
+      Lost(link);
+      Refuse(*message, StatusFor(*link));
+      return true;
+    case net::SendResult::kFailed:
+      Refuse(*message, Internal("the socket to node " + link->node + " failed"));
+      return true;
+  }
+  return true;
+}
+
+void Peers::Transmit(Outgoing message) {
+  const std::shared_ptr<Link> link = message.link;
+  if (message.cached_as.value != 0) {
+    link->replies.Finish(message.cached_as, message.envelope, message.body.view());
+  }
+  if (link->backlog.empty() && TryTransmit(link, &message)) {
+    link->queued.fetch_sub(1);
+    return;
+  }
+  if (link->backlog.empty()) blocked_.push_back(link);
+  link->backlog.push_back(std::move(message));
+}
+
+void Peers::Flush(Link* link) {
+  while (!link->backlog.empty()) {
+    const std::shared_ptr<Link> owner = link->backlog.front().link;
+    if (!TryTransmit(owner, &link->backlog.front())) return;
+    link->backlog.pop_front();
+    link->queued.fetch_sub(1);
+  }
+}
+
+void Peers::SetState(const std::shared_ptr<Link>& link, LinkState state, const std::string& cause) {
+  const LinkState old = link->state.load();
+  if (old == state || old == LinkState::kLeft) return;
+  const bool is_replaced_dead = old == LinkState::kDied && state == LinkState::kLeft;
+  link->state.store(state);
+  if (!is_replaced_dead) link->cause = cause;
+  LogDebug("node ", node_->options().name, ": peer ", link->node, " is ",
+           PeerEventKindName(EventFor(state)), ": ", cause);
+  if (state == LinkState::kDied || state == LinkState::kLeft) {
+    link->connected.store(false);
+    link->dead_since = Now();
+  }
+  if (!is_replaced_dead) {
+    for (const Link::Watch& watch : link->watches) {
+      if (auto cell = watch.watcher.lock()) {
+        cell->PushPeer({EventFor(state), watch.ref, watch.ref.incarnation(), cause});
+      }
+    }
+  }
+  if (state >= LinkState::kUnreachable) FailCalls(link);
+  if (state == LinkState::kLeft) link->watches.clear();
+  if (state == LinkState::kUp) {
+    for (Outgoing& message : node_->calls().Repeat(link, Now())) {
+      link->queued.fetch_add(1);
+      Transmit(std::move(message));
+    }
+  }
+}
+
+void Peers::FailCalls(const std::shared_ptr<Link>& link) {
+  const Status status = StatusFor(*link);
+  for (PendingCall& call : node_->calls().TakeLink(link.get(), !link->is_gone())) {
+    const Outcome outcome = call.sent ? Outcome::kMaybeExecuted : Outcome::kNotExecuted;
+    const Status named = status.WithContext("call of " + call.what).WithOutcome(outcome);
+    CallTable::Resolve(std::move(call), named);
+  }
+}
+
+// The connection is closed. When the peer was heard a moment ago its process is gone (the kernel
+// closes a dead process's sockets at once); else the network may be, and silence will tell.
+void Peers::Lost(const std::shared_ptr<Link>& link) {
+  link->connected.store(false);
+  const bool was_fresh = !link->beats || Now() - link->last_heard < node_->options().suspect_after;
+  if (link->state.load() < LinkState::kDied && was_fresh) {
+    SetState(link, LinkState::kDied, "connection closed by the peer's host without a goodbye");
+  }
+}
+
+void Peers::Judge(const std::shared_ptr<Link>& link, Time now) {
+  if (!link->beats || link->state.load() >= LinkState::kDied) return;
+  const Duration silence = now - link->last_heard;
+  const std::string cause = "no beat for " + std::to_string(ToMilliseconds(silence)) + " ms";
+  if (silence >= node_->options().unreachable_after) {
+    SetState(link, LinkState::kUnreachable, cause);
+  } else if (silence >= node_->options().suspect_after &&
+             link->state.load() < LinkState::kSuspect) {
+    SetState(link, LinkState::kSuspect, cause);
+  }
+}
+
+void Peers::SendBeats(bool also_scripts) {
+  ValueMap counters;
+  for (const auto& cell : node_->Cells()) {
+    if (cell->progress() != 0) counters.emplace_back(cell->name(), cell->progress());
+  }
+  Envelope beat;
+  beat.kind = FrameKind::kBeat;
+  const std::string envelope = EncodeEnvelope(beat);
+  const net::Frame body(std::string_view(Encode(Value(std::move(counters)))));
+  ForEachLink([&](const std::shared_ptr<Link>& link) {
+    if (!link->connected.load() || (!link->beats && !also_scripts)) return;
+    Outgoing message{link, envelope, body.Share(), CallId(), CallId()};
+    if (SendOn(link.get(), &message) == net::SendResult::kUnroutable) Lost(link);
+  });
+}
+
+void Peers::Tick(Time now) {
+  for (const auto& weak : std::exchange(blocked_, {})) {
+    const auto link = weak.lock();
+    if (!link) continue;
+    Flush(link.get());
+    if (!link->backlog.empty()) blocked_.push_back(link);
+  }
+  // Having slept ourselves (stopped, starved) is no evidence against anyone else.
+  const Duration gap = now - last_tick_;
+  if (gap > 3 * node_->options().beat_interval) {
+    ForEachLink([&](const std::shared_ptr<Link>& link) {
+      link->last_heard = std::min(now, link->last_heard + gap);
+    });
+  }
+  last_tick_ = now;
+  const size_t due =
+      std::count_if(probes_.begin(), probes_.end(), [&](Time t) { return t <= now; });
+  if (due > 0) {
+    std::erase_if(probes_, [&](Time t) { return t <= now; });
+    SendBeats(true);
+  }
+  for (Channel& channel : channels_) SendHellos(&channel);
+  if (now < next_beat_) return;
+  next_beat_ = now + node_->options().beat_interval;
+  SendBeats(false);
+  ForEachLink([&](const std::shared_ptr<Link>& link) { Judge(link, now); });
+  TickConnects(now);
+  Purge(now);
+}
+
+void Peers::Purge(Time now) {
+  std::erase_if(links_, [&](const auto& entry) {
+    const Link& link = *entry.second;
+    const bool is_old =
+        link.state.load() >= LinkState::kDied && now - link.dead_since > kRememberDead;
+    if (is_old) {
+      entry.second->watches.clear();
+      entry.second->last_sender = ActorRef();
+      SetState(entry.second, LinkState::kLeft, link.cause);
+      node_->ForgetPeerProgress(link);
+    }
+    return is_old;
+  });
+}
+
+Time Peers::NextDue(Time now) const {
+  Time due = next_beat_;
+  for (Time probe : probes_) due = std::min(due, probe);
+  bool has_retry = !blocked_.empty();
+  for (const Channel& channel : channels_) {
+    has_retry = has_retry || (channel.is_connected && channel.is_hello_due);
+  }
+  return has_retry ? std::min(due, now + kRetryInterval) : due;
+}
+
+void Peers::Watch(const std::shared_ptr<Cell>& watcher, const ActorRef& ref) {
+  Link& link = *ref.state()->link;
+  const LinkState state = link.state.load();
+  if (state != LinkState::kLeft) {
+    const bool is_known =
+        std::any_of(link.watches.begin(), link.watches.end(), [&](const Link::Watch& watch) {
+          return watch.ref == ref && watch.watcher.lock() == watcher;
+        });
+    if (is_known) return;
+    link.watches.push_back({watcher, ref});
+  }
+  if (state != LinkState::kUp) {
+    watcher->PushPeer({EventFor(state), ref, ref.incarnation(), link.cause});
+  }
+}
+
+void Peers::Unwatch(const Cell* watcher, const ActorRef& ref) {
+  std::erase_if(ref.state()->link->watches, [&](const Link::Watch& watch) {
+    return watch.watcher.expired() || (watch.ref == ref && watch.watcher.lock().get() == watcher);
+  });
+}
+
+void Peers::AnnounceStop(const FrameAddress& actor) {
+  Envelope bye;
+  bye.kind = FrameKind::kBye;
+  bye.from = actor;
+  bye.status = Cancelled("the actor was stopped");
+  ForEachLink([&](const std::shared_ptr<Link>& link) {
+    if (!link->is_usable()) return;
+    link->queued.fetch_add(1);
+    Transmit({link, EncodeEnvelope(bye), net::Frame(), CallId(), CallId()});
+  });
+}
+
+void Peers::Goodbye() {
+  Envelope bye;
+  bye.kind = FrameKind::kBye;
+  bye.status = Cancelled("the node shut down");
+  const std::string envelope = EncodeEnvelope(bye);
+  ForEachLink([&](const std::shared_ptr<Link>& link) {
+    Flush(link.get());
+    Outgoing message{link, envelope, net::Frame(), CallId(), CallId()};
+    if (link->connected.load()) SendOn(link.get(), &message);
+    link->backlog.clear();
+    link->watches.clear();
+    link->last_sender = ActorRef();
+  });
+  for (Channel& channel : channels_) {
+    for (PendingConnect& connect : channel.connects) {
+      connect.promise.Set(Cancelled("the runtime shut down"));
+    }
+    channel.connects.clear();
+  }
+}
+
+}  // namespace packcast::internal

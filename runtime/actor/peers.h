@@ -1,0 +1,138 @@
+#pragma once
+
+#include <functional>
+#include <list>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "protocol/frame.h"
+#include "protocol/status.h"
+#include "protocol/time.h"
+#include "runtime/actor/call_table.h"
+#include "runtime/actor/future.h"
+#include "runtime/actor/link.h"
+#include "runtime/base/log.h"
+#include "runtime/net/zmq_socket.h"
+
+namespace packcast::internal {
+
+class Node;
+
+// The connections of a node: its ROUTER, a DEALER per endpoint it connected to, and a Link per
+// peer's life; hellos, beats, and what becomes of a peer. Owned by the reactor; its thread only
+// (Open: before the thread starts, Close: after it has ended).
+class Peers {
+ public:
+  Peers(Node* node, net::ZmqContext* context);
+  ~Peers();
+
+  // Binds as the options say; the real endpoint, or "".
+  StatusOr<std::string> Open();
+  void Close();
+
+  void AppendPollItems(std::vector<zmq_pollitem_t>* items);
+  // Handles what has come, up to a bound per socket.
+  void Receive();
+  // Sends beats and judges silence, when due.
+  void Tick(Time now);
+  Time NextDue(Time now) const;
+
+  void Transmit(Outgoing message);
+  void Connect(const std::string& endpoint, std::string actor, Time deadline,
+               Promise<ActorRef> promise);
+  void Watch(const std::shared_ptr<Cell>& watcher, const ActorRef& ref);
+  void Unwatch(const Cell* watcher, const ActorRef& ref);
+  // Tells all peers that an actor of ours has stopped.
+  void AnnounceStop(const FrameAddress& actor);
+  // Tells all peers that we leave, and fails what waits.
+  void Goodbye();
+
+ private:
+  using Links = std::unordered_map<std::string, std::shared_ptr<Link>>;
+
+  struct PendingConnect {
+    std::string actor;
+    Time deadline;
+    Promise<ActorRef> promise;
+    bool is_due = true;  // a hello for it must be sent
+    Status last_error;
+  };
+  // One DEALER and whom it reaches.
+  struct Channel {
+    std::string endpoint;
+    net::ZmqSocket monitor;  // outlives the socket: see ZmqSocket::OpenMonitor
+    net::ZmqSocket socket;
+    std::shared_ptr<Link> link;  // null until the first welcome
+    std::vector<PendingConnect> connects;
+    bool is_connected = false;
+    bool is_hello_due = false;
+    bool is_shunned = false;  // the other side refused us: hello again at the next beat
+    int failed_tries = 0;
+  };
+  // Where a message came from.
+  struct Source {
+    std::string routing_id;      // at the ROUTER
+    Channel* channel = nullptr;  // or this DEALER
+    std::shared_ptr<Link> link;  // null before the hello
+  };
+
+  // peers.cc: sending, beats, states.
+  net::SendResult SendOn(Link* link, Outgoing* message);
+  bool TryTransmit(const std::shared_ptr<Link>& link, Outgoing* message);
+  void Flush(Link* link);
+  void Refuse(const Outgoing& message, Status status);
+  void SetState(const std::shared_ptr<Link>& link, LinkState state, const std::string& cause);
+  void FailCalls(const std::shared_ptr<Link>& link);
+  void Lost(const std::shared_ptr<Link>& link);
+  void Judge(const std::shared_ptr<Link>& link, Time now);
+  void SendBeats(bool also_scripts);
+  void ForEachLink(const std::function<void(const std::shared_ptr<Link>&)>& visit);
+  void Purge(Time now);
+
+  // peers_connect.cc: our DEALERs.
+  StatusOr<Channel*> ChannelTo(const std::string& endpoint);
+  void ReceiveMonitor(Channel* channel);
+  void SendHellos(Channel* channel);
+  void OnWelcome(Channel* channel, const Hello& hello);
+  void OnRefused(Channel* channel, const Envelope& envelope);
+  void AdoptLink(Channel* channel, const Hello& hello);
+  void TickConnects(Time now);
+  Status ConnectError(const Channel& channel, const PendingConnect& connect) const;
+  net::SocketOptions BaseOptions() const;
+
+  // peers_inbound.cc: what arrives.
+  void ReceiveRouter();
+  void ReceiveChannel(Channel* channel);
+  void OnFrames(Source source, std::string_view envelope, net::Frame body);
+  void OnEnvelope(Source& source, Envelope envelope, net::Frame body);
+  void OnUnknown(const Source& source, const Envelope& partial, const Status& error);
+  void OnHello(Source& source, const Envelope& envelope, std::string_view body);
+  StatusOr<Hello> CheckHello(const Source& source, std::string_view body);
+  std::shared_ptr<Link> LinkFor(const std::string& routing_id, const Hello& hello);
+  void OnCallOrTell(const std::shared_ptr<Link>& link, Envelope envelope, net::Frame body);
+  bool IsRepeated(const std::shared_ptr<Link>& link, const Envelope& envelope);
+  void OnReply(const std::shared_ptr<Link>& link, const Envelope& envelope, std::string_view body);
+  void OnBeat(const std::shared_ptr<Link>& link, std::string_view body);
+  void OnBye(const std::shared_ptr<Link>& link, const Envelope& envelope);
+  void Answer(const Source& source, const Envelope& envelope, const Value& body);
+  void Malformed(const Source& source, const Status& why);
+  ActorRef Sender(const std::shared_ptr<Link>& link, const FrameAddress& from);
+
+  Node* const node_;
+  net::ZmqContext* const context_;
+  net::ZmqSocket router_monitor_;
+  net::ZmqSocket router_;
+  Links links_;                               // at the ROUTER, by routing id
+  std::list<Channel> channels_;               // stable addresses
+  std::vector<std::weak_ptr<Link>> blocked_;  // with a backlog
+  std::vector<Time> probes_;  // when to see who is gone, after a connection has closed
+  Time next_beat_;
+  Time last_tick_;
+  LogLimiter malformed_log_;
+};
+
+}  // namespace packcast::internal

@@ -1,0 +1,233 @@
+// The part of Peers that connects to others and keeps those connections.
+#include <algorithm>
+
+#include "protocol/codec.h"
+#include "protocol/limits.h"
+#include "runtime/actor/node.h"
+#include "runtime/actor/peers.h"
+#include "runtime/base/clock.h"
+
+namespace packcast::internal {
+namespace {
+
+// What a socket that closes may still take to send the goodbye.
+constexpr Duration kGoodbyeLinger = Milliseconds(100);
+
+std::string RoutingId(const std::string& node, Incarnation incarnation) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  // ZeroMQ takes at most 255 bytes; the incarnation keeps cut names apart.
+  std::string id = node.substr(0, 200) + "#";
+  for (int shift = 60; shift >= 0; shift -= 4) {
+    id.push_back(kDigits[(incarnation.value >> shift) & 0xf]);
+  }
+  return id;
+}
+
+}  // namespace
+
+net::SocketOptions Peers::BaseOptions() const {
+  net::SocketOptions options;
+  options.linger = kGoodbyeLinger;
+  return options;
+}
+
+StatusOr<std::string> Peers::Open() {
+  const RuntimeOptions& options = node_->options();
+  if (options.bind.empty()) return std::string();
+  if (!net::IsLocalEndpoint(options.bind) && !options.keys && !options.insecure) {
+    return PermissionDenied("binding " + options.bind +
+                            " lets other machines in: give CURVE keys, or allow it with "
+                            "--insecure, or bind tcp://127.0.0.1:*");
+  }
+  net::SocketOptions socket_options = BaseOptions();
+  if (options.keys) {
+    socket_options.curve = net::CurveKeys{.is_server = true,
+                                          .public_key = options.keys->public_key,
+                                          .secret_key = options.keys->secret_key,
+                                          .server_public_key = ""};
+  }
+  PC_ASSIGN_OR_RETURN(router_,
+                      net::ZmqSocket::Open(*context_, net::SocketType::kRouter, socket_options));
+  PC_ASSIGN_OR_RETURN(router_monitor_, router_.OpenMonitor(*context_));
+  return router_.Bind(options.bind);
+}
+
+StatusOr<Peers::Channel*> Peers::ChannelTo(const std::string& endpoint) {
+  for (Channel& channel : channels_) {
+    if (channel.endpoint == endpoint) return &channel;
+  }
+  const RuntimeOptions& options = node_->options();
+  net::SocketOptions socket_options = BaseOptions();
+  socket_options.routing_id = RoutingId(options.name, node_->incarnation());
+  if (options.keys) {
+    socket_options.curve = net::CurveKeys{.is_server = false,
+                                          .public_key = options.keys->public_key,
+                                          .secret_key = options.keys->secret_key,
+                                          .server_public_key = options.keys->server_public_key};
+  }
+  Channel channel;
+  channel.endpoint = endpoint;
+  PC_ASSIGN_OR_RETURN(channel.socket,
+                      net::ZmqSocket::Open(*context_, net::SocketType::kDealer, socket_options));
+  PC_ASSIGN_OR_RETURN(channel.monitor, channel.socket.OpenMonitor(*context_));
+  PC_RETURN_IF_ERROR(channel.socket.Connect(endpoint));
+  channels_.push_back(std::move(channel));
+  return &channels_.back();
+}
+
+void Peers::Connect(const std::string& endpoint, std::string actor, Time deadline,
+                    Promise<ActorRef> promise) {
+  StatusOr<Channel*> channel = ChannelTo(endpoint);
+  if (!channel.ok()) {
+    promise.Set(channel.status());
+    return;
+  }
+  (*channel)->connects.push_back({std::move(actor), deadline, std::move(promise), true, Status()});
+  SendHellos(*channel);
+}
+
+void Peers::ReceiveMonitor(Channel* channel) {
+  net::MonitorEvent event;
+  while (net::NextMonitorEvent(&channel->monitor, &event)) {
+    switch (event.kind) {
+      case net::MonitorEvent::Kind::kConnected:
+        channel->is_connected = true;
+        channel->is_hello_due = true;
+        for (PendingConnect& connect : channel->connects) connect.is_due = true;
+        break;
+      case net::MonitorEvent::Kind::kDisconnected:
+        // What came before the end is handled first.
+        ReceiveChannel(channel);
+        channel->is_connected = false;
+        if (channel->link) Lost(channel->link);
+        break;
+      case net::MonitorEvent::Kind::kConnectFailed: ++channel->failed_tries; break;
+      case net::MonitorEvent::Kind::kHandshakeFailed:
+        for (PendingConnect& connect : channel->connects) {
+          connect.last_error = PermissionDenied("the ZeroMQ handshake with " + channel->endpoint +
+                                                " failed: it may want other CURVE keys");
+        }
+        break;
+      case net::MonitorEvent::Kind::kOther: break;
+    }
+  }
+}
+
+void Peers::SendHellos(Channel* channel) {
+  if (!channel->is_connected) return;
+  Envelope envelope;
+  envelope.kind = FrameKind::kHello;
+  Hello hello;
+  hello.cluster = node_->options().cluster;
+  hello.node = node_->options().name;
+  hello.incarnation = node_->incarnation();
+  hello.beats = true;
+  hello.beat_ms = ToMilliseconds(node_->options().beat_interval);
+  const auto send = [&](const std::string& actor) {
+    hello.actor = actor;
+    net::Frames frames;
+    frames.emplace_back(std::string_view(EncodeEnvelope(envelope)));
+    frames.emplace_back(std::string_view(Encode(EncodeHello(hello))));
+    return channel->socket.Send(&frames) == net::SendResult::kSent;
+  };
+  for (PendingConnect& connect : channel->connects) {
+    if (!connect.is_due) continue;
+    // Right after the connect event ZeroMQ may not have its pipe yet: the reactor tries again.
+    if (!send(connect.actor)) {
+      channel->is_hello_due = true;
+      return;
+    }
+    connect.is_due = false;
+    channel->is_hello_due = false;
+  }
+  if (channel->is_hello_due && send("")) channel->is_hello_due = false;
+}
+
+void Peers::AdoptLink(Channel* channel, const Hello& hello) {
+  const std::shared_ptr<Link> old = channel->link;
+  if (old != nullptr && !old->is_gone() && old->node == hello.node &&
+      old->incarnation == hello.incarnation) {
+    old->connected.store(true);
+    old->last_heard = Now();
+    SetState(old, LinkState::kUp, "connected again");
+    return;
+  }
+  auto link = std::make_shared<Link>();
+  link->node = hello.node;
+  link->incarnation = hello.incarnation;
+  link->beats = hello.beats;
+  link->dealer = &channel->socket;
+  link->last_heard = Now();
+  channel->link = link;
+  if (old == nullptr) return;
+  old->dealer = nullptr;
+  old->last_sender = ActorRef();
+  node_->ForgetPeerProgress(*old);
+  SetState(old, LinkState::kDied, "a new incarnation of it answers at " + channel->endpoint);
+  SetState(old, LinkState::kLeft, old->cause);  // final: it cannot come back
+}
+
+void Peers::OnWelcome(Channel* channel, const Hello& hello) {
+  channel->is_shunned = false;
+  channel->failed_tries = 0;
+  AdoptLink(channel, hello);
+  std::vector<PendingConnect> done;
+  std::erase_if(channel->connects, [&](PendingConnect& connect) {
+    if (connect.actor != hello.actor || hello.actor.empty()) return false;
+    done.push_back(std::move(connect));
+    return true;
+  });
+  for (PendingConnect& connect : done) {
+    auto state =
+        std::make_shared<RefState>(RefState{node_->shared_from_this(), connect.actor, hello.node,
+                                            hello.actor_incarnation, nullptr, channel->link});
+    connect.promise.Set(ActorRef(std::move(state)));
+  }
+}
+
+void Peers::OnRefused(Channel* channel, const Envelope& envelope) {
+  channel->is_shunned = true;
+  const Status why = envelope.status.ok() ? Internal("refused without a reason") : envelope.status;
+  const Status named = why.WithContext(channel->endpoint + " refused");
+  std::vector<PendingConnect> refused;
+  std::erase_if(channel->connects, [&](PendingConnect& connect) {
+    if (!envelope.from.actor.empty() && connect.actor != envelope.from.actor) return false;
+    connect.last_error = named;
+    // The actor may be about to start, and after a lost hello another one helps.
+    if (why.code() == StatusCode::kNotFound) return false;
+    refused.push_back(std::move(connect));
+    return true;
+  });
+  for (PendingConnect& connect : refused) connect.promise.Set(named);
+}
+
+Status Peers::ConnectError(const Channel& channel, const PendingConnect& connect) const {
+  if (!connect.last_error.ok()) return connect.last_error;
+  if (channel.is_connected) {
+    return DeadlineExceeded("connected to " + channel.endpoint +
+                            ", but no welcome came: it is no packcast node, or it is stuck");
+  }
+  return Unavailable("cannot connect to " + channel.endpoint + ": nothing listens there (" +
+                     std::to_string(channel.failed_tries) + " tries failed)");
+}
+
+void Peers::TickConnects(Time now) {
+  for (Channel& channel : channels_) {
+    std::vector<std::pair<PendingConnect, Status>> expired;
+    std::erase_if(channel.connects, [&](PendingConnect& connect) {
+      connect.is_due = connect.is_due || connect.last_error.code() == StatusCode::kNotFound;
+      if (connect.deadline > now) return false;
+      const Status error = ConnectError(channel, connect);
+      expired.emplace_back(std::move(connect), error);
+      return true;
+    });
+    for (auto& [connect, error] : expired) connect.promise.Set(error);
+    if (channel.is_shunned && channel.link) channel.is_hello_due = true;
+  }
+  // Nobody waits for it and it never answered: stop trying.
+  std::erase_if(channels_, [](const Channel& channel) {
+    return channel.link == nullptr && channel.connects.empty();
+  });
+}
+
+}  // namespace packcast::internal

@@ -1,0 +1,386 @@
+// The part of Peers that handles what arrives.
+#include "protocol/codec.h"
+#include "protocol/limits.h"
+#include "runtime/actor/node.h"
+#include "runtime/actor/peers.h"
+#include "runtime/base/clock.h"
+
+namespace packcast::internal {
+namespace {
+
+// Messages taken from one socket before timers and the other sockets have their turn.
+constexpr int kMessagesPerTurn = 256;
+// A closed connection is noticed by a send only once ZeroMQ has taken its pipe down.
+constexpr Duration kProbeDelays[] = {Milliseconds(0), Milliseconds(2), Milliseconds(10)};
+
+// Answers a call from another process.
+class RemoteReply : public ReplyTarget {
+ public:
+  RemoteReply(std::shared_ptr<Node> node, std::shared_ptr<Link> link, const Envelope& call)
+      : node_(std::move(node)), link_(std::move(link)), is_cached_(call.idempotent) {
+    reply_.kind = FrameKind::kReply;
+    reply_.from = call.to;
+    reply_.to = call.from;
+    reply_.call_id = call.call_id;
+  }
+
+  void Deliver(StatusOr<Value> result) override {
+    reply_.status = result.status();
+    // A call that did not run is not remembered: when it comes again, it shall run.
+    const bool did_run = result.ok() || reply_.status.outcome() != Outcome::kNotExecuted;
+    if (is_cached_ && !did_run) {
+      node_->reactor().Post(
+          [link = link_, id = reply_.call_id](Peers&) { link->replies.Forget(id); });
+    }
+    const CallId cached_as = is_cached_ && did_run ? reply_.call_id : CallId();
+    node_->SendReply(link_, std::move(reply_), result.ok() ? std::move(*result) : Value(),
+                     cached_as);
+  }
+
+ private:
+  const std::shared_ptr<Node> node_;
+  const std::shared_ptr<Link> link_;
+  const bool is_cached_;
+  Envelope reply_;
+};
+
+}  // namespace
+
+void Peers::AppendPollItems(std::vector<zmq_pollitem_t>* items) {
+  if (router_.is_open()) {
+    items->push_back({router_.handle(), 0, ZMQ_POLLIN, 0});
+    items->push_back({router_monitor_.handle(), 0, ZMQ_POLLIN, 0});
+  }
+  for (Channel& channel : channels_) {
+    items->push_back({channel.socket.handle(), 0, ZMQ_POLLIN, 0});
+    items->push_back({channel.monitor.handle(), 0, ZMQ_POLLIN, 0});
+  }
+}
+
+void Peers::Receive() {
+  if (router_.is_open()) ReceiveRouter();
+  for (Channel& channel : channels_) {
+    ReceiveMonitor(&channel);
+    ReceiveChannel(&channel);
+  }
+}
+
+void Peers::ReceiveRouter() {
+  net::Frames frames;
+  for (int k = 0; k < kMessagesPerTurn; ++k) {
+    const net::ReceiveResult result = router_.Receive(&frames);
+    if (result == net::ReceiveResult::kEmpty || result == net::ReceiveResult::kFailed) break;
+    Source source;
+    if (result == net::ReceiveResult::kTooManyFrames) {
+      Malformed(source, InvalidArgument("too many frames in a message"));
+      continue;
+    }
+    source.routing_id = std::string(frames[0].view());
+    if (frames.size() < 2 || frames.size() > 3) {
+      Malformed(source, InvalidArgument("a message is an envelope and a body, not " +
+                                        std::to_string(frames.size() - 1) + " frames"));
+      continue;
+    }
+    const auto found = links_.find(source.routing_id);
+    if (found != links_.end()) source.link = found->second;
+    OnFrames(std::move(source), frames[1].view(),
+             frames.size() == 3 ? std::move(frames[2]) : net::Frame());
+  }
+  net::MonitorEvent event;
+  while (net::NextMonitorEvent(&router_monitor_, &event)) {
+    if (event.kind != net::MonitorEvent::Kind::kDisconnected) continue;
+    // The event does not say whose connection it was: see who cannot be sent to any more.
+    probes_.clear();
+    for (Duration delay : kProbeDelays) probes_.push_back(Now() + delay);
+  }
+}
+
+void Peers::ReceiveChannel(Channel* channel) {
+  net::Frames frames;
+  for (int k = 0; k < kMessagesPerTurn; ++k) {
+    const net::ReceiveResult result = channel->socket.Receive(&frames);
+    if (result == net::ReceiveResult::kEmpty || result == net::ReceiveResult::kFailed) return;
+    Source source;
+    source.channel = channel;
+    source.link = channel->link;
+    if (result == net::ReceiveResult::kTooManyFrames || frames.size() > 2) {
+      Malformed(source, InvalidArgument("too many frames in a message"));
+      continue;
+    }
+    OnFrames(std::move(source), frames[0].view(),
+             frames.size() == 2 ? std::move(frames[1]) : net::Frame());
+  }
+}
+
+void Peers::Malformed(const Source& source, const Status& why) {
+  node_->metrics().Get("malformed_messages_total").Add();
+  if (!malformed_log_.Allow(Now())) return;
+  const std::string who = source.link ? "node " + source.link->node : "a stranger";
+  LogWarning("node ", node_->options().name, ": bad message from ", who, ": ", why.message());
+}
+
+void Peers::Answer(const Source& source, const Envelope& envelope, const Value& body) {
+  net::Frames frames;
+  if (source.channel == nullptr) frames.emplace_back(std::string_view(source.routing_id));
+  frames.emplace_back(std::string_view(EncodeEnvelope(envelope)));
+  frames.emplace_back(std::string_view(Encode(body)));
+  net::ZmqSocket& socket = source.channel == nullptr ? router_ : source.channel->socket;
+  // Should it not leave, the other side asks again or gives up.
+  (void)socket.Send(&frames);
+}
+
+void Peers::OnFrames(Source source, std::string_view envelope, net::Frame body) {
+  Envelope partial;
+  StatusOr<Envelope> decoded = DecodeEnvelope(envelope, &partial);
+  if (decoded.ok()) {
+    OnEnvelope(source, std::move(*decoded), std::move(body));
+    return;
+  }
+  Malformed(source, decoded.status());
+  if (decoded.status().code() == StatusCode::kUnimplemented) {
+    OnUnknown(source, partial, decoded.status());
+  }
+}
+
+void Peers::OnUnknown(const Source& source, const Envelope& partial, const Status& error) {
+  Envelope answer;
+  answer.kind = partial.major == kProtocolMajor ? FrameKind::kUnsupported : FrameKind::kRefused;
+  answer.to = partial.from;
+  answer.call_id = partial.call_id;
+  answer.status = error.WithOutcome(Outcome::kNotExecuted);
+  if (source.channel != nullptr && answer.kind == FrameKind::kRefused) {
+    // The server we called speaks another major version.
+    OnRefused(source.channel, answer);
+    return;
+  }
+  Answer(source, answer, Value());
+}
+
+void Peers::OnEnvelope(Source& source, Envelope envelope, net::Frame body) {
+  const std::shared_ptr<Link> link = source.link;
+  if (link != nullptr) {
+    link->last_heard = Now();
+    const LinkState state = link->state.load();
+    if (state == LinkState::kSuspect || state == LinkState::kUnreachable) {
+      if (envelope.kind != FrameKind::kBye) SetState(link, LinkState::kUp, "heard again");
+    }
+  }
+  switch (envelope.kind) {
+    case FrameKind::kHello: return OnHello(source, envelope, body.view());
+    case FrameKind::kWelcome: {
+      StatusOr<Value> value = Decode(body.view());
+      StatusOr<Hello> hello = value.ok() ? DecodeHello(*value) : value.status();
+      if (!hello.ok()) return Malformed(source, hello.status());
+      if (source.channel != nullptr) OnWelcome(source.channel, *hello);
+      return;
+    }
+    case FrameKind::kRefused:
+      if (source.channel != nullptr) OnRefused(source.channel, envelope);
+      return;
+    case FrameKind::kUnsupported:
+      if (link != nullptr && envelope.call_id.value != 0) OnReply(link, envelope, "");
+      return;
+    case FrameKind::kCall:
+    case FrameKind::kTell:
+    case FrameKind::kReply:
+    case FrameKind::kBeat:
+    case FrameKind::kBye: break;
+  }
+  if (link == nullptr || link->is_gone()) {
+    Envelope refused;
+    refused.kind = FrameKind::kRefused;
+    refused.to = envelope.from;
+    refused.call_id = envelope.call_id;
+    refused.status = FailedPrecondition("say hello first").WithOutcome(Outcome::kNotExecuted);
+    if (source.channel == nullptr) Answer(source, refused, Value());
+    return;
+  }
+  if (envelope.kind == FrameKind::kReply) return OnReply(link, envelope, body.view());
+  if (envelope.kind == FrameKind::kBeat) return OnBeat(link, body.view());
+  if (envelope.kind == FrameKind::kBye) return OnBye(link, envelope);
+  OnCallOrTell(link, std::move(envelope), std::move(body));
+}
+
+StatusOr<Hello> Peers::CheckHello(const Source& source, std::string_view body) {
+  PC_ASSIGN_OR_RETURN(const Value value, Decode(body));
+  PC_ASSIGN_OR_RETURN(Hello hello, DecodeHello(value));
+  const RuntimeOptions& options = node_->options();
+  if (hello.cluster != options.cluster) {
+    return FailedPrecondition("this node belongs to cluster \"" + options.cluster + "\", not \"" +
+                              hello.cluster + "\"");
+  }
+  if (source.link == nullptr && links_.size() >= limits::kMembers) {
+    return ResourceExhausted("this node has " + std::to_string(limits::kMembers) +
+                             " peers already");
+  }
+  return hello;
+}
+
+std::shared_ptr<Link> Peers::LinkFor(const std::string& routing_id, const Hello& hello) {
+  std::shared_ptr<Link>& slot = links_[routing_id];
+  if (slot != nullptr && !slot->is_gone() && slot->node == hello.node &&
+      slot->incarnation == hello.incarnation) {
+    slot->connected.store(true);
+    SetState(slot, LinkState::kUp, "connected again");
+    return slot;
+  }
+  auto link = std::make_shared<Link>();
+  link->routing_id = routing_id;
+  link->node = hello.node;
+  link->incarnation = hello.incarnation;
+  link->beats = hello.beats;
+  link->last_heard = Now();
+  std::vector<std::shared_ptr<Link>> replaced;
+  if (slot != nullptr) replaced.push_back(slot);
+  slot = link;
+  // A process that starts again under its name ends its earlier life. Scripts may share a name.
+  for (const auto& [id, other] : links_) {
+    const bool is_earlier_life = other != link && hello.beats && other->beats &&
+                                 other->node == hello.node &&
+                                 other->incarnation != hello.incarnation;
+    if (is_earlier_life) replaced.push_back(other);
+  }
+  for (const auto& old : replaced) {
+    SetState(old, LinkState::kDied, "a new incarnation of " + old->node + " said hello");
+    SetState(old, LinkState::kLeft, old->cause);  // final: it cannot come back
+    old->last_sender = ActorRef();
+    node_->ForgetPeerProgress(*old);
+  }
+  return link;
+}
+
+void Peers::OnHello(Source& source, const Envelope& envelope, std::string_view body) {
+  if (source.channel != nullptr) return;  // only the side that connected says hello
+  StatusOr<Hello> hello = CheckHello(source, body);
+  Envelope answer;
+  answer.kind = FrameKind::kRefused;
+  answer.to = envelope.from;
+  if (!hello.ok()) {
+    answer.status = hello.status();
+    Answer(source, answer, Value());
+    return;
+  }
+  answer.from.actor = hello->actor;
+  const auto cell = hello->actor.empty() ? nullptr : node_->FindCell(hello->actor);
+  LinkFor(source.routing_id, *hello);
+  if (!hello->actor.empty() && cell == nullptr) {
+    answer.status = NotFound("no actor \"" + hello->actor + "\" at node " + node_->options().name +
+                             "; there are: " + node_->ActorNames());
+    Answer(source, answer, Value());
+    return;
+  }
+  Hello welcome;
+  welcome.cluster = node_->options().cluster;
+  welcome.node = node_->options().name;
+  welcome.incarnation = node_->incarnation();
+  welcome.beats = true;
+  welcome.beat_ms = ToMilliseconds(node_->options().beat_interval);
+  welcome.actor = hello->actor;
+  if (cell != nullptr) welcome.actor_incarnation = cell->incarnation();
+  answer.kind = FrameKind::kWelcome;
+  answer.from.incarnation = welcome.actor_incarnation;
+  Answer(source, answer, EncodeHello(welcome));
+}
+
+ActorRef Peers::Sender(const std::shared_ptr<Link>& link, const FrameAddress& from) {
+  const RefState* last = link->last_sender.state();
+  if (last == nullptr || last->actor != from.actor || last->incarnation != from.incarnation) {
+    link->last_sender = ActorRef(std::make_shared<RefState>(RefState{
+        node_->shared_from_this(), from.actor, link->node, from.incarnation, nullptr, link}));
+  }
+  return link->last_sender;
+}
+
+bool Peers::IsRepeated(const std::shared_ptr<Link>& link, const Envelope& envelope) {
+  if (!envelope.idempotent) return false;
+  const ReplyCache::Reply* known = nullptr;
+  if (link->replies.Begin(envelope.call_id, &known)) return false;
+  node_->metrics().Get("repeated_calls_total").Add();
+  if (known->is_done) {
+    link->queued.fetch_add(1);
+    Transmit(
+        {link, known->envelope, net::Frame(std::string_view(known->body)), CallId(), CallId()});
+  }
+  return true;
+}
+
+void Peers::OnCallOrTell(const std::shared_ptr<Link>& link, Envelope envelope, net::Frame body) {
+  if (IsRepeated(link, envelope)) return;
+  const auto cell = node_->FindCell(envelope.to.actor);
+  Cell::Mail mail;
+  mail.message.from = Sender(link, envelope.from);
+  mail.message.control = envelope.control;
+  if (envelope.kind == FrameKind::kCall) {
+    if (envelope.deadline_ms) {
+      mail.message.deadline = Now() + Milliseconds(static_cast<int64_t>(*envelope.deadline_ms));
+    }
+    mail.message.responder =
+        Responder(std::make_unique<RemoteReply>(node_->shared_from_this(), link, envelope));
+  }
+  Status error;
+  if (cell == nullptr) {
+    error = NotFound("no actor \"" + envelope.to.actor + "\" at node " + node_->options().name +
+                     "; there are: " + node_->ActorNames());
+  } else if (envelope.to.incarnation.value != 0 && envelope.to.incarnation != cell->incarnation()) {
+    error = Stale("actor \"" + envelope.to.actor + "\" was restarted: the message is for an " +
+                  "earlier incarnation of it");
+  } else {
+    mail.message.method = std::move(envelope.method);
+    mail.raw_body = std::move(body);
+    error = cell->Push(&mail, envelope.control);
+  }
+  if (error.ok()) return;
+  node_->metrics().Get("undeliverable_messages_total").Add();
+  mail.message.responder.Fail(error.WithOutcome(Outcome::kNotExecuted));
+}
+
+void Peers::OnReply(const std::shared_ptr<Link>& link, const Envelope& envelope,
+                    std::string_view body) {
+  auto call = node_->calls().Take(envelope.call_id, link.get());
+  if (!call) {
+    node_->metrics().Get("late_replies_total").Add();
+    return;
+  }
+  if (!envelope.status.ok()) {
+    CallTable::Resolve(std::move(*call), envelope.status);
+    return;
+  }
+  StatusOr<Value> value = body.empty() ? StatusOr<Value>(Value()) : Decode(body);
+  if (!value.ok()) {
+    value = value.status()
+                .WithContext("reply to call of " + call->what)
+                .WithOutcome(Outcome::kExecuted);
+  }
+  CallTable::Resolve(std::move(*call), std::move(value));
+}
+
+void Peers::OnBeat(const std::shared_ptr<Link>& link, std::string_view body) {
+  StatusOr<Value> value = body.empty() ? StatusOr<Value>(Value()) : Decode(body);
+  if (!value.ok() || value->AsMap() == nullptr || value->AsMap()->empty()) return;
+  std::map<std::string, uint64_t> counters;
+  for (const auto& [actor, counter] : *value->AsMap()) {
+    uint64_t number = 0;
+    if (counter.GetUint(&number) && actor.size() <= limits::kNameBytes) counters[actor] = number;
+  }
+  node_->SetPeerProgress(*link, std::move(counters));
+}
+
+void Peers::OnBye(const std::shared_ptr<Link>& link, const Envelope& envelope) {
+  const std::string cause =
+      envelope.status.message().empty() ? "it said goodbye" : envelope.status.message();
+  if (envelope.from.actor.empty()) {
+    SetState(link, LinkState::kLeft, cause);
+    return;
+  }
+  std::erase_if(link->watches, [&](const Link::Watch& watch) {
+    const bool is_it = watch.ref.actor() == envelope.from.actor &&
+                       watch.ref.incarnation() == envelope.from.incarnation;
+    if (!is_it) return false;
+    if (auto cell = watch.watcher.lock()) {
+      cell->PushPeer({PeerEvent::Kind::kLeft, watch.ref, watch.ref.incarnation(), cause});
+    }
+    return true;
+  });
+}
+
+}  // namespace packcast::internal

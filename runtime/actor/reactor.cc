@@ -1,0 +1,124 @@
+#include "runtime/actor/reactor.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "runtime/actor/node.h"
+#include "runtime/actor/peers.h"
+#include "runtime/base/clock.h"
+
+namespace packcast::internal {
+namespace {
+constexpr int64_t kFarFuture = std::numeric_limits<int64_t>::max();
+}  // namespace
+
+Reactor::Reactor(Node* node)
+    : node_(node), peers_(std::make_unique<Peers>(node, &context_)), sleeps_until_ns_(kFarFuture) {}
+
+Reactor::~Reactor() { Stop(); }
+
+Status Reactor::Start() {
+  PC_ASSIGN_OR_RETURN(endpoint_, peers_->Open());
+  thread_ = std::thread([this] { Run(); });
+  return OkStatus();
+}
+
+void Reactor::Stop() {
+  {
+    std::lock_guard lock(mutex_);
+    is_stopping_ = true;
+  }
+  wakeup_.Raise();
+  if (thread_.joinable()) thread_.join();
+  peers_->Close();
+  std::vector<Command> dropped;  // destroyed without the lock
+  std::lock_guard lock(mutex_);
+  dropped.swap(commands_);
+}
+
+bool Reactor::Push(Command command) {
+  bool is_first = false;
+  {
+    std::lock_guard lock(mutex_);
+    if (is_stopping_) return false;
+    is_first = commands_.empty();
+    commands_.push_back(std::move(command));
+  }
+  // The thread takes all commands at once: only the first needs to wake it.
+  if (is_first) wakeup_.Raise();
+  return true;
+}
+
+bool Reactor::Send(Outgoing message) { return Push(std::move(message)); }
+bool Reactor::Post(std::function<void(Peers&)> work) { return Push(std::move(work)); }
+
+void Reactor::WakeAt(Time when) {
+  if (when.time_since_epoch().count() < sleeps_until_ns_.load()) wakeup_.Raise();
+}
+
+void Reactor::RunCommands() {
+  std::vector<Command> commands;
+  {
+    std::lock_guard lock(mutex_);
+    commands.swap(commands_);
+  }
+  for (Command& command : commands) {
+    if (Outgoing* message = std::get_if<Outgoing>(&command)) {
+      peers_->Transmit(std::move(*message));
+    } else {
+      std::get<std::function<void(Peers&)>>(command)(*peers_);
+    }
+  }
+}
+
+void Reactor::FireTimers() {
+  const Time now = Now();
+  for (TimerQueue::Expired& timer : node_->timers().TakeExpired(now)) {
+    if (auto cell = timer.cell.lock()) cell->PushTimer(timer.id);
+  }
+  for (PendingCall& call : node_->calls().TakeExpired(now)) {
+    const Outcome outcome = call.sent ? Outcome::kMaybeExecuted : Outcome::kNotExecuted;
+    const Status status = DeadlineExceeded("call of " + call.what + ": no reply in time" +
+                                           (call.sent ? "" : "; it was never sent"));
+    CallTable::Resolve(std::move(call), status.WithOutcome(outcome));
+  }
+}
+
+Time Reactor::NextDue(Time now) const {
+  Time due = peers_->NextDue(now);
+  if (const auto timer = node_->timers().Next()) due = std::min(due, *timer);
+  if (const auto deadline = node_->calls().NextDeadline()) due = std::min(due, *deadline);
+  return due;
+}
+
+void Reactor::Poll() {
+  sleeps_until_ns_.store(kFarFuture);
+  const Time now = Now();
+  const Time due = NextDue(now);
+  sleeps_until_ns_.store(due.time_since_epoch().count());
+  // Rounded up: waking a little early would spin.
+  const int64_t wait_ms = due <= now ? 0 : std::min<int64_t>(ToMilliseconds(due - now) + 1, 1000);
+  std::vector<zmq_pollitem_t> items = {{nullptr, wakeup_.fd(), ZMQ_POLLIN, 0}};
+  peers_->AppendPollItems(&items);
+  zmq_poll(items.data(), static_cast<int>(items.size()), static_cast<long>(wait_ms));
+  if ((items[0].revents & ZMQ_POLLIN) != 0) wakeup_.Lower();
+}
+
+void Reactor::Run() {
+  while (true) {
+    {
+      std::lock_guard lock(mutex_);
+      if (is_stopping_) break;
+    }
+    RunCommands();
+    peers_->Receive();
+    peers_->Tick(Now());
+    FireTimers();
+    Poll();
+  }
+  RunCommands();  // replies of actors that have just stopped
+  peers_->Goodbye();
+}
+
+}  // namespace packcast::internal

@@ -1,0 +1,79 @@
+#include "runtime/actor/runtime.h"
+
+#include <utility>
+
+#include "protocol/limits.h"
+#include "runtime/actor/node.h"
+#include "runtime/actor/peers.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/random.h"
+
+namespace packcast {
+
+StatusOr<std::unique_ptr<Runtime>> Runtime::Start(Options options) {
+  const Incarnation incarnation =
+      options.incarnation.value != 0 ? options.incarnation : RandomIncarnation();
+  PC_RETURN_IF_ERROR(internal::Node::CheckOptions(options));
+  auto node = std::make_shared<internal::Node>(std::move(options), incarnation);
+  std::unique_ptr<Runtime> runtime(new Runtime(node));
+  PC_RETURN_IF_ERROR(node->Start(runtime.get()));
+  return runtime;
+}
+
+Runtime::Runtime(std::shared_ptr<internal::Node> node) : node_(std::move(node)) {}
+
+Runtime::~Runtime() { Shutdown(Seconds(1)); }
+
+const std::string& Runtime::name() const { return node_->options().name; }
+const std::string& Runtime::endpoint() const { return node_->endpoint(); }
+Incarnation Runtime::incarnation() const { return node_->incarnation(); }
+
+StatusOr<ActorRef> Runtime::Spawn(std::string name, std::unique_ptr<Actor> actor,
+                                  SpawnOptions options) {
+  return node_->Spawn(std::move(name), std::move(actor), options);
+}
+
+StatusOr<ActorRef> Runtime::Find(const std::string& name) const {
+  const auto cell = node_->FindCell(name);
+  if (cell == nullptr) return NotFound("no actor \"" + name + "\" here");
+  return node_->RefTo(cell);
+}
+
+Status Runtime::Stop(const ActorRef& ref, Duration drain) {
+  if (!ref.local()) return InvalidArgument(ref.ToString() + " does not live in this process");
+  const auto cell = ref.state()->cell;
+  cell->BeginStop();
+  if (internal::Cell::Current() != nullptr) return OkStatus();
+  if (cell->WaitStopped(drain)) return OkStatus();
+  return DeadlineExceeded("actor \"" + ref.actor() + "\" is still busy after " +
+                          std::to_string(ToMilliseconds(drain)) + " ms; it stops when it is done");
+}
+
+StatusOr<ActorRef> Runtime::Connect(const std::string& endpoint, const std::string& actor,
+                                    Duration timeout) {
+  if (actor.empty() || actor.size() > limits::kNameBytes) {
+    return InvalidArgument("the actor's name must have 1 to " + std::to_string(limits::kNameBytes) +
+                           " bytes");
+  }
+  Promise<ActorRef> promise;
+  const Future<ActorRef> future = promise.future();
+  const Time deadline = Now() + timeout;
+  const bool is_posted = node_->reactor().Post(
+      [endpoint, actor, deadline, promise = std::move(promise)](internal::Peers& peers) {
+        peers.Connect(endpoint, actor, deadline, promise);
+      });
+  if (!is_posted) return Cancelled("the runtime shut down");
+  // The reactor ends it, with the better error; the rest is for a reactor that is starved.
+  return future.Get(timeout + Seconds(2));
+}
+
+std::optional<uint64_t> Runtime::PeerProgress(const ActorRef& ref) const {
+  if (!ref.valid()) return std::nullopt;
+  return node_->PeerProgress(*ref.state());
+}
+
+Value Runtime::Metrics() const { return node_->metrics().Snapshot(); }
+
+void Runtime::Shutdown(Duration drain) { node_->Shutdown(drain); }
+
+}  // namespace packcast

@@ -1,0 +1,139 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "protocol/digest.h"
+#include "protocol/ids.h"
+#include "protocol/status.h"
+#include "protocol/time.h"
+
+namespace packcast {
+
+// Names one attempt's stream over one flow. Whatever carries another id is stale and ignored.
+struct StreamId {
+  Version version;
+  Attempt attempt;
+  FlowId flow;
+  GenerationId generation;
+  Digest plan_digest;
+  friend bool operator==(const StreamId&, const StreamId&) = default;
+};
+
+// XXH3-128 of all fields but the plan digest: what stands for the stream in messages of fixed size.
+// The plan digest is compared apart, so that two plans for one stream are an error, not a silence.
+Digest StreamTag(const StreamId& stream);
+
+// Memory that an operation reads (root) or writes (member).
+struct Span {
+  std::byte* data = nullptr;
+  uint64_t bytes = 0;
+};
+
+// One broadcast: the root's spans, end to end, arrive in the members' spans, end to end. One span
+// is a packed buffer; several are direct regions. Both sides name the step's first region and
+// number of regions in their own plan, so that two different plans are found out.
+struct Operation {
+  Sequence sequence;
+  std::vector<Span> spans;
+  uint64_t first_region = 0;
+  uint32_t regions = 0;
+
+  uint64_t bytes() const {
+    uint64_t total = 0;
+    for (const Span& span : spans) total += span.bytes;
+    return total;
+  }
+};
+
+// What this rank has done in its present stream. Written by the collective, read by any thread;
+// the fields are not read at one instant.
+struct CollectiveProgress {
+  std::atomic<uint64_t> launched{0};   // operations; the next sequence to launch
+  std::atomic<uint64_t> completed{0};  // operations whose Done is true; in order
+  std::atomic<uint64_t> bytes{0};      // handed over (root: to the slowest member) or received
+};
+
+// One rank's end of one generation of one flow: a broadcast from one root in steps that no rank
+// starts before all others have promised to take part. Streams follow one another on it: Begin
+// starts each, at sequence 0.
+//
+// The order for each sequence is Grant (members) -> Ready -> Launch (root) -> Ready -> Launch
+// (members) -> Done; Seal follows at any time after the root's Launch. Calls never block, except
+// Poll. One thread makes all calls but Wake, Abort, progress and the constant ones, which any
+// thread may make. Errors are sticky: after the first, every call returns it. They name the rank
+// at fault and what was waited for; kAborted after a local Abort.
+class Collective {
+ public:
+  virtual ~Collective() = default;
+
+  virtual uint32_t rank() const = 0;
+  virtual uint32_t size() const = 0;
+  virtual uint32_t root() const = 0;
+  bool is_root() const { return rank() == root(); }
+  // "rank 2 (worker-2)", for errors.
+  virtual std::string Describe(uint32_t rank) const = 0;
+
+  // True once all ranks (root) or the root (members) have been heard.
+  virtual StatusOr<bool> Joined() = 0;
+
+  // Starts a stream. The previous one must be complete on this rank (kFailedPrecondition).
+  virtual Status Begin(const StreamId& stream) = 0;
+
+  // Member: the destination of `sequence` is free. Sequences are granted in order, at most
+  // kStepsInFlightMax ahead of the completed ones. The root grants nothing.
+  virtual Status Grant(Sequence sequence) = 0;
+
+  // Root: every member has granted `sequence`. Member: the root has launched it (its gate is
+  // here).
+  virtual StatusOr<bool> Ready(Sequence sequence) = 0;
+
+  // Starts an operation that is Ready, in order of sequence. The spans stay valid until Done, or
+  // until Abort has returned. A member whose operation differs from the root's in bytes or regions
+  // gets kFailedPrecondition with both sides' values. kFailedPrecondition, not sticky, when it is
+  // not Ready.
+  virtual Status Launch(Operation operation) = 0;
+
+  // Root: nothing reads the spans any more. Member: all bytes are in the spans.
+  virtual StatusOr<bool> Done(Sequence sequence) = 0;
+
+  // Root: publishes the checksum of a launched operation. Member: the checksum, once it is here
+  // and until the member's Finish; each can be asked until kStepsInFlightMax later ones arrived.
+  virtual Status Seal(Sequence sequence, const Digest& seal) = 0;
+  virtual StatusOr<std::optional<Digest>> SealOf(Sequence sequence) = 0;
+
+  // Root: the stream has `steps` operations, all launched. Member: that number, once known.
+  virtual Status End(uint64_t steps) = 0;
+  virtual StatusOr<std::optional<uint64_t>> EndOf() = 0;
+
+  // Member: everything arrived and was verified. Root: all members said so.
+  virtual Status Finish() = 0;
+  virtual StatusOr<bool> Finished() = 0;
+
+  // Moves bytes and messages; returns after some progress, a Wake, or at most `max_wait`.
+  virtual Status Poll(Duration max_wait) = 0;
+
+  // Makes a Poll that waits now, or the next one, return at once. Any thread.
+  virtual void Wake() = 0;
+
+  // Gives this rank's part up, for ever; tells the other ranks `reason` when the transport can.
+  // Any thread, idempotent. When it has returned OK nothing touches the spans any more. An error
+  // (kDeadlineExceeded) means that it cannot be proven: the owner ends the process.
+  virtual Status Abort(std::string_view reason) = 0;
+
+  // "a grant of step 3 by rank 2 (worker-2)", or "nothing": for a deadline's error. Same thread
+  // as the other calls.
+  virtual std::string WaitingFor() = 0;
+
+  virtual const CollectiveProgress& progress() const = 0;
+};
+
+// Operations granted or launched and not complete, at most: bounds all queues of a collective.
+inline constexpr uint64_t kStepsInFlightMax = 256;
+
+}  // namespace packcast

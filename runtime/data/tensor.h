@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "protocol/dtype.h"
+#include "protocol/manifest.h"
+#include "protocol/status.h"
+
+namespace packcast {
+
+// One tensor to send, as the caller's memory holds it.
+struct NamedTensor {
+  std::string name;
+  Dtype dtype = Dtype::kU8;         // on the wire
+  std::vector<int64_t> shape;       // empty: 0-d
+  const std::byte* data = nullptr;  // may be null when there are no elements
+  std::vector<int64_t> strides;     // in elements, one per dimension; empty: contiguous
+  // In memory, when packing converts: F32 to BF16 or F16. Set by the transforms below.
+  std::optional<Dtype> source_dtype;
+  // Called once, when nothing reads `data` any more: packed, sent, or given up. On the thread that
+  // drives the producer.
+  std::function<void()> release;
+};
+
+// The tensors of a broadcast, in order, one at a time. Used on the thread that drives the producer.
+class TensorSource {
+ public:
+  virtual ~TensorSource() = default;
+  // The next tensor; nothing at the end.
+  virtual StatusOr<std::optional<NamedTensor>> Next() = 0;
+};
+
+// A source over a vector, for those who have all tensors at hand.
+std::unique_ptr<TensorSource> SourceOf(std::vector<NamedTensor> tensors);
+
+// The rows that a consumer expects, in the producer's order.
+class RowSource {
+ public:
+  virtual ~RowSource() = default;
+  virtual StatusOr<std::optional<Row>> Next() = 0;
+};
+
+std::unique_ptr<RowSource> RowsOf(std::vector<Row> rows);
+
+// Changes a tensor before it is packed: another name, another view, a conversion.
+using TensorTransform = std::function<StatusOr<NamedTensor>(NamedTensor)>;
+
+// F32 tensors leave as BF16 or F16, converted while they are packed (round to nearest even, NaN
+// stays NaN, too large becomes infinity); others pass unchanged. Such tensors cannot travel direct.
+StatusOr<NamedTensor> Fp32ToBf16(NamedTensor tensor);
+StatusOr<NamedTensor> Fp32ToFp16(NamedTensor tensor);
+
+// Whether the elements lie one after the other in row-major order.
+bool IsContiguous(const NamedTensor& tensor);
+
+// The row that a tensor is on the wire.
+Row RowOf(const NamedTensor& tensor);
+
+}  // namespace packcast

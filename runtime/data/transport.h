@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "protocol/ids.h"
+#include "protocol/status.h"
+#include "protocol/time.h"
+#include "protocol/value.h"
+#include "runtime/data/collective.h"
+
+namespace packcast {
+
+// How ranks of one generation find each other. The blob is a secret of that generation: who has
+// it can join. Never logged; it has no ToString on purpose.
+struct Rendezvous {
+  std::string kind;
+  Bytes blob;
+};
+
+struct JoinOptions {
+  Rendezvous rendezvous;
+  uint32_t rank = 0;
+  uint32_t size = 0;
+  uint32_t root = 0;
+  GenerationId generation;
+  std::vector<std::string> names;  // of the ranks, for errors; empty or one each
+  Time deadline = Time::max();     // Joined fails with kDeadlineExceeded after it
+};
+
+// Makes collectives of one kind. One per process and kind; outlives its collectives. Thread-safe.
+class Transport {
+ public:
+  virtual ~Transport() = default;
+
+  // "local", "zmq", later "nccl": the word in offers, contracts and rendezvous.
+  virtual std::string_view kind() const = 0;
+
+  // Root: prepares a generation. It is used by a later Join of the root here, once; a second call
+  // for one generation is kAlreadyExists.
+  virtual StatusOr<Rendezvous> MakeRendezvous(GenerationId generation) = 0;
+
+  // Starts to join and returns at once; Collective::Joined tells when it is done. Errors:
+  // kInvalidArgument for ranks out of range or a blob of another kind, kNotFound at a root that
+  // made no rendezvous for the generation.
+  virtual StatusOr<std::unique_ptr<Collective>> Join(const JoinOptions& options) = 0;
+
+  // Drops what MakeRendezvous prepared and Join did not use.
+  virtual void Forget(GenerationId generation) = 0;
+};
+
+// Shared checks of JoinOptions against a transport's kind.
+Status CheckJoin(const JoinOptions& options, std::string_view kind);
+
+}  // namespace packcast

@@ -1,0 +1,77 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "runtime/data/collective_base.h"
+#include "runtime/data/zmq_collective.h"
+#include "runtime/data/zmq_wire.h"
+#include "runtime/net/wakeup.h"
+#include "runtime/net/zmq_socket.h"
+
+namespace packcast::zmq_bulk {
+
+// What root and member of a ZeroMQ collective share: the lock around everything, the sticky error,
+// waiting, waking and aborting. Derived classes do their work in Pump.
+class ZmqEnd : public CollectiveBase {
+ public:
+  Status Poll(Duration max_wait) final;
+  void Wake() final { wake_->Raise(); }
+  Status Abort(std::string_view reason) final;
+  std::string WaitingFor() final;
+  const CollectiveProgress& progress() const final { return progress_; }
+
+ protected:
+  using Lock = std::unique_lock<std::mutex>;
+
+  ZmqEnd(const JoinOptions& options, ZmqTransportOptions transport, net::ZmqSocket socket,
+         const Digest& token);
+
+  // All under the lock. Pump: everything that can be done now; whether there was something.
+  virtual StatusOr<bool> Pump() = 0;
+  // Whether Poll may sleep until the socket is readable, and how long at most.
+  virtual bool wants_input() const = 0;
+  virtual Duration longest_sleep() const = 0;
+  virtual void SendAbort(const std::string& reason) = 0;
+  // After the socket was closed: waits until ZeroMQ has let go of the caller's memory.
+  virtual Status WaitForRelease() = 0;
+  virtual std::string WaitingForLocked() = 0;
+
+  Status Check() const;
+  Status Fail(Status status);
+  // Closes the socket for good, giving it `linger` to send what it has.
+  void CloseSocket(Duration linger);
+
+  mutable std::mutex mutex_;
+  const ZmqTransportOptions transport_;
+  const Digest token_;
+  net::ZmqSocket socket_;
+  const std::shared_ptr<net::Wakeup> wake_;
+  CollectiveProgress progress_;
+  bool joined_ = false;
+
+ private:
+  std::atomic<bool> abort_requested_{false};
+  bool aborted_ = false;
+  Status abort_result_;
+  std::string abort_reason_;
+  Status error_;
+};
+
+// What is left in the queues of a socket that ends in peace, or that tells of its abort, has this
+// long to leave.
+inline constexpr Duration kPeacefulLinger = Seconds(2);
+inline constexpr Duration kAbortLinger = Milliseconds(100);
+
+// `socket` is the bound ROUTER.
+std::unique_ptr<Collective> MakeRoot(const JoinOptions& options,
+                                     const ZmqTransportOptions& transport, net::ZmqSocket socket,
+                                     const Digest& token);
+// `socket` is the connecting DEALER.
+std::unique_ptr<Collective> MakeMember(const JoinOptions& options,
+                                       const ZmqTransportOptions& transport, net::ZmqSocket socket,
+                                       const Digest& token);
+
+}  // namespace packcast::zmq_bulk

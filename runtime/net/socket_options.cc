@@ -1,0 +1,73 @@
+#include "runtime/net/socket_options.h"
+
+#include <zmq.h>
+
+namespace packcast::net {
+namespace {
+
+OptionSetting Int(int option, const char* name, int64_t number) {
+  return {option, name, number, "", false, false};
+}
+
+OptionSetting Millis(int option, const char* name, Duration duration) {
+  return Int(option, name, ToMilliseconds(duration));
+}
+
+OptionSetting Text(int option, const char* name, std::string text) {
+  return {option, name, 0, std::move(text), true, false};
+}
+
+void AppendCurve(const CurveKeys& keys, std::vector<OptionSetting>* table) {
+  if (keys.is_server) {
+    table->push_back(Int(ZMQ_CURVE_SERVER, "CURVE_SERVER", 1));
+    table->push_back(Text(ZMQ_CURVE_SECRETKEY, "CURVE_SECRETKEY", keys.secret_key));
+    return;
+  }
+  table->push_back(Text(ZMQ_CURVE_SERVERKEY, "CURVE_SERVERKEY", keys.server_public_key));
+  table->push_back(Text(ZMQ_CURVE_PUBLICKEY, "CURVE_PUBLICKEY", keys.public_key));
+  table->push_back(Text(ZMQ_CURVE_SECRETKEY, "CURVE_SECRETKEY", keys.secret_key));
+}
+
+}  // namespace
+
+std::vector<OptionSetting> OptionTable(SocketType type, const SocketOptions& o) {
+  std::vector<OptionSetting> table = {
+      // The default of -1 hangs the context's end for ever.
+      Millis(ZMQ_LINGER, "LINGER", o.linger),
+      Int(ZMQ_SNDHWM, "SNDHWM", o.send_high_water),
+      Int(ZMQ_RCVHWM, "RCVHWM", o.receive_high_water),
+      // The owner polls; no socket call ever waits.
+      Int(ZMQ_SNDTIMEO, "SNDTIMEO", 0),
+      Int(ZMQ_RCVTIMEO, "RCVTIMEO", 0),
+  };
+  if (type == SocketType::kPair) return table;
+  table.push_back({ZMQ_MAXMSGSIZE, "MAXMSGSIZE", o.max_frame_bytes, "", false, true});
+  table.push_back(Millis(ZMQ_HEARTBEAT_IVL, "HEARTBEAT_IVL", o.heartbeat_interval));
+  table.push_back(Millis(ZMQ_HEARTBEAT_TIMEOUT, "HEARTBEAT_TIMEOUT", o.heartbeat_timeout));
+  table.push_back(Millis(ZMQ_HEARTBEAT_TTL, "HEARTBEAT_TTL", o.heartbeat_ttl));
+  table.push_back(Millis(ZMQ_HANDSHAKE_IVL, "HANDSHAKE_IVL", o.handshake_timeout));
+  table.push_back(Millis(ZMQ_TCP_MAXRT, "TCP_MAXRT", o.tcp_max_retransmit));
+  table.push_back(Int(ZMQ_SNDBUF, "SNDBUF", o.kernel_send_bytes));
+  table.push_back(Int(ZMQ_RCVBUF, "RCVBUF", o.kernel_receive_bytes));
+  if (type == SocketType::kRouter) {
+    // Without MANDATORY a message to an unknown peer is dropped in silence.
+    table.push_back(Int(ZMQ_ROUTER_MANDATORY, "ROUTER_MANDATORY", 1));
+    // A reconnecting peer takes its own identity over from a connection that is still dying.
+    table.push_back(Int(ZMQ_ROUTER_HANDOVER, "ROUTER_HANDOVER", 1));
+    table.push_back(Int(ZMQ_BACKLOG, "BACKLOG", o.backlog));
+  } else {
+    // Do not queue for a server that is down: its successor would get the messages.
+    table.push_back(Int(ZMQ_IMMEDIATE, "IMMEDIATE", 1));
+    table.push_back(Int(ZMQ_PROBE_ROUTER, "PROBE_ROUTER", 0));
+    table.push_back(Millis(ZMQ_CONNECT_TIMEOUT, "CONNECT_TIMEOUT", o.connect_timeout));
+    table.push_back(Millis(ZMQ_RECONNECT_IVL, "RECONNECT_IVL", o.reconnect_first));
+    table.push_back(Millis(ZMQ_RECONNECT_IVL_MAX, "RECONNECT_IVL_MAX", o.reconnect_max));
+  }
+  if (!o.routing_id.empty()) {
+    table.push_back(Text(ZMQ_ROUTING_ID, "ROUTING_ID", o.routing_id));
+  }
+  if (o.curve) AppendCurve(*o.curve, &table);
+  return table;
+}
+
+}  // namespace packcast::net

@@ -1,0 +1,142 @@
+#pragma once
+
+#include <zmq.h>
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "protocol/status.h"
+#include "runtime/net/socket_options.h"
+
+namespace packcast::net {
+
+// One ZeroMQ context: its I/O threads. Thread-safe. Every socket must be gone before it is; the
+// destructor then returns within the sockets' linger time.
+class ZmqContext {
+ public:
+  explicit ZmqContext(int io_threads = 1);
+  ~ZmqContext();
+  ZmqContext(const ZmqContext&) = delete;
+  ZmqContext& operator=(const ZmqContext&) = delete;
+  void* handle() const { return context_; }
+
+ private:
+  void* context_;
+};
+
+// One frame of a message: bytes that ZeroMQ holds, or memory of the caller's. Movable; used by one
+// thread at a time.
+class Frame {
+ public:
+  // Called once, from any thread, when ZeroMQ no longer needs the memory.
+  using Release = std::function<void()>;
+
+  Frame();
+  explicit Frame(std::string_view bytes);  // copies
+  explicit Frame(size_t size);             // uninitialised, to be filled through data()
+  ~Frame();
+  Frame(Frame&& other) noexcept;
+  Frame& operator=(Frame&& other) noexcept;
+  Frame(const Frame&) = delete;
+  Frame& operator=(const Frame&) = delete;
+
+  // Sends the caller's memory without a copy: it must stay unchanged until `release` is called
+  // (also when the message is never sent).
+  static Frame Borrow(std::span<const std::byte> memory, Release release);
+  // Takes the string over; no copy of its bytes when it is long.
+  static Frame Own(std::string bytes);
+
+  // A second owner of the same bytes (reference-counted by ZeroMQ when long).
+  Frame Share() const;
+
+  size_t size() const { return zmq_msg_size(&message_); }
+  std::byte* data() { return static_cast<std::byte*>(zmq_msg_data(&message_)); }
+  const std::byte* data() const {
+    return static_cast<const std::byte*>(zmq_msg_data(const_cast<zmq_msg_t*>(&message_)));
+  }
+  std::span<const std::byte> bytes() const { return {data(), size()}; }
+  std::string_view view() const { return {reinterpret_cast<const char*>(data()), size()}; }
+  zmq_msg_t* handle() { return &message_; }
+
+ private:
+  zmq_msg_t message_;
+};
+
+using Frames = std::vector<Frame>;
+
+// What became of a non-blocking send. Everything but kSent leaves the frames untouched.
+enum class SendResult {
+  kSent,
+  kFull,        // high-water mark reached, or a DEALER without a connection; try again later
+  kUnroutable,  // a ROUTER has no connection to that routing id
+  kFailed,      // the socket is unusable
+};
+
+enum class ReceiveResult {
+  kMessage,
+  kEmpty,
+  kTooManyFrames,  // more than limits::kFramesPerMessage came; all were dropped
+  kFailed,
+};
+
+// What happened to a monitored socket's connections.
+struct MonitorEvent {
+  enum class Kind { kConnected, kDisconnected, kConnectFailed, kHandshakeFailed, kOther };
+  Kind kind = Kind::kOther;
+  int value = 0;  // a descriptor or errno, as libzmq gives it
+  std::string endpoint;
+};
+
+// One ZeroMQ socket with every option set from OptionTable. Owned and used by one thread at a time
+// (a move between threads needs a full fence). No call ever blocks.
+class ZmqSocket {
+ public:
+  // Errors: kInvalidArgument names the option that libzmq refused.
+  static StatusOr<ZmqSocket> Open(ZmqContext& context, SocketType type,
+                                  const SocketOptions& options);
+  ZmqSocket() = default;
+  ~ZmqSocket() { Close(); }
+  ZmqSocket(ZmqSocket&& other) noexcept;
+  ZmqSocket& operator=(ZmqSocket&& other) noexcept;
+
+  // Binds ("tcp://127.0.0.1:*" or port 0 pick a free port) and returns the real endpoint.
+  StatusOr<std::string> Bind(const std::string& endpoint);
+  // Starts to connect; ZeroMQ keeps trying. Call it once or several times (several peers).
+  Status Connect(const std::string& endpoint);
+  Status Disconnect(const std::string& endpoint);
+
+  // Sends all frames as one message, or none. On kSent `frames` becomes empty.
+  SendResult Send(Frames* frames);
+  // Takes one whole message, if there is one.
+  ReceiveResult Receive(Frames* frames);
+
+  // Readable when something may have happened: then call Receive until kEmpty. Edge-triggered;
+  // prefer zmq_poll on handle().
+  int fd() const;
+  bool can_receive() const;
+  void* handle() const { return socket_; }
+  bool is_open() const { return socket_ != nullptr; }
+  void Close();
+
+  // A PAIR socket, of the same thread, from which NextMonitorEvent reads this socket's events.
+  // Close this socket before it: libzmq sends the monitor a last event, and blocks without one.
+  StatusOr<ZmqSocket> OpenMonitor(ZmqContext& context);
+
+ private:
+  void* socket_ = nullptr;
+  SocketType type_ = SocketType::kPair;
+  bool is_monitored_ = false;
+};
+
+// The next event of a monitor socket; false when there is none.
+bool NextMonitorEvent(ZmqSocket* monitor, MonitorEvent* event);
+
+// True for endpoints that cannot be reached from another machine (loopback, ipc, inproc).
+bool IsLocalEndpoint(std::string_view endpoint);
+
+}  // namespace packcast::net

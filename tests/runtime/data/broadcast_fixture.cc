@@ -1,0 +1,169 @@
+#include "tests/runtime/data/broadcast_fixture.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+namespace packcast::testing {
+
+StatusOr<std::byte*> CountingAllocator::Allocate(uint64_t bytes) {
+  auto* data = static_cast<std::byte*>(std::aligned_alloc(256, (bytes + 255) / 256 * 256));
+  std::memset(data, 0xa5, bytes);
+  bytes_ += bytes;
+  peak_ = std::max(peak_, bytes_);
+  return data;
+}
+
+void CountingAllocator::Free(std::byte* data, uint64_t bytes) {
+  bytes_ -= bytes;
+  std::free(data);
+}
+
+std::vector<std::byte> RandomBytes(uint64_t count, std::mt19937_64* rng) {
+  std::vector<std::byte> bytes(count);
+  for (uint64_t k = 0; k < count; k += 8) {
+    const uint64_t word = (*rng)();
+    std::memcpy(bytes.data() + k, &word, std::min<uint64_t>(8, count - k));
+  }
+  return bytes;
+}
+
+TestTensor MakeTensor(std::string name, Dtype dtype, std::vector<int64_t> shape,
+                      std::mt19937_64* rng) {
+  TestTensor tensor;
+  tensor.row = {.name = std::move(name), .dtype = dtype, .shape = std::move(shape)};
+  tensor.wire = RandomBytes(RowBytes(tensor.row).value(), rng);
+  return tensor;
+}
+
+void MakeStrided(TestTensor* tensor) {
+  const uint64_t element = static_cast<uint64_t>(DtypeBits(tensor->row.dtype)) / 8;
+  const auto& shape = tensor->row.shape;
+  // Column-major, every second element of memory.
+  tensor->strides.assign(shape.size(), 0);
+  int64_t stride = 2;
+  for (size_t k = 0; k < shape.size(); ++k) {
+    tensor->strides[k] = stride;
+    stride *= std::max<int64_t>(shape[k], 1);
+  }
+  tensor->memory.assign(static_cast<uint64_t>(stride) * element, std::byte{0xee});
+  const uint64_t count = tensor->wire.size() / element;
+  std::vector<int64_t> at(shape.size(), 0);
+  for (uint64_t n = 0; n < count; ++n) {
+    int64_t where = 0;
+    for (size_t k = 0; k < shape.size(); ++k) where += at[k] * tensor->strides[k];
+    std::memcpy(tensor->memory.data() + static_cast<uint64_t>(where) * element,
+                tensor->wire.data() + n * element, element);
+    for (size_t k = shape.size(); k-- > 0;) {
+      if (++at[k] < shape[k]) break;
+      at[k] = 0;
+    }
+  }
+}
+
+NamedTensor ViewOf(const TestTensor& tensor) {
+  const auto& memory = tensor.memory.empty() ? tensor.wire : tensor.memory;
+  return {.name = tensor.row.name,
+          .dtype = tensor.row.dtype,
+          .shape = tensor.row.shape,
+          .data = memory.data(),
+          .strides = tensor.strides};
+}
+
+std::vector<NamedTensor> ViewsOf(const std::vector<TestTensor>& tensors) {
+  std::vector<NamedTensor> views;
+  for (const TestTensor& tensor : tensors) views.push_back(ViewOf(tensor));
+  return views;
+}
+
+std::vector<Row> RowsIn(const std::vector<TestTensor>& tensors) {
+  std::vector<Row> rows;
+  for (const TestTensor& tensor : tensors) rows.push_back(tensor.row);
+  return rows;
+}
+
+std::vector<std::unique_ptr<Collective>> JoinAll(Transport* transport, uint32_t size, uint32_t root,
+                                                 uint64_t generation) {
+  JoinOptions options{.rendezvous = transport->MakeRendezvous(GenerationId(generation)).value(),
+                      .size = size,
+                      .root = root,
+                      .generation = GenerationId(generation),
+                      .deadline = In(Seconds(60))};
+  for (uint32_t rank = 0; rank < size; ++rank) {
+    options.names.push_back("node-" + std::to_string(rank));
+  }
+  std::vector<std::unique_ptr<Collective>> ranks;
+  for (uint32_t rank = 0; rank < size; ++rank) {
+    options.rank = rank;
+    ranks.push_back(transport->Join(options).value());
+  }
+  return ranks;
+}
+
+StreamId TestStream(uint64_t epoch, uint64_t attempt) {
+  return {.version = {.term = {1, 7}, .epoch = EpochId(epoch)},
+          .attempt = Attempt(attempt),
+          .generation = GenerationId(1)};
+}
+
+void BeginAll(const std::vector<std::unique_ptr<Collective>>& ranks, const StreamId& stream) {
+  for (const auto& rank : ranks) {
+    const Status begun = rank->Begin(stream);
+    if (!begun.ok()) internal::DieBecauseNotOk(begun);
+  }
+}
+
+Collector::Collector(const std::vector<TestTensor>& tensors)
+    : rows_(tensors.size()), filled_(tensors.size(), 0), shown_(tensors.size(), 0) {
+  for (const TestTensor& tensor : tensors) bytes_.push_back(tensor.wire.size());
+}
+
+UnpackCallback Collector::callback() {
+  return [this](std::span<const UnpackedRegion> regions) {
+    for (const UnpackedRegion& region : regions) {
+      ++regions_;
+      ++shown_[region.row];
+      rows_[region.row].resize(bytes_[region.row]);
+      ordered_ = ordered_ && region.offset == filled_[region.row] &&
+                 region.row_bytes == bytes_[region.row];
+      if (region.bytes > 0) {
+        std::memcpy(rows_[region.row].data() + region.offset, region.data, region.bytes);
+      }
+      filled_[region.row] += region.bytes;
+    }
+    return OkStatus();
+  };
+}
+
+bool Collector::complete() const {
+  const auto seen = [](uint64_t count) { return count > 0; };
+  return ordered_ && filled_ == bytes_ && std::all_of(shown_.begin(), shown_.end(), seen);
+}
+
+Status DriveAll(const std::vector<std::unique_ptr<Collective>>& ranks, PackedProducer* producer,
+                const std::vector<PackedConsumer*>& consumers) {
+  size_t quiet_rounds = 0;
+  while (true) {
+    bool finished = true;
+    bool idle = true;
+    const auto advance = [&](auto* machine) -> Status {
+      PC_ASSIGN_OR_RETURN(const bool done, machine->Advance());
+      finished = finished && done;
+      idle = idle && (done || machine->idle());
+      return OkStatus();
+    };
+    PC_RETURN_IF_ERROR(advance(producer));
+    for (PackedConsumer* consumer : consumers) PC_RETURN_IF_ERROR(advance(consumer));
+    if (finished) return OkStatus();
+    for (const auto& rank : ranks) (void)rank->Poll(Duration::zero());
+    quiet_rounds = idle ? quiet_rounds + 1 : 0;
+    // Polls copy in turn with Advance; this many rounds without a change is a deadlock.
+    if (quiet_rounds > 1000) {
+      std::string waits;
+      for (const auto& rank : ranks) waits += "; " + rank->WaitingFor();
+      return Internal("nothing moves any more" + waits);
+    }
+  }
+}
+
+}  // namespace packcast::testing

@@ -1,0 +1,66 @@
+#include "runtime/actor/future.h"
+
+#include <atomic>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+namespace packcast {
+namespace {
+
+TEST(FutureTest, ResolvesOnce) {
+  Promise<int> promise;
+  const Future<int> future = promise.future();
+  EXPECT_FALSE(future.ready());
+  EXPECT_EQ(future.Get(Milliseconds(1)).status().code(), StatusCode::kDeadlineExceeded);
+  EXPECT_TRUE(promise.Set(1));
+  EXPECT_FALSE(promise.Set(2));
+  EXPECT_EQ(*future.Get(Duration(0)), 1);
+}
+
+TEST(FutureTest, DroppedPromiseIsAnError) {
+  Future<int> future;
+  EXPECT_EQ(future.Get(Duration(0)).status().code(), StatusCode::kFailedPrecondition);
+  {
+    Promise<int> promise;
+    future = promise.future();
+  }
+  EXPECT_EQ(future.Get(Seconds(1)).status().code(), StatusCode::kInternal);
+}
+
+TEST(FutureTest, OneOfManySettersWinsAndEveryCallbackRunsOnce) {
+  for (int round = 0; round < 200; ++round) {
+    Promise<int> promise;
+    std::atomic<int> wins{0};
+    std::atomic<int> calls{0};
+    std::thread other([&] {
+      promise.future().Then([&](const StatusOr<int>&) { ++calls; });
+      wins += promise.Set(1);
+    });
+    promise.future().Then([&](const StatusOr<int>&) { ++calls; });
+    wins += promise.Set(2);
+    other.join();
+    EXPECT_EQ(wins, 1);
+    EXPECT_EQ(calls, 2);
+  }
+}
+
+TEST(FutureTest, MapAndWhenAllKeepOrderAndErrors) {
+  Promise<int> a;
+  Promise<int> b;
+  const auto all = WhenAll<int>({a.future(), b.future()});
+  const Future<std::string> text = Map<std::string>(
+      a.future(),
+      [](const StatusOr<int>& n) -> StatusOr<std::string> { return std::to_string(*n); });
+  b.Set(Cancelled("no"));
+  EXPECT_FALSE(all.ready());
+  a.Set(7);
+  const auto results = all.Get(Seconds(1)).value();
+  EXPECT_EQ(*results[0], 7);
+  EXPECT_EQ(results[1].status(), Cancelled("no"));
+  EXPECT_EQ(*text.Get(Seconds(1)), "7");
+  EXPECT_TRUE(WhenAll<int>({}).ready());
+}
+
+}  // namespace
+}  // namespace packcast

@@ -1,0 +1,202 @@
+// Actors of one runtime: calls without a wire, timers, mailboxes, typed methods, stopping.
+#include <stdexcept>
+
+#include <gtest/gtest.h>
+
+#include "protocol/limits.h"
+#include "runtime/base/clock.h"
+#include "tests/runtime/test_util.h"
+
+namespace packcast {
+namespace {
+
+using testing::Echo;
+using testing::FunctionActor;
+using testing::Gate;
+using testing::kPatience;
+using testing::OnMessages;
+using testing::Record;
+using testing::StartRuntime;
+
+struct Point {
+  int x = 0;
+  std::optional<std::string> label;
+  template <class V>
+  void Fields(V& v) {
+    v("x", x);
+    v("label", label);
+  }
+};
+
+class Counter : public TypedActor<Counter> {
+ public:
+  int64_t Add(int32_t amount) { return total_ += amount; }
+  void Reset() { total_ = 0; }
+  Status Check(bool good) { return good ? OkStatus() : FailedPrecondition("not good"); }
+  StatusOr<Point> Move(Context&, const Point& from, const std::vector<int>& steps) const {
+    Point to = from;
+    for (int step : steps) to.x += step;
+    return to;
+  }
+  void Throw() { throw std::runtime_error("boom"); }
+  Future<int> Later() { return MakeReady<int>(5); }
+
+  static void Methods(MethodTable<Counter>& table) {
+    table.Add("add", &Counter::Add)
+        .Add("reset", &Counter::Reset)
+        .Add("check", &Counter::Check)
+        .Add("move", &Counter::Move)
+        .Add("throw", &Counter::Throw)
+        .Add("later", &Counter::Later);
+  }
+
+ private:
+  int64_t total_ = 0;
+};
+
+class LocalActorTest : public ::testing::Test {
+ protected:
+  ActorRef Spawn(std::unique_ptr<Actor> actor) {
+    return runtime_->Spawn("actor", std::move(actor)).value();
+  }
+  std::unique_ptr<Runtime> runtime_ = StartRuntime("node");
+};
+
+TEST_F(LocalActorTest, TypedCallsConvertBothWays) {
+  const TypedRef<Counter> counter(Spawn(std::make_unique<Counter>()));
+  EXPECT_EQ(*counter.Call(&Counter::Add, 3).Get(kPatience), 3);
+  EXPECT_EQ(*counter.Call(&Counter::Add, 4).Get(kPatience), 7);
+  EXPECT_TRUE(counter.Call(&Counter::Reset).Get(kPatience).ok());
+  EXPECT_TRUE(counter.Call(&Counter::Check, true).Get(kPatience).ok());
+  const Status bad = counter.Call(&Counter::Check, false).Get(kPatience).status();
+  EXPECT_EQ(bad, FailedPrecondition("not good"));
+  EXPECT_EQ(bad.outcome(), Outcome::kExecuted);
+  const auto moved =
+      counter.Call(&Counter::Move, Point{1, "p"}, std::vector<int>{2, 3}).Get(kPatience);
+  EXPECT_EQ(moved->x, 6);
+  EXPECT_EQ(moved->label, "p");
+  EXPECT_EQ(*counter.Call(&Counter::Later).Get(kPatience), 5);
+  EXPECT_EQ(*CallMethod<int64_t>(counter.ref(), "add", {}, 1).Get(kPatience), 1);
+}
+
+TEST_F(LocalActorTest, WrongArgumentsAreNamed) {
+  const ActorRef ref = Spawn(std::make_unique<Counter>());
+  const auto error = [&](const std::string& method, Value body) {
+    const Status status = ref.Call(method, std::move(body)).Get(kPatience).status();
+    EXPECT_EQ(status.outcome(), Outcome::kNotExecuted);
+    return status.message();
+  };
+  EXPECT_EQ(error("add", ValueArray{}), "method \"add\" takes 1 arguments, got 0");
+  EXPECT_EQ(error("add", ValueArray{Value("3")}),
+            "method \"add\", argument 0: expected integer, got string");
+  EXPECT_EQ(error("add", ValueArray{Value(int64_t{1} << 40)}),
+            "method \"add\", argument 0: expected integer of 32 bits, got 1099511627776");
+  EXPECT_EQ(error("move", ValueArray{Value(ValueMap{}), Value(ValueArray{})}),
+            "method \"move\", argument 0: field \"x\" is missing");
+  EXPECT_EQ(error("fly", Value()),
+            "no method \"fly\"; there are: add, reset, check, move, throw, later");
+}
+
+TEST_F(LocalActorTest, WhatAMethodThrowsIsTheCallsError) {
+  const TypedRef<Counter> counter(Spawn(std::make_unique<Counter>()));
+  const Status status = counter.Call(&Counter::Throw).Get(kPatience).status();
+  EXPECT_EQ(status.code(), StatusCode::kInternal);
+  EXPECT_NE(status.message().find("boom"), std::string::npos);
+  EXPECT_EQ(*counter.Call(&Counter::Add, 1).Get(kPatience), 1);
+}
+
+TEST_F(LocalActorTest, TimersFireOnceAndCancelledOnesNever) {
+  Record<TimerId> fired;
+  std::vector<TimerId> set;
+  auto actor = std::make_unique<FunctionActor>();
+  actor->on_start = [&](Context& context) {
+    set.push_back(context.SetTimer(context.now() + Milliseconds(20)));
+    set.push_back(context.SetTimer(context.now() + Milliseconds(1)));
+    set.push_back(context.SetTimer(context.now()));
+    context.Cancel(set[1]);
+  };
+  actor->on_timer = [&](Context& context, TimerId timer) {
+    EXPECT_GE(context.now().time_since_epoch().count(), 0);
+    fired.Add(timer);
+  };
+  Spawn(std::move(actor));
+  ASSERT_TRUE(fired.WaitForCount(2));
+  EXPECT_EQ(fired.items(), (std::vector<TimerId>{set[2], set[0]}));
+}
+
+TEST_F(LocalActorTest, ControlOvertakesQueuedMessages) {
+  Gate gate;
+  Record<std::string> seen;
+  const ActorRef ref = Spawn(OnMessages([&](Context&, Message message) {
+    if (message.method == "first") gate.Wait();
+    seen.Add(message.method);
+  }));
+  ASSERT_TRUE(ref.Tell("first", Value()).ok());
+  for (int k = 0; k < 100; ++k) ASSERT_TRUE(ref.Tell("normal", Value()).ok());
+  ASSERT_TRUE(ref.Tell("urgent", Value(), {.control = true}).ok());
+  gate.Open();
+  ASSERT_TRUE(seen.WaitForCount(102));
+  const auto items = seen.items();
+  EXPECT_TRUE(items[0] == "urgent" || items[1] == "urgent");
+}
+
+TEST_F(LocalActorTest, FullMailboxFailsAtOnce) {
+  Gate gate;
+  const ActorRef ref = Spawn(OnMessages([&](Context&, Message) { gate.Wait(); }));
+  Status status;
+  size_t accepted = 0;
+  while (accepted <= limits::kMailboxMessages + 1) {
+    status = ref.Tell("x", Value());
+    if (!status.ok()) break;
+    ++accepted;
+  }
+  EXPECT_EQ(status.code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(status.outcome(), Outcome::kNotExecuted);
+  EXPECT_GE(accepted, limits::kMailboxMessages);
+  gate.Open();
+  runtime_->Shutdown(kPatience);  // its handlers use the gate
+}
+
+TEST_F(LocalActorTest, NamesAreUniqueAndFreeAfterStop) {
+  Record<std::string> steps;
+  auto actor = std::make_unique<FunctionActor>();
+  actor->on_message = [&](Context&, Message message) { steps.Add(message.method); };
+  actor->on_stop = [&](Context&) { steps.Add("stop"); };
+  const ActorRef ref = Spawn(std::move(actor));
+  EXPECT_EQ(runtime_->Spawn("actor", Echo()).status().code(), StatusCode::kAlreadyExists);
+  ASSERT_TRUE(ref.Tell("queued", Value()).ok());
+  ASSERT_TRUE(runtime_->Stop(ref).ok());
+  EXPECT_EQ(steps.items(), (std::vector<std::string>{"queued", "stop"}));
+  EXPECT_EQ(ref.Tell("late", Value()).code(), StatusCode::kNotFound);
+  EXPECT_EQ(ref.Call("late", Value()).Get(kPatience).status().outcome(), Outcome::kNotExecuted);
+  EXPECT_NE(Spawn(Echo()).incarnation(), ref.incarnation());
+}
+
+TEST_F(LocalActorTest, AwaitRunsInTheActor) {
+  Record<int> got;
+  const ActorRef echo = runtime_->Spawn("echo", Echo()).value();
+  auto actor = std::make_unique<FunctionActor>();
+  actor->on_start = [&](Context& context) {
+    context.Await<Value>(echo.Call("e", Value(4)), [&](Context& inner, const auto& reply) {
+      EXPECT_EQ(inner.self().actor(), "actor");
+      EXPECT_EQ(*reply, Value(4));
+      got.Add(1);
+    });
+  };
+  Spawn(std::move(actor));
+  EXPECT_TRUE(got.WaitForCount(1));
+}
+
+TEST_F(LocalActorTest, ShutdownIsBoundedWhenUserCodeIsStuck) {
+  auto gate = std::make_shared<Gate>();
+  const ActorRef ref = Spawn(OnMessages([gate](Context&, Message) { gate->Wait(); }));
+  const Future<Value> call = ref.Call("stick", Value());
+  const Time start = Now();
+  runtime_->Shutdown(Milliseconds(50));
+  EXPECT_LT(ToSeconds(Now() - start), 5.0);
+  EXPECT_TRUE(call.ready());
+  gate->Open();
+}
+
+}  // namespace
+}  // namespace packcast

@@ -1,0 +1,281 @@
+// A node's port as a stranger sees it: a script that speaks the protocol, and garbage.
+#include <arpa/inet.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <random>
+
+#include <gtest/gtest.h>
+
+#include "protocol/codec.h"
+#include "protocol/frame.h"
+#include "runtime/base/clock.h"
+#include "runtime/net/zmq_socket.h"
+#include "tests/runtime/test_util.h"
+
+namespace packcast {
+namespace {
+
+using testing::Echo;
+using testing::kPatience;
+using testing::Patient;
+using testing::StartRuntime;
+
+// A bare DEALER, like a script's.
+class Script {
+ public:
+  explicit Script(const std::string& endpoint, const std::string& id = "script") {
+    net::SocketOptions options;
+    options.routing_id = id;
+    socket_ = net::ZmqSocket::Open(context_, net::SocketType::kDealer, options).value();
+    EXPECT_TRUE(socket_.Connect(endpoint).ok());
+  }
+  void SendRaw(std::vector<std::string> parts) {
+    const Time give_up = Now() + kPatience;
+    net::Frames frames;
+    for (const std::string& part : parts) frames.emplace_back(std::string_view(part));
+    while (socket_.Send(&frames) != net::SendResult::kSent && Now() < give_up) Poll(ZMQ_POLLOUT);
+  }
+  void Send(const Envelope& envelope, const Value& body) {
+    SendRaw({EncodeEnvelope(envelope), Encode(body)});
+  }
+  void SendHello(const std::string& actor, const std::string& cluster = "packcast",
+                 uint64_t major = kProtocolMajor) {
+    Envelope envelope;
+    envelope.kind = FrameKind::kHello;
+    envelope.major = major;
+    Hello hello;
+    hello.cluster = cluster;
+    hello.node = "script";
+    hello.actor = actor;
+    Send(envelope, EncodeHello(hello));
+  }
+  // The next message of that kind; others are skipped.
+  Envelope Expect(FrameKind kind, Value* body = nullptr) {
+    const Time give_up = Now() + kPatience;
+    net::Frames frames;
+    while (Now() < give_up) {
+      Poll(ZMQ_POLLIN);
+      if (socket_.Receive(&frames) != net::ReceiveResult::kMessage) continue;
+      StatusOr<Envelope> envelope = DecodeEnvelope(frames[0].view());
+      EXPECT_TRUE(envelope.ok()) << envelope.status();
+      if (!envelope.ok() || envelope->kind != kind) continue;
+      if (body != nullptr && frames.size() > 1 && frames[1].size() > 0) {
+        *body = Decode(frames[1].view()).value();
+      }
+      return *envelope;
+    }
+    ADD_FAILURE() << "no " << FrameKindName(kind) << " came";
+    return Envelope();
+  }
+
+ private:
+  void Poll(short events) {
+    zmq_pollitem_t item = {socket_.handle(), 0, events, 0};
+    zmq_poll(&item, 1, 100);
+  }
+  net::ZmqContext context_;
+  net::ZmqSocket socket_;
+};
+
+Envelope CallOf(const std::string& actor, const std::string& method, uint64_t id) {
+  Envelope call;
+  call.kind = FrameKind::kCall;
+  call.from.actor = "me";
+  call.to.actor = actor;
+  call.method = method;
+  call.call_id = CallId(id);
+  call.deadline_ms = 30'000;
+  return call;
+}
+
+class WireTest : public ::testing::Test {
+ protected:
+  WireTest() { EXPECT_TRUE(node_->Spawn("echo", Echo()).ok()); }
+  int64_t Metric(const std::string& name) {
+    const Value all = node_->Metrics();
+    int64_t number = 0;
+    if (const Value* value = all.Find(name)) value->GetInt(&number);
+    return number;
+  }
+  void ExpectAlive() {
+    Script script(node_->endpoint(), "prober");
+    script.SendHello("echo");
+    script.Expect(FrameKind::kWelcome);
+    script.Send(CallOf("echo", "echo", 1), Value("alive"));
+    Value body;
+    script.Expect(FrameKind::kReply, &body);
+    EXPECT_EQ(body, Value("alive"));
+  }
+  std::unique_ptr<Runtime> node_ = StartRuntime("node", Patient());
+};
+
+TEST_F(WireTest, ScriptSaysHelloCallsAndIsTold) {
+  ASSERT_TRUE(node_
+                  ->Spawn("teller", testing::OnMessages([](Context&, Message message) {
+                            EXPECT_TRUE(message.from.Tell("event", Value(7)).ok());
+                            message.responder.Reply(Value("done"));
+                          }))
+                  .ok());
+  Script script(node_->endpoint());
+  script.SendHello("teller");
+  Value welcome;
+  script.Expect(FrameKind::kWelcome, &welcome);
+  EXPECT_EQ(*welcome.Find("node"), Value("node"));
+  EXPECT_EQ(*welcome.Find("actor_incarnation"), Value(node_->incarnation().value));
+  script.Send(CallOf("teller", "subscribe", 9), Value());
+  Value event;
+  const Envelope tell = script.Expect(FrameKind::kTell, &event);
+  EXPECT_EQ(tell.method, "event");
+  EXPECT_EQ(tell.to.actor, "me");
+  EXPECT_EQ(event, Value(7));
+  const Envelope reply = script.Expect(FrameKind::kReply);
+  EXPECT_EQ(reply.call_id, CallId(9));
+  EXPECT_TRUE(reply.status.ok());
+}
+
+TEST_F(WireTest, RepeatedIdempotentCallIsAnsweredFromTheCache) {
+  auto count = std::make_shared<int>(0);
+  ASSERT_TRUE(node_
+                  ->Spawn("counter", testing::OnMessages([count](Context&, Message message) {
+                            message.responder.Reply(Value(++*count));
+                          }))
+                  .ok());
+  Script script(node_->endpoint());
+  script.SendHello("counter");
+  script.Expect(FrameKind::kWelcome);
+  Envelope call = CallOf("counter", "add", 5);
+  call.idempotent = true;
+  for (int k = 0; k < 3; ++k) {
+    script.Send(call, Value());
+    Value body;
+    script.Expect(FrameKind::kReply, &body);
+    EXPECT_EQ(body, Value(1));
+  }
+  call.call_id = CallId(6);
+  script.Send(call, Value());
+  Value body;
+  script.Expect(FrameKind::kReply, &body);
+  EXPECT_EQ(body, Value(2));
+  EXPECT_EQ(Metric("repeated_calls_total"), 2);
+}
+
+TEST_F(WireTest, OtherMajorVersionIsRefusedWithTheReason) {
+  Script script(node_->endpoint());
+  script.SendHello("echo", "packcast", 2);
+  const Envelope refused = script.Expect(FrameKind::kRefused);
+  EXPECT_EQ(refused.status.code(), StatusCode::kUnimplemented);
+  EXPECT_NE(refused.status.message().find("this node speaks 1.0"), std::string::npos);
+}
+
+TEST_F(WireTest, OtherClusterIsRefused) {
+  Script script(node_->endpoint());
+  script.SendHello("echo", "elsewhere");
+  EXPECT_EQ(script.Expect(FrameKind::kRefused).status.code(), StatusCode::kFailedPrecondition);
+  RuntimeOptions options;
+  options.cluster = "elsewhere";
+  const auto other = StartRuntime("other", options);
+  const StatusOr<ActorRef> ref = other->Connect(node_->endpoint(), "echo", kPatience);
+  EXPECT_EQ(ref.status().code(), StatusCode::kFailedPrecondition) << ref.status();
+  EXPECT_NE(ref.status().message().find("cluster"), std::string::npos);
+}
+
+TEST_F(WireTest, NoHelloNoService) {
+  Script script(node_->endpoint());
+  script.Send(CallOf("echo", "echo", 1), Value(1));
+  EXPECT_EQ(script.Expect(FrameKind::kRefused).status.code(), StatusCode::kFailedPrecondition);
+}
+
+TEST_F(WireTest, MessageForAnotherIncarnationIsStale) {
+  Script script(node_->endpoint());
+  script.SendHello("echo");
+  script.Expect(FrameKind::kWelcome);
+  Envelope call = CallOf("echo", "echo", 1);
+  call.to.incarnation = Incarnation(node_->incarnation().value + 1);
+  script.Send(call, Value(1));
+  const Envelope reply = script.Expect(FrameKind::kReply);
+  EXPECT_EQ(reply.status.code(), StatusCode::kStale);
+  EXPECT_EQ(reply.status.outcome(), Outcome::kNotExecuted);
+}
+
+TEST_F(WireTest, UnknownKindIsAnsweredUnsupported) {
+  Script script(node_->endpoint());
+  script.SendHello("echo");
+  script.Expect(FrameKind::kWelcome);
+  Value map = ValueMap{};
+  map.Put("v", ValueArray{Value(1), Value(3)});
+  map.Put("k", "teleport");
+  map.Put("id", 4);
+  script.SendRaw({Encode(map), ""});
+  const Envelope answer = script.Expect(FrameKind::kUnsupported);
+  EXPECT_EQ(answer.call_id, CallId(4));
+}
+
+TEST_F(WireTest, BadBodyOfACallIsAnswered) {
+  Script script(node_->endpoint());
+  script.SendHello("echo");
+  script.Expect(FrameKind::kWelcome);
+  script.SendRaw({EncodeEnvelope(CallOf("echo", "echo", 1)), "\xdd\xff\xff\xff\xf0"});
+  EXPECT_EQ(script.Expect(FrameKind::kReply).status.code(), StatusCode::kInvalidArgument);
+  script.SendRaw({EncodeEnvelope(CallOf("echo", "echo", 2)), std::string(100'000, '\x91')});
+  EXPECT_EQ(script.Expect(FrameKind::kReply).status.code(), StatusCode::kInvalidArgument);
+}
+
+TEST_F(WireTest, GarbageMessagesAreCountedAndHarmless) {
+  Script script(node_->endpoint());
+  std::mt19937 random(1);
+  const std::string good = EncodeEnvelope(CallOf("echo", "echo", 1));
+  for (int k = 0; k < 2000; ++k) {
+    std::string bytes = k % 2 == 0 ? good : std::string(random() % 64, '\0');
+    for (size_t n = 0; n < 1 + bytes.size() / 4 && !bytes.empty(); ++n) {
+      bytes[random() % bytes.size()] = static_cast<char>(random());
+    }
+    script.SendRaw(std::vector<std::string>(1 + random() % 10, bytes));
+  }
+  ExpectAlive();
+  EXPECT_GT(Metric("malformed_messages_total"), 0);
+}
+
+TEST_F(WireTest, OversizedMessageOnlyCostsItsOwnConnection) {
+  Script script(node_->endpoint());
+  script.SendRaw({std::string(limits::kControlFrameBytes + 1, 'x')});
+  ExpectAlive();
+}
+
+TEST_F(WireTest, RawBytesOnThePortAreHarmless) {
+  const std::string endpoint = node_->endpoint();
+  const int port = std::stoi(endpoint.substr(endpoint.rfind(':') + 1));
+  std::mt19937 random(2);
+  for (int k = 0; k < 50; ++k) {
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in address = {};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(static_cast<uint16_t>(port));
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    ASSERT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    std::string bytes(random() % 4096, '\0');
+    for (char& byte : bytes) byte = static_cast<char>(random());
+    (void)!send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    close(fd);
+  }
+  ExpectAlive();
+}
+
+TEST(ConnectTest, SaysThatNothingListens) {
+  const auto runtime = StartRuntime("node");
+  const auto ref = runtime->Connect("tcp://127.0.0.1:1", "echo", Milliseconds(200));
+  EXPECT_EQ(ref.status().code(), StatusCode::kUnavailable) << ref.status();
+}
+
+TEST(ConnectTest, RefusesToListenBeyondLoopbackWithoutKeys) {
+  RuntimeOptions options;
+  options.name = "node";
+  options.bind = "tcp://0.0.0.0:*";
+  const auto refused = Runtime::Start(options);
+  EXPECT_EQ(refused.status().code(), StatusCode::kPermissionDenied);
+  options.insecure = true;
+  EXPECT_TRUE(Runtime::Start(options).ok());
+}
+
+}  // namespace
+}  // namespace packcast

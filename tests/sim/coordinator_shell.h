@@ -1,0 +1,52 @@
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "actors/coordinator_machine.h"
+#include "tests/sim/member_shell.h"
+
+namespace packcast::sim {
+
+// A process with the coordinator's machine. Checks what only it can break: S5, S10, S7, S8 of
+// control calls.
+class CoordinatorShell {
+ public:
+  CoordinatorShell(Surroundings* around, Process* process, CoordinatorConfig config);
+
+  Process* process() const { return process_; }
+  const CoordinatorMachine& machine() const { return machine_; }
+  // Control calls that have no answer yet, and how the latest epoch ended.
+  size_t open_controls() const { return controls_.size(); }
+  const std::optional<Value>& last_report() const { return last_report_; }
+
+  void Feed(const CoordinatorEvent& event);
+  void Control(const std::string& method, Value body);
+
+ private:
+  void Do(const SendToMember& effect);
+  void Do(const ReplyControl& effect);
+  void Do(const PublishEvent& effect);
+  void Do(const WakeAt& effect);
+  void Do(const StopCoordinator& effect);
+  void TraceEvent(const CoordinatorEvent& event);
+  void CheckDecision(const SendToMember& effect);
+  void Mutate(const CoordinatorEvent& event);
+  void PretendLastStaged(const EpochKey& key, const Staged& staged);
+
+  Surroundings* const around_;
+  World* const world_;
+  Process* const process_;
+  CoordinatorMachine machine_;
+  std::map<uint64_t, std::string> controls_;  // open: token and method
+  uint64_t last_token_ = 0;
+  std::optional<Value> last_report_;
+  // For mutations.
+  std::map<MemberId, Staged> earlier_staged_;
+  Bytes first_blob_;
+  EpochKey pretended_;
+};
+
+}  // namespace packcast::sim

@@ -1,0 +1,125 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "actors/trainer_machine.h"
+#include "tests/sim/data_plane.h"
+#include "tests/sim/network.h"
+#include "tests/sim/scenario.h"
+#include "tests/sim/truth.h"
+#include "tests/sim/world.h"
+
+namespace packcast::sim {
+
+class MemberShell;
+
+// Who owns the processes and plays the user.
+class MemberOwner {
+ public:
+  virtual ~MemberOwner() = default;
+  virtual void OnSyncFinished(MemberShell* shell, uint64_t label, const Status& status) = 0;
+  virtual void OnSyncRequested(MemberShell* shell, uint64_t label) = 0;
+  virtual void OnStop(MemberShell* shell, const std::string& reason) = 0;
+};
+
+// What the shells of a cluster share.
+struct Surroundings {
+  World* world = nullptr;
+  Network* network = nullptr;
+  DataPlane* data_plane = nullptr;
+  Truth* truth = nullptr;
+  const Scenario* scenario = nullptr;
+  MemberOwner* owner = nullptr;
+  bool unrest = true;  // injected local trouble is possible
+};
+
+// One process with a trainer's or worker's machine: does what the machine asks in simulated memory
+// and time, and checks after every step what must hold of this rank.
+class MemberShell : public StreamUser {
+ public:
+  MemberShell(Surroundings* around, Process* process, MemberConfig config);
+
+  Process* process() const { return process_; }
+  const MemberMachine& member() const;
+  const TrainerMachine* trainer() const { return std::get_if<TrainerMachine>(&machine_); }
+  bool engine_runs() const { return engine_runs_; }
+  // Trainers: whether `label`'s bytes are promised constant now.
+  bool Holds(uint64_t label) const { return sources_.contains(label); }
+
+  void Feed(const MemberEvent& event);
+  void Sync(uint64_t label, size_t model, bool supersede);
+  void Cancel(uint64_t label);
+
+  // StreamUser.
+  uint64_t ReadWord(const EpochKey& key, uint32_t cell) override;
+  void WriteWord(const EpochKey& key, uint32_t cell, uint64_t word) override;
+  void Joined(const EpochKey& key, const Status& status) override;
+  void Streamed(const EpochKey& key, const Status& status, const std::string& culprit) override;
+
+ private:
+  enum class Job : uint8_t { kNone, kPrepare, kJoin, kQuiesce, kStream, kInstall, kHalt, kAbort };
+
+  void Step(const TrainerEvent& event);
+  void Do(const SendToCoordinator& effect);
+  void Do(const PrepareAttempt& effect);
+  void Do(const JoinGeneration& effect);
+  void Do(const QuiesceEngine& effect);
+  void Do(const StartStream& effect);
+  void Do(const InstallVersion& effect);
+  void Do(const ResumeEngine& effect);
+  void Do(const HaltSource& effect);
+  void Do(const AbortLocal& effect);
+  void Do(const SourceFree& effect);
+  void Do(const CloseGeneration& effect);
+  void Do(const SyncRequested& effect);
+  void Do(const SyncFinished& effect);
+  void Do(const StopMember& effect);
+
+  // Local work: one piece at a time. End() is false for a piece that was given up meanwhile (its
+  // result still reaches the machine, which must ignore it).
+  void BeginJob(Job job, const EpochKey& key);
+  bool End(Job job, const EpochKey& key);
+  bool Trouble(double chance, Fault fault);
+  void PullBesides(const EpochKey& key);
+  void FinishAbort(const AbortLocal& effect, AbortOutcome outcome);
+  bool IgnoresAbort(const MemberEvent& event);
+  void CheckStep();
+  void CheckService();
+  void Scribble(uint64_t label);
+  void Violate(const std::string& what);
+  bool is_worker() const { return member().config().role == Role::kWorker; }
+
+  Surroundings* const around_;
+  World* const world_;
+  Process* const process_;
+  std::variant<MemberMachine, TrainerMachine> machine_;
+
+  Job job_ = Job::kNone;
+  EpochKey job_key_;
+  EpochKey aborted_;     // the last attempt of which nothing is left
+  EpochKey committed_;   // the last attempt this rank saw decided
+  EpochKey prepared_;
+  std::shared_ptr<const Contract> contract_;
+  std::shared_ptr<const Manifest> manifest_;
+  uint64_t label_ = 0;
+  // Workers.
+  Words live_;
+  Words staged_;
+  bool engine_runs_ = true;
+  Version last_served_;
+  // Trainers: what the source holds for each label whose bytes are promised, and how many groups
+  // were pulled by a rank that sends nothing itself.
+  struct Source {
+    uint64_t token = 0;
+    size_t model = 0;
+  };
+  std::map<uint64_t, Source> sources_;
+  size_t pulled_ = 0;
+};
+
+}  // namespace packcast::sim

@@ -1,0 +1,24 @@
+#pragma once
+
+#include "tests/sim/cluster.h"
+
+namespace packcast::sim {
+
+// Spreads the scenario's faults over its unrest, each with its end (restart, thaw, heal).
+class Nemesis {
+ public:
+  Nemesis(World* world, const Scenario& scenario, Cluster* cluster)
+      : world_(world), scenario_(scenario), cluster_(cluster) {}
+  void Begin();
+
+ private:
+  void Strike(Fault fault);
+  void StrikeName(Fault fault, const std::string& name);
+  std::string Victim(bool workers_only);
+
+  World* const world_;
+  const Scenario& scenario_;
+  Cluster* const cluster_;
+};
+
+}  // namespace packcast::sim

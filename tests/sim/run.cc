@@ -1,0 +1,70 @@
+#include "tests/sim/run.h"
+
+#include "tests/sim/cluster.h"
+#include "tests/sim/nemesis.h"
+#include "tests/sim/user.h"
+
+namespace packcast::sim {
+namespace {
+
+// Longer than any deadline of an epoch and the user's patience together.
+constexpr Duration kSettle = Seconds(150);
+constexpr Duration kSyncBound = Seconds(30);
+constexpr int kLastSyncs = 2;
+
+bool Settle(World* world, Cluster* cluster, User* user) {
+  const Time until = world->now() + kSettle;
+  // Looking at everything costs more than stepping: look now and then.
+  while (true) {
+    if (!world->RunUntil(world->now() + Milliseconds(200))) return false;
+    const std::string unrest = cluster->Unrest();
+    if (const std::string open = user->Open(); !open.empty()) world->Violate("L2: " + open);
+    if (unrest.empty()) return true;
+    if (world->now() < until) continue;
+    world->Violate("L2: long after the last fault " + unrest);
+    return false;
+  }
+}
+
+void Rest(World* world, Cluster* cluster, User* user) {
+  if (!Settle(world, cluster, user)) return;
+  user->ReadmitAll();
+  for (int k = 0; k < kLastSyncs; ++k) {
+    user->SyncNow();
+    world->RunUntil(world->now() + kSyncBound, [&] { return user->SyncResolved(); });
+    if (!user->SyncedAll()) {
+      return world->Violate("L1: a sync in peace did not commit: " + user->last_error());
+    }
+    // The trainers' own ends may still be on their way to idle.
+    if (!Settle(world, cluster, user)) return;
+    if (const std::string behind = cluster->Behind(); !behind.empty()) {
+      return world->Violate("L1: after a sync in peace " + behind);
+    }
+  }
+}
+
+}  // namespace
+
+RunResult Run(const RunOptions& options) {
+  World world(options.seed, options.mutation, options.record);
+  const Scenario scenario = MakeScenario(&world.random, options.workers);
+  User user(&world, scenario);
+  Cluster cluster(
+      &world, scenario,
+      [&](MemberShell* shell, uint64_t label, const Status& status) {
+        user.OnFinished(shell, label, status);
+      },
+      [&](MemberShell* shell, uint64_t label) { user.OnWanted(shell, label); });
+  user.Attach(&cluster);
+  Nemesis nemesis(&world, scenario, &cluster);
+  nemesis.Begin();
+  user.Begin();
+  if (world.RunUntil(Time(scenario.unrest))) {
+    user.Stop();
+    cluster.Calm();
+    Rest(&world, &cluster, &user);
+  }
+  return {world.violation(), world.trace.hash(), world.trace.lines(), world.stats};
+}
+
+}  // namespace packcast::sim

@@ -1,0 +1,116 @@
+#include "tests/sim/user.h"
+
+namespace packcast::sim {
+namespace {
+
+constexpr Duration kGrace = Seconds(60);  // of a cancelled call: the longest abort
+
+}  // namespace
+
+void User::Begin() {
+  calls_left_ = scenario_.calls;
+  world_->After(Milliseconds(100), [this] { NextCall(); });
+}
+
+void User::NextCall() {
+  if (calls_left_ == 0) return;
+  --calls_left_;
+  // Now and then a failed step is tried again under its label.
+  const bool again = last_label_ > 0 && world_->random.Chance(0.1);
+  CallAll(again ? last_label_ : ++last_label_, world_->random.Chance(scenario_.supersede));
+  if (world_->random.Chance(scenario_.control)) ControlSomething();
+  const Duration pause = world_->random.Chance(scenario_.second_call)
+                             ? Milliseconds(1)
+                             : world_->random.Between(scenario_.pause_low, scenario_.pause_high);
+  world_->After(pause, [this] { NextCall(); });
+}
+
+void User::CallAll(uint64_t label, bool supersede) {
+  if (world_->random.Chance(0.05)) model_ = world_->random.Below(kModels);
+  const bool cancels = world_->random.Chance(scenario_.cancel);
+  for (MemberShell* shell : cluster_->Trainers()) {
+    const Duration skew = world_->random.Between(Duration::zero(), Milliseconds(3));
+    world_->After(shell->process(), skew, [this, shell, label, model = model_, supersede] {
+      CallOne(shell, label, model, supersede);
+    });
+    const Duration patience =
+        cancels ? world_->random.Between(Milliseconds(1), Milliseconds(100))
+                : scenario_.call_deadline;
+    world_->After(shell->process(), patience, [this, shell, label] {
+      if (open_.contains({shell, label})) shell->Cancel(label);
+    });
+  }
+}
+
+void User::CallOne(MemberShell* shell, uint64_t label, size_t model, bool supersede) {
+  if (open_.contains({shell, label}) || shell->Holds(label)) return;
+  open_[{shell, label}] = world_->now() + scenario_.call_deadline;
+  shell->Sync(label, model, supersede);
+}
+
+void User::OnFinished(MemberShell* shell, uint64_t label, const Status& status) {
+  if (open_.erase({shell, label}) == 0) {
+    world_->Violate("S8: sync(" + std::to_string(label) + ") of " + shell->process()->name +
+                    " is resolved twice");
+  }
+  if (label != watched_label_) return;
+  ++results_;
+  if (status.ok()) ++results_ok_;
+  if (!status.ok()) last_error_ = status.ToString();
+}
+
+void User::OnWanted(MemberShell* shell, uint64_t label) {
+  last_label_ = std::max(last_label_, label);
+  world_->After(shell->process(), Milliseconds(1), [this, shell, label] {
+    CallOne(shell, label, model_, false);
+  });
+  world_->After(shell->process(), scenario_.call_deadline, [this, shell, label] {
+    if (open_.contains({shell, label})) shell->Cancel(label);
+  });
+}
+
+void User::SyncNow() {
+  results_ = results_ok_ = 0;
+  watched_label_ = ++last_label_;
+  const auto trainers = cluster_->Trainers();
+  results_wanted_ = trainers.size();
+  for (MemberShell* shell : trainers) CallOne(shell, watched_label_, model_, false);
+}
+
+std::string User::Open() const {
+  for (const auto& [call, deadline] : open_) {
+    const auto& [shell, label] = call;
+    if (!shell->process()->alive || shell->process()->frozen) continue;
+    if (world_->now() < deadline + kGrace) continue;
+    return "sync(" + std::to_string(label) + ") of " + shell->process()->name +
+           " is open past its deadline and grace";
+  }
+  return "";
+}
+
+void User::ControlSomething() {
+  CoordinatorShell* coordinator = cluster_->coordinator();
+  if (coordinator == nullptr || coordinator->process()->frozen) return;
+  const std::string replica =
+      "replica-" + std::to_string(world_->random.Below(scenario_.replica_sizes.size()));
+  switch (world_->random.Below(6)) {
+    case 0:
+      return coordinator->Control(
+          "limits", ValueMap{{"install", world_->random.Chance(0.5) ? "staged" : "in-place"},
+                             {"buffer_bytes", world_->random.Between(1, 8) * 256}});
+    case 1: return coordinator->Control("drain", ValueMap{{"replica", replica}});
+    case 2: return coordinator->Control("readmit", ValueMap{{"replica", replica}});
+    case 3: return coordinator->Control("sync", ValueMap{});
+    case 4: return coordinator->Control("cancel", ValueMap{});
+    case 5: return coordinator->Control("members", ValueMap{});
+  }
+}
+
+void User::ReadmitAll() {
+  for (size_t k = 0; k < scenario_.replica_sizes.size(); ++k) {
+    cluster_->coordinator()->Control("readmit",
+                                     ValueMap{{"replica", "replica-" + std::to_string(k)}});
+  }
+}
+
+}  // namespace packcast::sim

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "protocol/contract.h"
+#include "protocol/digest.h"
+#include "protocol/manifest.h"
+#include "protocol/plan.h"
+
+// The simulated model: a few small tensors, in cells of 256 bytes. A cell holds one word that says
+// whose content it is and where it belongs, so that torn, mixed, stale or misplaced bytes show.
+namespace packcast::sim {
+
+using Words = std::vector<uint64_t>;
+
+// A change of the trainer's weights gets a token; cell `cell` then holds WordOf(token, cell).
+constexpr uint64_t WordOf(uint64_t token, uint64_t cell) { return (token << 16) | cell; }
+constexpr uint64_t TokenOf(uint64_t word) { return word >> 16; }
+
+inline constexpr uint64_t kCellBytes = 256;
+
+// A plan in cells.
+struct CellPlan {
+  Digest digest;
+  std::vector<std::vector<uint32_t>> steps;  // the cells of each
+  uint32_t cells = 0;                        // of the whole model
+};
+
+// One of kModels manifests; the same object each time.
+inline constexpr size_t kModels = 3;
+std::shared_ptr<const Manifest> ModelManifest(size_t model);
+uint32_t ModelCells(const Manifest& manifest);
+
+// The real plan of `contract` for one of the manifests above. Cached for the process: it is pure.
+const CellPlan& PlanOf(const Manifest& manifest, const Contract& contract);
+
+// Commutative over words, as content digests are.
+Digest DigestOf(const Words& words);
+
+}  // namespace packcast::sim

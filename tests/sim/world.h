@@ -1,0 +1,128 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <queue>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "protocol/ids.h"
+#include "protocol/time.h"
+#include "tests/sim/random.h"
+#include "tests/sim/trace.h"
+
+namespace packcast::sim {
+
+// Bugs put into the shells on purpose: the invariants must find each (mutation_test.cc).
+enum class Mutation : uint8_t {
+  kNone,
+  kCommitOneStagedEarly,    // the coordinator is told that the last voters have staged
+  kAbortIgnored,            // a worker confirms aborts and streams on
+  kStaleStagedAccepted,     // Staged of an earlier attempt counts for the present one
+  kGenerationReused,        // a rendezvous blob is handed out twice
+  kWriteBeforeQuiesce,      // the engine is said to be quiet while it runs
+  kSourceFreeAtStreamEnd,   // the trainer changes its weights once they are sent
+  kInstallSkipped,          // a worker says Installed and kept its old bytes
+  kTermNotRaised,           // members do not tell a new coordinator what they promised
+  kAnswerLost,              // a sync.done never reaches the trainer
+  kExpelledForgotten,       // a member is not told that it is out
+};
+
+enum class Fault : uint8_t {
+  kKillWorker,
+  kKillTrainer,
+  kKillCoordinator,
+  kFreeze,
+  kZombie,
+  kPartition,
+  kOneWay,
+  kFlap,
+  kSlow,
+  kRefuse,
+  kJoinFails,
+  kStreamFails,
+  kInstallFails,
+  kWedge,
+};
+inline constexpr size_t kFaults = 14;
+std::string_view FaultName(Fault fault);
+
+struct Stats {
+  uint64_t events = 0;
+  uint64_t messages = 0;
+  uint64_t messages_lost = 0;
+  uint64_t stale_dropped = 0;  // by the check of incarnations
+  uint64_t committed = 0;
+  uint64_t aborted = 0;
+  uint64_t retries = 0;
+  std::array<uint64_t, kFaults> faults{};
+};
+
+// One life of a program.
+struct Process {
+  std::string name;
+  Incarnation incarnation;
+  bool alive = true;
+  bool frozen = false;
+  Time frozen_since{};
+  int64_t slowness = 1;
+  std::vector<std::function<void()>> late;  // became due while frozen
+};
+
+// The clock, what is due, chance and the trace: everything in one thread.
+class World {
+ public:
+  World(uint64_t seed, Mutation mutation, bool record)
+      : random(seed), trace(record), mutation_(mutation) {}
+  World(const World&) = delete;
+  World& operator=(const World&) = delete;
+
+  Time now() const { return now_; }
+  Mutation mutation() const { return mutation_; }
+
+  Process* Spawn(const std::string& name);
+  // Runs `what` then; on a process only if it lives, and when it is frozen, once it thaws.
+  void After(Duration delay, std::function<void()> what);
+  void After(Process* process, Duration delay, std::function<void()> what);
+  // Local work of a process takes a while, longer if it is slow.
+  Duration Work(Process* process, Duration low, Duration high);
+  void Freeze(Process* process);
+  void Thaw(Process* process);
+
+  // Runs until `until` (or nothing is left), or until `done` says so. False after a violation.
+  bool RunUntil(Time until, const std::function<bool()>& done = nullptr);
+
+  void Injected(Fault fault) { ++stats.faults[static_cast<size_t>(fault)]; }
+  // The first one counts, and ends the run.
+  void Violate(const std::string& what);
+  const std::string& violation() const { return violation_; }
+
+  Random random;
+  Trace trace;
+  Stats stats;
+
+ private:
+  struct Due {
+    Time at;
+    uint64_t sequence;
+    std::function<void()> what;
+  };
+  struct Later {
+    bool operator()(const Due& a, const Due& b) const {
+      return a.at != b.at ? a.at > b.at : a.sequence > b.sequence;
+    }
+  };
+
+  const Mutation mutation_;
+  Time now_{};
+  uint64_t sequence_ = 0;
+  uint64_t incarnations_ = 0;
+  std::vector<Due> due_;  // a heap
+  std::deque<Process> processes_;
+  std::string violation_;
+};
+
+}  // namespace packcast::sim
