@@ -1,5 +1,6 @@
 #include "actors/coordinator.h"
 
+#include <algorithm>
 #include <condition_variable>
 #include <map>
 #include <mutex>
@@ -92,11 +93,13 @@ void CoordinatorShell::OnMessage(Context& context, Message message) {
 }
 
 void CoordinatorShell::Subscribe(Message message) {
-  if (subscribers_.size() >= kSubscribersMax) {
+  const bool again = std::find(subscribers_.begin(), subscribers_.end(), message.from) !=
+                     subscribers_.end();
+  if (!again && subscribers_.size() >= kSubscribersMax) {
     message.responder.Fail(ResourceExhausted("64 subscribers are the limit"));
     return;
   }
-  subscribers_.push_back(message.from);
+  if (!again) subscribers_.push_back(message.from);
   message.responder.Reply(ValueMap{{"subscribed", true}});
 }
 

@@ -53,6 +53,8 @@ void CoordinatorMachine::BeginAbort(const Status& reason, const std::string& cul
   for (Participant& p : epoch.participants) {
     p.halted = false;
     p.entered_group.reset();
+    // Who was broken already has ignored the contract: send it again.
+    if (Member* member = membership_.Find(p.id)) member->contract_held = {};
     if (!p.lost) Send(p.id, AbortAttempt{epoch.key, WireStatus::From(reason), culprit});
   }
   Advance();
@@ -67,7 +69,7 @@ void CoordinatorMachine::OnFailed(Participant* participant, const Failed& failed
   if (participant->role == Role::kTrainer) {
     // A trainer's own trouble ends the epoch; trouble with a peer is tried again without it.
     BeginAbort(reason, failed.culprit.empty() ? participant->id.name : failed.culprit,
-               !IsWire(status));
+               !IsWire(status) && failed.phase != "prepare");
     return;
   }
   auto& once = epoch.failed_once;
@@ -108,9 +110,7 @@ void CoordinatorMachine::LoseParticipant(const MemberId& member, const Status& c
   lost->lost = lost->answered = true;
   const Status reason = cause.WithContext(member.name);
   if (lost->role == Role::kTrainer) {
-    if (epoch.phase == EpochPhase::kWaitReplicas) {
-      EndEpoch(reason);
-    } else if (epoch.phase == EpochPhase::kAborting) {
+    if (epoch.phase == EpochPhase::kAborting) {
       epoch.final = true;
       if (epoch.failure_is_wire) {
         epoch.failure = reason;

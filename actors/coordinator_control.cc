@@ -69,11 +69,12 @@ StatusOr<std::optional<Value>> CoordinatorMachine::Control(const ControlCall& ca
     return std::optional<Value>(ValueMap{{"replica", replica}, {"drained", drain}});
   }
   if (call.method == "shutdown") {
-    if (epoch_ && !epoch_->decided()) {
-      BeginAbort(Cancelled("the cluster shuts down"), "", true);
-    }
+    stop_at_ = now_ + kShutdownGrace;  // from here on no epoch begins
+    const Status why = Cancelled("the cluster shuts down");
+    if (epoch_ && !epoch_->decided()) BeginAbort(why, "", true);
+    for (const PendingSync& sync : std::exchange(pending_, {})) AnswerSync(sync, why, {});
+    FailWaiters(why);
     SendToAll(Shutdown{"asked by a control call"});
-    stop_at_ = now_ + kShutdownGrace;
     Emit(WakeAt{*stop_at_});
     if (membership_.all().empty()) Emit(StopCoordinator{});
     return std::optional<Value>(ValueMap{{"stopping", true}});

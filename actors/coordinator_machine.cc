@@ -2,10 +2,13 @@
 
 #include <algorithm>
 
+#include "protocol/limits.h"
+
 namespace packcast {
 namespace {
 
 constexpr size_t kReportsKept = 1000;
+constexpr size_t kSupersededKept = 1024;
 
 }  // namespace
 
@@ -87,6 +90,14 @@ void CoordinatorMachine::HandleJoin(const MemberId& from, const JoinCluster& joi
                   false});
     return;
   }
+  if (std::find(superseded_.begin(), superseded_.end(), from) != superseded_.end()) {
+    Supersede(from);  // a frozen process that came back after its name was started again
+    return;
+  }
+  if (const auto life = lives_.find(from.name); life != lives_.end() && life->second != from) {
+    Supersede(life->second);
+  }
+  if (lives_.size() < 2 * limits::kMembers || lives_.contains(from.name)) lives_[from.name] = from;
   if (const Member* earlier = membership_.FindName(from.name); earlier != nullptr) {
     const MemberId old = earlier->id;
     Handle(MemberLost{old, PeerDied(old == from ? "joined again" : "superseded by a new start")});
@@ -98,12 +109,13 @@ void CoordinatorMachine::HandleJoin(const MemberId& from, const JoinCluster& joi
   }
   const bool above = join.promised.counter > term_.counter ||
                      (join.promised.counter == term_.counter && join.promised != term_);
-  if (above && epoch_) {
+  if (above && epoch_ && epoch_->phase != EpochPhase::kWaitReplicas) {
+    std::erase_if(late_joins_, [&](const FromMember& j) { return j.from.name == from.name; });
     late_joins_.push_back({from, join});
     return;
   }
-  membership_.Add(from, join);
   if (above) RaiseTerm(join.promised.counter);
+  membership_.Add(from, join);
   Send(from, Welcome{config_.model, term_});
   Publish("member.joined", {{"member", from.name},
                             {"role", std::string(RoleName(join.role))},
@@ -113,9 +125,19 @@ void CoordinatorMachine::HandleJoin(const MemberId& from, const JoinCluster& joi
   StartNextSync();
 }
 
-// A member promised a higher term to an earlier coordinator: ours must be above it.
+// One process of a name: the one that was started last. The other must not join over and over.
+void CoordinatorMachine::Supersede(const MemberId& old) {
+  Send(old, Expelled{config_.model, WireStatus::From(Stale("superseded by a new start")), false});
+  if (std::find(superseded_.begin(), superseded_.end(), old) != superseded_.end()) return;
+  superseded_.push_back(old);
+  if (superseded_.size() > kSupersededKept) superseded_.pop_front();
+}
+
+// A member promised a higher term to an earlier coordinator: ours must be above it. An epoch that
+// waits for replicas is not known to anyone yet.
 void CoordinatorMachine::RaiseTerm(uint64_t above) {
   term_.counter = above + 1;
+  if (epoch_) epoch_->key.term = term_;
   SendToAll(Welcome{config_.model, term_});
 }
 
@@ -124,11 +146,18 @@ void CoordinatorMachine::Handle(const MemberLost& event) {
   if (membership_.Find(event.member) == nullptr) return;
   const Role role = membership_.Find(event.member)->role;
   membership_.Remove(event.member.name);
+  // It may have given its end up.
+  if (generation_ && std::find(generation_->members.begin(), generation_->members.end(),
+                               event.member) != generation_->members.end()) {
+    RetireGeneration();
+  }
   Publish("member.lost", {{"member", event.member.name}, {"cause", event.cause.ToString()}});
   if (role == Role::kTrainer) {
     DropPending(event.cause.WithContext("trainer " + event.member.name), &event.member);
   }
+  if (epoch_ && role == Role::kTrainer) LoseCaller(event.member, event.cause);
   if (epoch_) LoseParticipant(event.member, event.cause);
+  if (role == Role::kTrainer) FailWaiters(event.cause.WithContext("the trainer is gone"));
   if (stop_at_ && membership_.all().empty()) Emit(StopCoordinator{});
 }
 
@@ -153,6 +182,24 @@ void CoordinatorMachine::ExpireWaiters() {
     Emit(ReplyControl{waiters_[k].token, DeadlineExceeded("no sync came in time"), {}});
     waiters_.erase(waiters_.begin() + static_cast<ptrdiff_t>(k));
   }
+}
+
+// A caller that is gone is not answered: its next life, or the same one after it joined again, may
+// have called anew under the same label.
+void CoordinatorMachine::LoseCaller(const MemberId& member, const Status& cause) {
+  if (std::erase(epoch_->callers, member) == 0) return;
+  if (epoch_->phase == EpochPhase::kWaitReplicas) EndEpoch(cause.WithContext(member.name));
+}
+
+// Scripts that wait for a sync which no trainer will call any more.
+void CoordinatorMachine::FailWaiters(const Status& cause) {
+  std::erase_if(waiters_, [&](const SyncWaiter& waiter) {
+    const bool runs = epoch_ && epoch_->label == waiter.label;
+    const auto same = [&](const PendingSync& sync) { return sync.label == waiter.label; };
+    if (runs || std::any_of(pending_.begin(), pending_.end(), same)) return false;
+    Emit(ReplyControl{waiter.token, cause, {}});
+    return true;
+  });
 }
 
 // ---- sync calls ---------------------------------------------------------------------------------

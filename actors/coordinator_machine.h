@@ -124,6 +124,9 @@ class CoordinatorMachine {
   void Handle(const Tick& event);
   void HandleJoin(const MemberId& from, const JoinCluster& join);
   void RaiseTerm(uint64_t above);
+  void Supersede(const MemberId& old);
+  void LoseCaller(const MemberId& member, const Status& cause);
+  void FailWaiters(const Status& cause);
   void HandleSyncCall(const MemberId& from, const SyncCall& call);
   void HandleSyncCancel(const MemberId& from, uint64_t label);
   void AnswerSync(const PendingSync& sync, const Status& status, const Value& report);
@@ -189,6 +192,8 @@ class CoordinatorMachine {
   std::deque<PendingSync> pending_;  // front is next
   std::vector<SyncWaiter> waiters_;
   std::vector<FromMember> late_joins_;  // reported a higher term while an epoch ran
+  std::map<std::string, MemberId> lives_;  // the latest of each name, lost ones too
+  std::deque<MemberId> superseded_;     // lives that a later start of their name has ended
   std::deque<Value> reports_;           // newest last, bounded
   std::optional<Time> stop_at_;         // shutting down
   CoordinatorEffects effects_;

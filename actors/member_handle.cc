@@ -27,13 +27,14 @@ void MemberHandle::Stop() {
     shared_->search = nullptr;
   }
   link_.reset();
+  // Drops callbacks that the data thread may be waiting for: it is joined below.
+  shared_->drive.Close();
   if (ref_.valid()) {
     shared_->inbox.Post(LeaveNow{});
     // Bounded; the runtime's own shutdown ends what is still busy then.
     (void)runtime_->Stop(ref_, kStopWait);
     ref_ = ActorRef();
   }
-  shared_->drive.Close();
 }
 
 Status MemberHandle::Standing() const {

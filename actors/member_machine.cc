@@ -25,12 +25,13 @@ std::string_view MemberPhaseName(MemberPhase phase) {
 }
 
 MemberEffects MemberMachine::On(const MemberEvent& event, Time) {
+  if (stopped_) return {};
   std::visit([this](const auto& e) { Handle(e); }, event);
   // Work that waited for the present attempt to end.
   if (phase_ == MemberPhase::kIdle && connected_ && join_after_abort_) SendJoin();
   if (phase_ == MemberPhase::kIdle && joined_ && next_) {
     const Propose propose = *std::exchange(next_, std::nullopt);
-    Answer(propose);
+    Handle(propose);  // which looks again whether it still counts
   }
   return std::exchange(effects_, {});
 }
@@ -76,6 +77,7 @@ void MemberMachine::SendJoin() {
 }
 
 void MemberMachine::Handle(const CoordinatorUp&) {
+  if (connected_) Handle(CoordinatorLost{"a new session began"});
   connected_ = true;
   joined_ = false;
   join_after_abort_ = true;
@@ -85,6 +87,11 @@ void MemberMachine::Handle(const CoordinatorLost&) {
   connected_ = false;
   joined_ = false;
   join_after_abort_ = false;
+  Abandon();
+}
+
+// The coordinator counts us out of what it had under way with us.
+void MemberMachine::Abandon() {
   next_.reset();
   contract_digest_ = {};
   switch (phase_) {
@@ -120,6 +127,8 @@ void MemberMachine::Handle(const Welcome& welcome) {
   const bool rival =
       welcome.term.counter == promised_.counter && welcome.term.nonce != promised_.nonce;
   if (lower || rival) return;  // one nonce per counter, no lower ones
+  // Joined twice (an Expelled crossed our join): what came before the second welcome is void.
+  if (joined_ && welcome.term == promised_) Abandon();
   promised_ = welcome.term;
   joined_ = true;
 }
@@ -127,9 +136,10 @@ void MemberMachine::Handle(const Welcome& welcome) {
 void MemberMachine::Handle(const Expelled& expelled) {
   if (expelled.model != config_.model) return;
   joined_ = false;
+  next_.reset();
   contract_digest_ = {};
   if (!expelled.may_rejoin) {
-    Emit(StopMember{expelled.reason.message});
+    Stop(expelled.reason.message);
     return;
   }
   join_after_abort_ = true;
@@ -159,7 +169,13 @@ void MemberMachine::Handle(const SyncDone& done) {
   }
 }
 
-void MemberMachine::Handle(const Shutdown& shutdown) { Emit(StopMember{shutdown.reason}); }
+void MemberMachine::Handle(const Shutdown& shutdown) { Stop(shutdown.reason); }
+
+void MemberMachine::Stop(const std::string& reason) {
+  stopped_ = true;
+  joined_ = false;
+  Emit(StopMember{reason});
+}
 
 // ---- one attempt --------------------------------------------------------------------------------
 
@@ -306,6 +322,10 @@ void MemberMachine::Handle(const Commit& commit) {
     Emit(SourceFree{label_});
   } else if (phase_ == MemberPhase::kStreaming && config_.role == Role::kTrainer) {
     committed_ = true;
+  } else if (phase_ == MemberPhase::kBroken && config_.role == Role::kTrainer) {
+    // Its own trouble came too late to matter: the workers had all bytes.
+    committed_ = true;
+    BeginAbort(false);
   }
 }
 
@@ -317,6 +337,8 @@ void MemberMachine::Handle(const InstallDone& done) {
     dirty_ = false;
     ++install_count_;
     if (std::exchange(quiesced_, false)) Emit(ResumeEngine{key_, true});
+  } else {
+    dirty_ = true;  // S2: how far the copy came is not known, and siblings may serve the new one
   }
   Send(Installed{key_, WireStatus::From(done.status), done.memory_digest, done.pause_seconds,
                  install_count_});
@@ -333,9 +355,10 @@ void MemberMachine::Handle(const AbortAttempt& abort) {
   if (abort.key.model != config_.model || abort.key.term != promised_) return;
   if (!Current(abort.key)) {
     if (key_ < abort.key && phase_ == MemberPhase::kIdle) key_ = abort.key;
-    if (next_ && next_->key == abort.key) next_.reset();
+    const bool waiting = next_ && next_->key == abort.key;
+    if (waiting) next_.reset();
     // Nothing of it is here (any more): an older attempt has ended before a newer one could start.
-    if (phase_ == MemberPhase::kIdle || abort.key < key_) {
+    if (phase_ == MemberPhase::kIdle || abort.key < key_ || waiting) {
       Send(AttemptAborted{abort.key, AbortOutcome::kClean, dirty_});
     }
     return;
@@ -368,7 +391,7 @@ void MemberMachine::BeginAbort(bool report) {
 
 void MemberMachine::Handle(const HaltDone& done) {
   if (phase_ != MemberPhase::kHalting || done.key != key_) return;
-  if (!connected_ || !joined_) {
+  if (!connected_ || !joined_ || next_) {  // nobody will name a group
     phase_ = MemberPhase::kAborting;
     Emit(AbortLocal{key_, done.entered_group});
     return;
@@ -396,7 +419,10 @@ void MemberMachine::FinishAbort(const AbortDone& done) {
     quiesced_ = false;
     Emit(ResumeEngine{key_, false});
   }
+  if (committed_ && config_.role == Role::kTrainer) Emit(SourceFree{label_});
   if (std::exchange(report_abort_, false)) Send(AttemptAborted{key_, done.outcome, dirty_});
+  // S9: what could not be stopped may still write, so this life takes part in nothing more.
+  if (done.outcome != AbortOutcome::kClean) Stop("an attempt could not be given up here");
 }
 
 }  // namespace packcast

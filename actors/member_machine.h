@@ -133,6 +133,7 @@ struct SyncFinished {
   Status status;
   Value report;
 };
+// The last effect: no event counts any more, and the process should end.
 struct StopMember {
   std::string reason;
 };
@@ -187,11 +188,13 @@ class MemberMachine {
 
   MemberPhase phase() const { return phase_; }
   const EpochKey& key() const { return key_; }
+  uint64_t label() const { return label_; }  // of the present or last attempt
   const Version& serving() const { return serving_; }
   bool dirty() const { return dirty_; }
   // False from quiesce to commit, and while dirty.
   bool in_service() const { return !dirty_ && !quiesced_; }
   uint64_t install_count() const { return install_count_; }
+  bool connected() const { return connected_; }
   bool joined() const { return joined_; }
   const Term& promised() const { return promised_; }
   GenerationId generation() const { return generation_; }
@@ -235,6 +238,8 @@ class MemberMachine {
   void BeginAbort(bool report);
   void FinishAbort(const AbortDone& done);
   void Retire();
+  void Abandon();
+  void Stop(const std::string& reason);
   bool Current(const EpochKey& key) const { return phase_ != MemberPhase::kIdle && key == key_; }
   bool FromPast(const EpochKey& key) const;
   bool InFlow() const;
@@ -243,6 +248,7 @@ class MemberMachine {
   MemberConfig config_;
   ManifestCache manifests_;
   bool connected_ = false;
+  bool stopped_ = false;  // StopMember was the last effect
   bool joined_ = false;
   Term promised_;
 
@@ -254,7 +260,7 @@ class MemberMachine {
   GenerationId generation_;  // live one, or zero
   bool wrote_ = false;       // in place: the first byte may have been written
   bool started_ = false;     // Start came
-  bool committed_ = false;   // a root: decided before its own StreamDone
+  bool committed_ = false;   // a trainer: decided before its own StreamDone
   bool quiesced_ = false;
   bool report_abort_ = false;
   bool join_after_abort_ = false;

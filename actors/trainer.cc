@@ -39,7 +39,11 @@ class Trainer::Impl {
   // One turn of the caller's thread: callbacks that are due, then the next groups.
   void Turn(Duration max_wait);
   // The result, once it is there.
-  std::optional<SyncResult> TakeResult(const SyncOptions& options, bool* told_free);
+  std::optional<SyncResult> TakeResult();
+  // Drives until no thread reads the source any more: a lost coordinator ends the call at once,
+  // while the attempt is still being given up here.
+  void Settle(SyncResult* result);
+  bool SourceFree();
 
   std::unique_ptr<Transport> transport;
   std::shared_ptr<TrainerShell::SourceSide> side;
@@ -59,18 +63,37 @@ void Trainer::Impl::Turn(Duration max_wait) {
   handle.shared().inbox.Post(MemberEvent(std::move(done)));
 }
 
-std::optional<SyncResult> Trainer::Impl::TakeResult(const SyncOptions& options, bool* told_free) {
-  std::optional<SyncResult> result;
-  bool free = false;
-  {
-    std::lock_guard lock(side->mutex);
-    result = std::exchange(side->result, std::nullopt);
-    free = side->source_free || result.has_value();
-    if (result) side->open_label.reset();
-  }
-  if (free && !*told_free && options.source_free) options.source_free();
-  *told_free = *told_free || free;
+std::optional<SyncResult> Trainer::Impl::TakeResult() {
+  std::lock_guard lock(side->mutex);
+  std::optional<SyncResult> result = std::exchange(side->result, std::nullopt);
+  if (result) side->open_label.reset();
   return result;
+}
+
+bool Trainer::Impl::SourceFree() {
+  std::lock_guard lock(side->mutex);
+  return side->source_free;
+}
+
+void Trainer::Impl::Settle(SyncResult* result) {
+  const Time until = Now() + kCancelGrace;
+  while (true) {
+    if (!handle.Standing().ok()) {  // the machine has stopped: end what its attempt left running
+      side->pump.Cancel(Cancelled("the trainer stops"));
+      handle.Stop();
+      return;
+    }
+    {
+      std::lock_guard lock(handle.shared().mutex);
+      if (handle.shared().phase == MemberPhase::kIdle) return;
+    }
+    if (Now() >= until) {
+      result->status = Internal("the attempt could not be given up here (" +
+                                result->status.ToString() + "); end this process");
+      return;
+    }
+    Turn(kTurn);
+  }
 }
 
 Trainer::Trainer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -116,7 +139,9 @@ SyncResult Trainer::Sync(uint64_t label, Duration deadline, const SyncOptions& o
   bool told_free = false;
   while (true) {
     impl_->Turn(kTurn);
-    if (std::optional<SyncResult> result = impl_->TakeResult(options, &told_free)) {
+    if (std::optional<SyncResult> result = impl_->TakeResult()) {
+      impl_->Settle(&*result);
+      if (options.source_free && !told_free) options.source_free();
       // What is still entered belongs to an epoch that is over.
       if (result->status.ok()) (void)impl_->side->pump.Close(std::nullopt);
       if (cancelled && result->status.code() == StatusCode::kCancelled) {
@@ -125,15 +150,24 @@ SyncResult Trainer::Sync(uint64_t label, Duration deadline, const SyncOptions& o
       }
       return std::move(*result);
     }
+    if (!told_free && impl_->SourceFree()) {
+      told_free = true;
+      if (options.source_free) options.source_free();
+    }
     const Time now = Now();
     const Status standing = impl_->handle.Standing();
     if (!standing.ok() || now >= until + kCancelGrace) {
-      std::lock_guard lock(impl_->side->mutex);
-      impl_->side->open_label.reset();
-      return {standing.ok() ? DeadlineExceeded("sync(" + std::to_string(label) +
-                                               ") neither ended nor could be cancelled")
-                            : standing,
-              {}};
+      {
+        std::lock_guard lock(impl_->side->mutex);
+        impl_->side->open_label.reset();
+      }
+      SyncResult result{standing, {}};
+      if (standing.ok()) {
+        result.status = DeadlineExceeded("sync(" + std::to_string(label) +
+                                         ") neither ended nor could be cancelled");
+      }
+      impl_->Settle(&result);
+      return result;
     }
     if (now >= until && !cancelled) {
       cancelled = true;
@@ -161,6 +195,10 @@ StatusOr<std::optional<uint64_t>> Trainer::WaitForRequest(Duration max_wait) {
   }
 }
 
-void Trainer::Stop() { impl_->handle.Stop(); }
+void Trainer::Stop() {
+  // The data thread may be waiting for a tensor, and is joined below.
+  impl_->side->pump.Cancel(Cancelled("the trainer stops"));
+  impl_->handle.Stop();
+}
 
 }  // namespace packcast

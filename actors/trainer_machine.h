@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -25,7 +26,7 @@ struct UserCancel {
 using TrainerEvent = std::variant<UserSync, UserCancel, MemberEvent>;
 
 // A trainer rank: a member plus the sync calls of its user. At most two calls are open (one runs,
-// one is queued at the coordinator); a third is Busy. Copyable, no I/O, not thread-safe.
+// one is queued at the coordinator); a third is Busy, or supersedes the queued one. Copyable, no I/O, not thread-safe.
 class TrainerMachine {
  public:
   static constexpr size_t kOpenCalls = 2;
@@ -41,13 +42,23 @@ class TrainerMachine {
   size_t open_calls() const { return calls_.size(); }
 
  private:
+  struct Answer {
+    Status status;
+    Value report;
+  };
   struct Call {
     UserSync sync;
     bool sent = false;
+    std::optional<Answer> answer;  // resolves with it once its bytes are not read any more
   };
   void Begin(const UserSync& sync, MemberEffects* effects);
   void Cancel(const UserCancel& cancel, MemberEffects* effects);
   void Forward(const MemberEvent& event, Time now, MemberEffects* effects);
+  void Carry(MemberEffects from, Time now, MemberEffects* effects);
+  void EndSent(const std::string& why);
+  void ResolveAnswered(MemberEffects* effects);
+  bool Reads(uint64_t label) const;
+  std::vector<Call>::iterator Find(uint64_t label);
   void SendWaiting(MemberEffects* effects);
   void Resolve(uint64_t label, const Status& status, const Value& report, MemberEffects* effects);
 

@@ -10,6 +10,7 @@
 #include <csignal>
 #include <cstring>
 #include <filesystem>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -79,9 +80,13 @@ StatusOr<ChildProcess> ChildProcess::Spawn(const std::string& program,
   std::vector<char*> argv;
   for (std::string& argument : arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);
-  std::string variable = std::string(kLifelineVariable) + "=" + std::to_string(kLifelineFd);
   std::vector<char*> environment;
-  for (char** entry = environ; *entry != nullptr; ++entry) environment.push_back(*entry);
+  const std::string name = std::string(kLifelineVariable) + "=";
+  std::string variable = name + std::to_string(kLifelineFd);
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    // Our own launcher's descriptor is another one.
+    if (!std::string_view(*entry).starts_with(name)) environment.push_back(*entry);
+  }
   environment.push_back(variable.data());
   environment.push_back(nullptr);
 

@@ -18,6 +18,7 @@ constexpr Duration kStartTimeout = Seconds(120);  // a large checkpoint is read 
 constexpr Duration kTendInterval = Milliseconds(50);
 constexpr Duration kCompleteTimeout = Seconds(60);
 constexpr Duration kChildGrace = Seconds(5);
+constexpr Duration kFlushTimeout = Seconds(5);
 
 }  // namespace
 
@@ -130,6 +131,7 @@ Status Cluster::RunEpoch(uint64_t label) {
   while (!stop_requested) {
     const StatusOr<Value> result = report.Get(kTendInterval);
     if (report.ready()) {
+      control_->Flush(kFlushTimeout);
       KeepReports();
       return result.status();
     }

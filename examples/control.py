@@ -9,6 +9,7 @@ The class Control may be copied or imported; docs/protocol.md describes what it 
 
 import argparse
 import collections
+import contextlib
 import json
 import os
 import random
@@ -33,13 +34,13 @@ SILENCE_SECONDS = 5.0  # between events, before we ask whether the coordinator s
 class ControlError(Exception):
     """code: docs/protocol.md, "Status codes"; outcome: whether the failed call ran."""
 
-    def __init__(self, code: int, message: str, outcome: int = 1) -> None:
+    def __init__(self, code: int, message: Optional[str], outcome: int = 1) -> None:
         name = CODES[code] if code < len(CODES) else "code %d" % code
         super().__init__("%s: %s" % (name, message))
         self.code, self.outcome = code, outcome
 
 
-class Control:
+class Control(contextlib.AbstractContextManager):  # type: ignore[type-arg]
     """A connection to one life of a coordinator. One thread at a time; every wait is bounded.
 
     curve: (server's public key, own public key, own secret key) as Z85, where CURVE is used.
@@ -58,9 +59,8 @@ class Control:
         for option, value in (
                 (zmq.LINGER, 100),  # the default hangs at the end when nobody listens
                 (zmq.IMMEDIATE, 1),  # never queue for the coordinator's successor
-                (zmq.MAXMSGSIZE, 16 << 20), (zmq.RECONNECT_IVL, 100),
-                # Finds a frozen or unplugged machine, which closes no connection.
-                (zmq.HEARTBEAT_IVL, 1000), (zmq.HEARTBEAT_TIMEOUT, 4000)):
+                (zmq.HEARTBEAT_IVL, 1000), (zmq.HEARTBEAT_TIMEOUT, 4000),  # finds frozen machines
+                (zmq.MAXMSGSIZE, 16 << 20), (zmq.RECONNECT_IVL, 100)):
             self._socket.setsockopt(option, value)
         if curve:
             (self._socket.curve_serverkey, self._socket.curve_publickey,
@@ -71,11 +71,11 @@ class Control:
         try:
             self._socket.connect(endpoint)
             self._hello(cluster, time.monotonic() + timeout)
-        except BaseException as error:
-            self.close()
-            if isinstance(error, zmq.ZMQError):
-                raise ControlError(1, "endpoint %s: %s" % (endpoint, error)) from None
-            raise
+        except zmq.ZMQError as error:
+            raise ControlError(1, "endpoint %s: %s" % (endpoint, error)) from None
+        finally:
+            if not self._peer[1]:
+                self.close()
 
     def call(self, method: str, body: Optional[Dict[str, Any]] = None,
              timeout: float = 10.0) -> Any:
@@ -88,14 +88,12 @@ class Control:
         while True:
             message = self._receive(deadline)
             if message is None:
-                raise ControlError(DEADLINE, "no answer to \"%s\" within %.1f s"
-                                   % (method, timeout), MAYBE_EXECUTED)
+                raise ControlError(DEADLINE, "no answer within %g s" % timeout, MAYBE_EXECUTED)
             envelope, answer = message
             if envelope.get("id") != call_id:
                 continue  # the late answer to a call that was given up
-            if envelope.get("code", 0):
-                raise ControlError(envelope["code"], str(envelope.get("msg", "")),
-                                   envelope.get("out", 0))
+            if envelope.get("code"):
+                raise ControlError(envelope["code"], envelope.get("msg"), envelope.get("out", 0))
             return answer
 
     def events(self) -> Iterator[Dict[str, Any]]:
@@ -110,15 +108,10 @@ class Control:
     def close(self) -> None:
         if self._socket.closed:
             return
-        if self._peer[1] and self._socket.poll(0, zmq.POLLOUT):
+        if self._socket.poll(0, zmq.POLLOUT):
             self._socket.send(msgpack.packb({"v": VERSION, "k": "bye"}))
         self._socket.disable_monitor()
-        self._socket.close()
-        self._monitor.close()
-        self._context.term()
-
-    def __enter__(self) -> "Control":
-        return self
+        self._context.destroy()
 
     def __exit__(self, *_: Any) -> None:
         self.close()
@@ -126,32 +119,26 @@ class Control:
     def _hello(self, cluster: str, deadline: float) -> None:
         hello = {"cluster": cluster, "node": "control-%d" % os.getpid(),
                  "incarnation": self._me[1], "beats": False, "actor": self._peer[0]}
-        why = ControlError(DEADLINE, "%s is connected but sends no welcome: it is no packcast "
-                                     "node, or it is stuck" % self._endpoint)
-        while True:
+        why = ControlError(DEADLINE, "no welcome came: it is no packcast node, or it is stuck")
+        while time.monotonic() < deadline:
             self._send({"k": "hello"}, hello, deadline)
-            again = min(deadline, time.monotonic() + 1.0)
-            message = self._receive(again)
-            while message is not None and message[0].get("k") not in ("welcome", "refused"):
-                message = self._receive(again)
-            if message is not None and message[0]["k"] == "welcome":
-                self._peer[1] = message[1]["actor_incarnation"]
+            envelope, body = self._receive(min(deadline, time.monotonic() + 1.0)) or ({}, None)
+            if envelope.get("k") == "welcome" and isinstance(body, dict):
+                self._peer[1] = body.get("actor_incarnation", 0)
                 return
-            if message is not None:
-                why = ControlError(message[0].get("code", 14), "%s refused: %s" % (
-                    self._endpoint, message[0].get("msg", "no reason given")))
+            if envelope.get("k") == "refused":
+                why = ControlError(envelope.get("code", 14), envelope.get("msg"))
                 if why.code != NOT_FOUND:  # else the actor may be about to start
                     raise why
                 time.sleep(0.1)
-            if time.monotonic() >= deadline:
-                raise why
+        raise why
 
     def _send(self, envelope: Dict[str, Any], body: Any, deadline: float) -> None:
         frames = [msgpack.packb(dict(envelope, v=VERSION)), msgpack.packb(body)]
         while not self._socket.poll(50, zmq.POLLOUT):
             self._check_connection()
             if time.monotonic() >= deadline:
-                raise ControlError(UNAVAILABLE, "nothing listens at %s" % self._endpoint)
+                raise ControlError(UNAVAILABLE, "nothing answers at %s" % self._endpoint)
         self._socket.send_multipart(frames)
 
     def _receive(self, deadline: float) -> Optional[Tuple[Dict[str, Any], Any]]:
@@ -160,7 +147,8 @@ class Control:
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._monitor, zmq.POLLIN)
         while True:
-            ready = dict(poller.poll(max(0, int((deadline - time.monotonic()) * 1000 + 1))))
+            left = deadline - time.monotonic()
+            ready = dict(poller.poll(int(left * 1000) + 1)) if left > 0 else {}
             if not ready:
                 return None
             if self._socket not in ready:  # what came before a connection's end is read first
@@ -183,19 +171,15 @@ class Control:
         except (ValueError, TypeError, KeyError, IndexError, msgpack.UnpackException):
             return {}, None  # ignored: the deadline will tell
         if major != VERSION[0] and envelope.get("k") != "refused":
-            raise ControlError(UNIMPLEMENTED, "the other side speaks protocol version %s, this "
-                                              "script %s" % (envelope["v"], VERSION))
+            raise ControlError(UNIMPLEMENTED, "the other side speaks version %s" % envelope["v"])
         return envelope, body
 
     def _check_connection(self) -> None:
         while self._monitor.poll(0):
-            event = recv_monitor_message(self._monitor)["event"]
-            if event != zmq.EVENT_DISCONNECTED:
-                raise ControlError(PERMISSION, "the ZeroMQ handshake with %s failed: other CURVE "
-                                               "keys?" % self._endpoint)
+            if recv_monitor_message(self._monitor)["event"] != zmq.EVENT_DISCONNECTED:
+                raise ControlError(PERMISSION, "handshake failed: other CURVE keys?")
             if self._peer[1]:
-                raise ControlError(PEER_DIED, "the coordinator at %s closed the connection"
-                                   % self._endpoint, MAYBE_EXECUTED)
+                raise ControlError(PEER_DIED, "the connection was closed", MAYBE_EXECUTED)
 
 
 def natural(text: str) -> int:
@@ -230,8 +214,8 @@ def parse(arguments: Optional[List[str]]) -> argparse.Namespace:
     add["limits"]("--buffer-count", type=natural)
     add["limits"]("--install", choices=("staged", "in-place"))
     add["limits"]("--min-replicas", type=natural)
-    add["drain"]("replica")
-    add["readmit"]("replica")
+    for name in ("drain", "readmit"):
+        add[name]("replica")
     add["events"]("--count", type=natural, help="stop after so many")
     return parser.parse_args(arguments)
 

@@ -27,6 +27,7 @@ class EventActor : public Actor {
   }
   void OnMessage(Context&, Message message) override {
     if (message.method == "event") on_event_(message.body);
+    if (message.method == "flush") message.responder.Reply(Value());
   }
 
  private:
@@ -47,15 +48,18 @@ StatusOr<std::unique_ptr<ControlClient>> ControlClient::Connect(
       const ActorRef events,
       runtime->Spawn("events", std::make_unique<EventActor>(coordinator, std::move(on_event),
                                                             subscribed)));
-  (void)events;  // lives with the runtime
   const StatusOr<Value> answer = subscribed.future().Get(timeout);
   if (!answer.ok()) return answer.status().WithContext("subscribing to events");
-  return std::unique_ptr<ControlClient>(new ControlClient(coordinator));
+  return std::unique_ptr<ControlClient>(new ControlClient(coordinator, events));
 }
 
 Future<Value> ControlClient::Call(const std::string& method, ValueMap arguments,
                                   Duration deadline) const {
   return coordinator_.Call(method, std::move(arguments), CallOptions{.deadline = deadline});
+}
+
+void ControlClient::Flush(Duration timeout) const {
+  (void)events_.Call("flush", Value(), CallOptions{.deadline = timeout}).Get(timeout);
 }
 
 }  // namespace packcast::examples

@@ -23,10 +23,14 @@ class ControlClient {
       Duration timeout);
 
   Future<Value> Call(const std::string& method, ValueMap arguments, Duration deadline) const;
+  // Waits until `on_event` has had every event that came before: an answer overtakes them.
+  void Flush(Duration timeout) const;
 
  private:
-  explicit ControlClient(ActorRef coordinator) : coordinator_(std::move(coordinator)) {}
+  ControlClient(ActorRef coordinator, ActorRef events)
+      : coordinator_(std::move(coordinator)), events_(std::move(events)) {}
   ActorRef coordinator_;
+  ActorRef events_;
 };
 
 }  // namespace packcast::examples

@@ -57,6 +57,11 @@ std::vector<PendingCall> CallTable::Close() {
   return taken;
 }
 
+bool CallTable::is_closed() const {
+  std::lock_guard lock(mutex_);
+  return is_closed_;
+}
+
 std::optional<Time> CallTable::NextDeadline() const {
   std::lock_guard lock(mutex_);
   if (deadlines_.empty()) return std::nullopt;

@@ -48,6 +48,7 @@ class CallTable {
   std::vector<PendingCall> TakeLink(const Link* link, bool keep_idempotent);
   // Takes all, and takes no more in.
   std::vector<PendingCall> Close();
+  bool is_closed() const;
   std::optional<Time> NextDeadline() const;
 
   // The call is about to leave; false when it has a result already and must not be sent.

@@ -70,6 +70,7 @@ struct Link {
   net::ZmqSocket* dealer = nullptr;  // null at our ROUTER, or when its channel moved on
   Time last_heard;
   Time dead_since;
+  bool is_loss_pending = false;
   std::string cause;  // why it is not up
   std::deque<Outgoing> backlog;
   std::vector<Watch> watches;

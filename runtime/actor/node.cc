@@ -51,7 +51,8 @@ FrameAddress CurrentSender() {
   return cell == nullptr ? FrameAddress() : FrameAddress{cell->name(), cell->incarnation()};
 }
 
-// Why nothing can be sent over `link` now.
+Status ShutDown() { return Cancelled("the runtime shut down").WithOutcome(Outcome::kNotExecuted); }
+
 Status Unusable(const Link& link) {
   const std::string text = "node " + link.node;
   const LinkState state = link.state.load();
@@ -206,6 +207,10 @@ TimerId Node::AddTimer(Time when, std::weak_ptr<Cell> cell) {
   return timer;
 }
 
+Status Node::WhyNot(const Link& link) const {
+  return calls_.is_closed() ? ShutDown() : Unusable(link);
+}
+
 Status Node::Tell(const RefState& to, std::string method, Value body, TellOptions options) {
   PC_RETURN_IF_ERROR(CheckMethod(method));
   if (to.cell != nullptr) {
@@ -216,7 +221,7 @@ Status Node::Tell(const RefState& to, std::string method, Value body, TellOption
     mail.message.control = options.control;
     return to.cell->Push(&mail, options.control);
   }
-  if (!to.link->is_usable()) return Unusable(*to.link);
+  if (!to.link->is_usable()) return WhyNot(*to.link);
   Envelope envelope;
   envelope.kind = FrameKind::kTell;
   envelope.from = CurrentSender();
@@ -233,7 +238,7 @@ Status Node::Tell(const RefState& to, std::string method, Value body, TellOption
   if (reactor_->Send({to.link, EncodeEnvelope(envelope), std::move(frame), CallId(), CallId()})) {
     return OkStatus();
   }
-  return Cancelled("the runtime shut down").WithOutcome(Outcome::kNotExecuted);
+  return ShutDown();
 }
 
 CallbackRunner Node::Runner() {
@@ -258,7 +263,7 @@ StatusOr<CallId> Node::BeginCall(const RefState& to, PendingCall call) {
   const CallId id = calls_.Add(&call);
   if (id.value == 0) {
     window.fetch_sub(1);
-    return Cancelled("the runtime shut down").WithOutcome(Outcome::kNotExecuted);
+    return ShutDown();
   }
   reactor_->WakeAt(deadline);
   return id;
@@ -305,7 +310,7 @@ Future<Value> Node::CallLocal(const RefState& to, PendingCall call, std::string 
 
 Future<Value> Node::CallRemote(const RefState& to, PendingCall call, Value body) {
   const bool may_wait = call.idempotent && !to.link->is_gone();
-  if (!to.link->is_usable() && !may_wait) return MakeReady<Value>(Unusable(*to.link));
+  if (!to.link->is_usable() && !may_wait) return MakeReady<Value>(WhyNot(*to.link));
   StatusOr<net::Frame> frame = EncodeBody(body);
   if (!frame.ok()) return MakeReady<Value>(frame.status());
   if (call.idempotent) call.body = frame->Share();

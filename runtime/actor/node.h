@@ -64,6 +64,8 @@ class Node : public std::enable_shared_from_this<Node> {
 
  private:
   void CancelCalls();
+  // Why nothing can be sent over `link` now.
+  Status WhyNot(const Link& link) const;
   CallbackRunner Runner();
   // Takes a place in the callee's window and registers the call.
   StatusOr<CallId> BeginCall(const RefState& to, PendingCall call);

@@ -12,6 +12,12 @@ namespace {
 
 // How soon a full connection is tried again.
 constexpr Duration kRetryInterval = Milliseconds(1);
+// A goodbye that came with the end of its connection is handed over by ZeroMQ a little after the
+// news of the end: wait this long before calling it a death.
+constexpr Duration kGoodbyeGrace = Milliseconds(3);
+// How long a node that leaves waits for its peers to have heard it.
+constexpr Duration kGoodbyeWait = Milliseconds(100);
+constexpr long kGoodbyePollMs = 5;
 // How long a dead peer is remembered, should the same life come back.
 constexpr Duration kRememberDead = Seconds(60);
 
@@ -50,6 +56,7 @@ void Peers::Close() {
   });
   channels_.clear();
   links_.clear();
+  losses_.clear();
 }
 
 void Peers::ForEachLink(const std::function<void(const std::shared_ptr<Link>&)>& visit) {
@@ -179,9 +186,26 @@ void Peers::FailCalls(const std::shared_ptr<Link>& link) {
 void Peers::Lost(const std::shared_ptr<Link>& link) {
   link->connected.store(false);
   const bool was_fresh = !link->beats || Now() - link->last_heard < node_->options().suspect_after;
-  if (link->state.load() < LinkState::kDied && was_fresh) {
-    SetState(link, LinkState::kDied, "connection closed by the peer's host without a goodbye");
-  }
+  if (link->state.load() >= LinkState::kDied || !was_fresh || link->is_loss_pending) return;
+  link->is_loss_pending = true;
+  losses_.push_back({Now() + kGoodbyeGrace, link});
+}
+
+void Peers::ConfirmLoss(const std::shared_ptr<Link>& link) {
+  if (!link->is_loss_pending) return;
+  link->is_loss_pending = false;
+  if (link->state.load() >= LinkState::kDied) return;
+  SetState(link, LinkState::kDied, "connection closed by the peer's host without a goodbye");
+}
+
+void Peers::ConfirmLosses(Time now) {
+  std::vector<std::shared_ptr<Link>> due;
+  std::erase_if(losses_, [&](const Loss& loss) {
+    if (loss.due > now) return false;
+    due.push_back(loss.link);
+    return true;
+  });
+  for (const auto& link : due) ConfirmLoss(link);
 }
 
 void Peers::Judge(const std::shared_ptr<Link>& link, Time now) {
@@ -233,6 +257,7 @@ void Peers::Tick(Time now) {
     std::erase_if(probes_, [&](Time t) { return t <= now; });
     SendBeats(true);
   }
+  ConfirmLosses(now);
   for (Channel& channel : channels_) SendHellos(&channel);
   if (now < next_beat_) return;
   next_beat_ = now + node_->options().beat_interval;
@@ -260,6 +285,7 @@ void Peers::Purge(Time now) {
 Time Peers::NextDue(Time now) const {
   Time due = next_beat_;
   for (Time probe : probes_) due = std::min(due, probe);
+  for (const Loss& loss : losses_) due = std::min(due, loss.due);
   bool has_retry = !blocked_.empty();
   for (const Channel& channel : channels_) {
     has_retry = has_retry || (channel.is_connected && channel.is_hello_due);
@@ -301,19 +327,37 @@ void Peers::AnnounceStop(const FrameAddress& actor) {
   });
 }
 
-void Peers::Goodbye() {
+void Peers::SendBye(Link* link) {
   Envelope bye;
   bye.kind = FrameKind::kBye;
   bye.status = Cancelled("the node shut down");
-  const std::string envelope = EncodeEnvelope(bye);
+  Outgoing message{nullptr, EncodeEnvelope(bye), net::Frame(), CallId(), CallId()};
+  (void)SendOn(link, &message);  // without a connection nobody is left to hear it
+}
+
+void Peers::Goodbye() {
+  is_leaving_ = true;
   ForEachLink([&](const std::shared_ptr<Link>& link) {
+    if (!link->is_usable()) return;
     Flush(link.get());
-    Outgoing message{link, envelope, net::Frame(), CallId(), CallId()};
-    if (link->connected.load()) SendOn(link.get(), &message);
-    link->backlog.clear();
-    link->watches.clear();
-    link->last_sender = ActorRef();
+    SendBye(link.get());
   });
+  // A DEALER with IMMEDIATE throws away what it has not read when its connection ends: so the
+  // connection stays until the other side has answered the goodbye.
+  const Time give_up = Now() + kGoodbyeWait;
+  const auto is_awaited = [&] {
+    bool awaited = false;
+    ForEachLink([&](const auto& link) { awaited |= link->beats && link->is_usable(); });
+    return awaited;
+  };
+  while (is_awaited() && Now() < give_up) {
+    std::vector<zmq_pollitem_t> items;
+    AppendPollItems(&items);
+    zmq_poll(items.data(), static_cast<int>(items.size()), kGoodbyePollMs);
+    Receive();
+    ConfirmLosses(Now());
+  }
+  ForEachLink([](const std::shared_ptr<Link>& link) { link->backlog.clear(); });
   for (Channel& channel : channels_) {
     for (PendingConnect& connect : channel.connects) {
       connect.promise.Set(Cancelled("the runtime shut down"));

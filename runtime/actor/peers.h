@@ -73,6 +73,11 @@ class Peers {
     bool is_shunned = false;  // the other side refused us: hello again at the next beat
     int failed_tries = 0;
   };
+  // A closed connection that is a death unless a goodbye turns up until then.
+  struct Loss {
+    Time due;
+    std::shared_ptr<Link> link;
+  };
   // Where a message came from.
   struct Source {
     std::string routing_id;      // at the ROUTER
@@ -87,7 +92,10 @@ class Peers {
   void Refuse(const Outgoing& message, Status status);
   void SetState(const std::shared_ptr<Link>& link, LinkState state, const std::string& cause);
   void FailCalls(const std::shared_ptr<Link>& link);
+  void SendBye(Link* link);
   void Lost(const std::shared_ptr<Link>& link);
+  void ConfirmLoss(const std::shared_ptr<Link>& link);
+  void ConfirmLosses(Time now);
   void Judge(const std::shared_ptr<Link>& link, Time now);
   void SendBeats(bool also_scripts);
   void ForEachLink(const std::function<void(const std::shared_ptr<Link>&)>& visit);
@@ -130,6 +138,8 @@ class Peers {
   std::list<Channel> channels_;               // stable addresses
   std::vector<std::weak_ptr<Link>> blocked_;  // with a backlog
   std::vector<Time> probes_;  // when to see who is gone, after a connection has closed
+  bool is_leaving_ = false;
+  std::vector<Loss> losses_;
   Time next_beat_;
   Time last_tick_;
   LogLimiter malformed_log_;

@@ -147,6 +147,7 @@ void Peers::AdoptLink(Channel* channel, const Hello& hello) {
   const std::shared_ptr<Link> old = channel->link;
   if (old != nullptr && !old->is_gone() && old->node == hello.node &&
       old->incarnation == hello.incarnation) {
+    ConfirmLoss(old);  // what was in flight on the old connection is lost
     old->connected.store(true);
     old->last_heard = Now();
     SetState(old, LinkState::kUp, "connected again");

@@ -220,6 +220,7 @@ std::shared_ptr<Link> Peers::LinkFor(const std::string& routing_id, const Hello&
   std::shared_ptr<Link>& slot = links_[routing_id];
   if (slot != nullptr && !slot->is_gone() && slot->node == hello.node &&
       slot->incarnation == hello.incarnation) {
+    ConfirmLoss(slot);  // what was in flight on the old connection is lost
     slot->connected.store(true);
     SetState(slot, LinkState::kUp, "connected again");
     return slot;
@@ -369,6 +370,8 @@ void Peers::OnBye(const std::shared_ptr<Link>& link, const Envelope& envelope) {
   const std::string cause =
       envelope.status.message().empty() ? "it said goodbye" : envelope.status.message();
   if (envelope.from.actor.empty()) {
+    // The other side waits for an answer before it closes the connection.
+    if (!is_leaving_ && link->beats) SendBye(link.get());
     SetState(link, LinkState::kLeft, cause);
     return;
   }

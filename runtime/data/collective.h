@@ -121,7 +121,8 @@ class Collective {
   // Makes a Poll that waits now, or the next one, return at once. Any thread.
   virtual void Wake() = 0;
 
-  // Gives this rank's part up, for ever; tells the other ranks `reason` when the transport can.
+  // Gives this rank's part up, for ever. The other ranks get an error that names this one, with
+  // `reason` if that gets through (kAborted), else as a lost connection (kUnavailable).
   // Any thread, idempotent. When it has returned OK nothing touches the spans any more. An error
   // (kDeadlineExceeded) means that it cannot be proven: the owner ends the process.
   virtual Status Abort(std::string_view reason) = 0;

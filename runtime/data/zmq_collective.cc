@@ -23,6 +23,9 @@ SocketOptions BulkOptions() {
   options.heartbeat_timeout = Duration::zero();
   options.heartbeat_ttl = Duration::zero();
   options.tcp_max_retransmit = Duration::zero();
+  // What is queued when a socket closes has this long to leave: the last seals and grants, or the
+  // reason of an abort. Abort waits for it where a peer does not read.
+  options.linger = Milliseconds(200);
   // A new connection would not know what the old one lost.
   options.reconnect_first = Milliseconds(-1);
   options.reconnect_max = Duration::zero();

@@ -1,8 +1,9 @@
 #include "runtime/data/zmq_end.h"
 
-#include <zmq.h>
+#include <poll.h>
 
 #include <algorithm>
+#include <chrono>
 
 namespace packcast::zmq_bulk {
 
@@ -30,13 +31,8 @@ Status ZmqEnd::Poll(Duration max_wait) {
   StatusOr<bool> progress = Pump();
   if (!progress.ok()) return Fail(progress.status());
   if (*progress || max_wait <= Duration::zero()) return OkStatus();
-  zmq_pollitem_t items[] = {{nullptr, wake_->fd(), ZMQ_POLLIN, 0},
-                            {socket_.handle(), 0, ZMQ_POLLIN, 0}};
-  const Duration wait = std::min(max_wait, longest_sleep());
-  // Rounded up: a wait of less than a millisecond must not become a busy loop.
-  const long wait_ms = static_cast<long>(ToMilliseconds(wait + Milliseconds(1) - Nanoseconds(1)));
-  // The lock stays held: whoever else wants it (Abort) sets wake_ first.
-  zmq_poll(items, wants_input() ? 2 : 1, wait_ms);
+  // The lock stays held: whoever else wants it (Abort) raises wake_ first.
+  WaitForInput(std::min(max_wait, longest_sleep()));
   wake_->Lower();
   PC_RETURN_IF_ERROR(Check());
   progress = Pump();
@@ -51,16 +47,20 @@ Status ZmqEnd::Abort(std::string_view reason) {
   aborted_ = true;
   if (!socket_.is_open()) return OkStatus();
   SendAbort(std::string(reason.substr(0, kReasonBytesMax)));
-  CloseSocket(kAbortLinger);
+  socket_.Close();
   abort_result_ = WaitForRelease();
   return abort_result_;
 }
 
-void ZmqEnd::CloseSocket(Duration linger) {
-  if (!socket_.is_open()) return;
-  const int linger_ms = static_cast<int>(ToMilliseconds(linger));
-  zmq_setsockopt(socket_.handle(), ZMQ_LINGER, &linger_ms, sizeof linger_ms);
-  socket_.Close();
+void ZmqEnd::WaitForInput(Duration wait) {
+  const bool input = wants_input();
+  // Asking also takes ZeroMQ's pending signals, so that its descriptor speaks of new ones only.
+  if (input && socket_.can_receive()) return;
+  pollfd items[] = {{wake_->fd(), POLLIN, 0}, {socket_.fd(), POLLIN, 0}};
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(wait);
+  const timespec timeout{static_cast<time_t>(seconds.count()),
+                         static_cast<long>((wait - seconds).count())};
+  ppoll(items, input ? 2 : 1, &timeout, nullptr);
 }
 
 std::string ZmqEnd::WaitingFor() {

@@ -41,8 +41,8 @@ class ZmqEnd : public CollectiveBase {
 
   Status Check() const;
   Status Fail(Status status);
-  // Closes the socket for good, giving it `linger` to send what it has.
-  void CloseSocket(Duration linger);
+  // Sleeps until the socket may have something (if wanted), wake_ is raised or `wait` is over.
+  void WaitForInput(Duration wait);
 
   mutable std::mutex mutex_;
   const ZmqTransportOptions transport_;
@@ -59,11 +59,6 @@ class ZmqEnd : public CollectiveBase {
   std::string abort_reason_;
   Status error_;
 };
-
-// What is left in the queues of a socket that ends in peace, or that tells of its abort, has this
-// long to leave.
-inline constexpr Duration kPeacefulLinger = Seconds(2);
-inline constexpr Duration kAbortLinger = Milliseconds(100);
 
 // `socket` is the bound ROUTER.
 std::unique_ptr<Collective> MakeRoot(const JoinOptions& options,

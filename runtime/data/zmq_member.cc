@@ -1,5 +1,3 @@
-#include <zmq.h>
-
 #include <algorithm>
 #include <cstring>
 #include <deque>
@@ -14,6 +12,11 @@ namespace {
 
 // Chunks copied in one Poll: the consumer unpacks in between.
 constexpr int kMessagesPerPump = 16;
+// How often an idle member looks whether its connection still stands.
+constexpr Duration kProbeInterval = Milliseconds(20);
+// How long a member that aborts goes on reading, so that its reason gets through: a connection
+// that is closed with unread bytes is reset, and takes the reason with it.
+constexpr Duration kAbortDrain = Milliseconds(100);
 
 // A member's end: a DEALER that receives chunks and copies them to where the launched operations
 // want them. A chunk of an operation that is not launched yet stays in `held_`, and with it
@@ -29,7 +32,7 @@ class ZmqMember final : public ZmqEnd {
       Lock lock(mutex_);
       if (Check().ok() && ledger_.IsQuiet()) {
         SendQueued();
-        CloseSocket(kPeacefulLinger);
+        socket_.Close();
         return;
       }
     }
@@ -60,7 +63,7 @@ class ZmqMember final : public ZmqEnd {
   StatusOr<bool> Pump() override;
   bool wants_input() const override { return held_.empty(); }
   Duration longest_sleep() const override {
-    return joined_ && outbox_.empty() ? Seconds(1) : Milliseconds(5);
+    return joined_ && outbox_.empty() ? kProbeInterval : Milliseconds(5);
   }
   void SendAbort(const std::string& reason) override;
   Status WaitForRelease() override { return OkStatus(); }
@@ -77,7 +80,7 @@ class ZmqMember final : public ZmqEnd {
   }
   Status Handle(net::Frames* frames);
   Status HandleChunk(const Header& header, net::Frames* frames);
-  Status CheckConnected() const;
+  Status CheckConnected();
 
   MemberLedger ledger_;
   StreamId stream_;
@@ -86,6 +89,7 @@ class ZmqMember final : public ZmqEnd {
   std::deque<std::string> outbox_;  // one message per grant, ping and stream, at most
   std::deque<Receiving> operations_;
   net::Frames held_;
+  Time next_probe_{};
 };
 
 StatusOr<bool> ZmqMember::Joined() {
@@ -211,15 +215,15 @@ StatusOr<bool> ZmqMember::Pump() {
   return progress;
 }
 
-// A DEALER with its one connection gone cannot send.
-Status ZmqMember::CheckConnected() const {
+// A DEALER whose one connection is gone cannot send: an unasked kPong finds that out. (Its queue
+// is never full: the root answers for that by reading.)
+Status ZmqMember::CheckConnected() {
   const bool needed = !joined_ || (ledger_.begun() && !ledger_.end());
-  int events = 0;
-  size_t bytes = sizeof events;
-  if (!needed || zmq_getsockopt(socket_.handle(), ZMQ_EVENTS, &events, &bytes) != 0 ||
-      (events & (ZMQ_POLLOUT | ZMQ_POLLIN)) != 0) {
-    return OkStatus();
-  }
+  if (!needed || Now() < next_probe_) return OkStatus();
+  next_probe_ = Now() + kProbeInterval;
+  net::Frames frames;
+  frames.emplace_back(std::string_view(EncodeHeader({.type = Type::kPong})));
+  if (socket_.Send(&frames) == net::SendResult::kSent || socket_.can_receive()) return OkStatus();
   return Unavailable(Describe(root()) + ", the root, closed the connection; " + Describe(rank()) +
                      " waited for step " + std::to_string(ledger_.completed()));
 }
@@ -292,10 +296,26 @@ Status ZmqMember::HandleChunk(const Header& header, net::Frames* frames) {
 }
 
 void ZmqMember::SendAbort(const std::string& reason) {
+  held_.clear();
+  if (!joined_) return;
   net::Frames frames;
   frames.emplace_back(std::string_view(EncodeHeader({.type = Type::kAbort})));
   frames.emplace_back(std::string_view(reason));
-  (void)socket_.Send(&frames);
+  if (socket_.Send(&frames) != net::SendResult::kSent) return;
+  // Until the root confirms by aborting too.
+  const Time end = Now() + kAbortDrain;
+  for (Time now = Now(); now < end; now = Now()) {
+    const net::ReceiveResult received = socket_.Receive(&frames);
+    if (received == net::ReceiveResult::kFailed) return;
+    Header header;
+    if (received == net::ReceiveResult::kMessage && DecodeHeader(frames[0].bytes(), &header) &&
+        header.type == Type::kAbort) {
+      return;
+    }
+    if (received != net::ReceiveResult::kEmpty) continue;
+    wake_->Lower();
+    WaitForInput(end - now);
+  }
 }
 
 std::string ZmqMember::WaitingForLocked() {

@@ -53,7 +53,7 @@ class ZmqRoot final : public ZmqEnd {
       Lock lock(mutex_);
       if (Check().ok() && ledger_.IsQuiet()) {
         for (uint32_t member = 0; member < size(); ++member) SendControl(member);
-        CloseSocket(kPeacefulLinger);
+        socket_.Close();
         return;
       }
     }
@@ -233,6 +233,8 @@ StatusOr<bool> ZmqRoot::Pump() {
     if (peers_[member].control.empty() && SendChunks(member)) progress = true;
   }
   Complete();
+  // Who closed its connection may have said why: that is read first.
+  PC_RETURN_IF_ERROR(ReceiveAll().status());
   PC_RETURN_IF_ERROR(CheckGone());
   return progress;
 }

@@ -25,7 +25,7 @@ enum class Type : uint8_t {
   kFinished = 9,  // member: everything is here and verified
   kAbort = 10,    // anyone: second frame: the reason as text
   kPing = 11,     // root: answered with kPong; finds dead connections
-  kPong = 12,
+  kPong = 12,     // member: the answer; an unasked one finds a dead connection there
 };
 
 struct Header {

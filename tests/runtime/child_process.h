@@ -61,6 +61,11 @@ class ChildProcess {
   void Signal(int number) {
     if (pid_ > 0) kill(pid_, number);
   }
+  // Freezes it; returns when all its threads have stopped.
+  void Freeze() {
+    Signal(SIGSTOP);
+    waitpid(pid_, nullptr, WUNTRACED);
+  }
   // Asks it to end in good order.
   void CloseInput() {
     close(stdin_);

@@ -37,8 +37,15 @@ class Watcher {
     // Messages to the reactor keep their order: once this is answered, the watch is in place.
     ASSERT_TRUE(target.Call("ping", Value()).Get(kPatience).ok());
   }
-  bool Sees(Kind kind) {
-    return events.WaitFor([&](const PeerEvent& event) { return event.kind == kind; });
+  ::testing::AssertionResult Sees(Kind kind) {
+    if (events.WaitFor([&](const PeerEvent& event) { return event.kind == kind; })) {
+      return ::testing::AssertionSuccess();
+    }
+    auto failure = ::testing::AssertionFailure() << "no " << PeerEventKindName(kind) << "; but:";
+    for (const PeerEvent& event : events.items()) {
+      failure << " " << PeerEventKindName(event.kind) << " (" << event.cause << ")";
+    }
+    return failure;
   }
   Record<PeerEvent> events;
   Record<ActorRef> callers;
@@ -92,7 +99,7 @@ TEST(LivenessTest, FrozenPeerIsSuspectThenUnreachableThenRecovers) {
   const ActorRef ref = runtime->Connect(child.ReadLine(), "callee", kPatience).value();
   Watcher watcher(*runtime);
   watcher.Watch(ref);
-  child.Signal(SIGSTOP);
+  child.Freeze();
   const Future<Value> call = ref.Call("ping", Value());
   ASSERT_TRUE(watcher.Sees(Kind::kSuspect));
   ASSERT_TRUE(watcher.Sees(Kind::kUnreachable));

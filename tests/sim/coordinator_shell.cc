@@ -79,7 +79,7 @@ void CoordinatorShell::Do(const SendToMember& effect) {
       std::holds_alternative<Expelled>(message)) {
     return;
   }
-  if (auto* rendezvous = std::get_if<packcast::Rendezvous>(&message);
+  if (auto* rendezvous = std::get_if<RendezvousBlob>(&message);
       rendezvous != nullptr && world_->mutation() == Mutation::kGenerationReused) {
     if (first_blob_.empty()) first_blob_ = rendezvous->blob;
     rendezvous->blob = first_blob_;

@@ -4,15 +4,23 @@ namespace packcast::sim {
 
 void Nemesis::Begin() {
   for (uint32_t k = 0; k < scenario_.faults; ++k) {
-    const Duration at = world_->random.Between(Duration::zero(), scenario_.unrest);
-    const Fault fault = scenario_.kinds[world_->random.Below(scenario_.kinds.size())];
-    world_->After(at, [this, fault] { Strike(fault); });
-    // Trouble seldom comes alone.
-    if (!world_->random.Chance(0.2)) continue;
-    const Fault other = scenario_.kinds[world_->random.Below(scenario_.kinds.size())];
-    world_->After(at + world_->random.Between(Duration::zero(), Milliseconds(30)),
-                  [this, other] { Strike(other); });
+    StrikeAt(world_->random.Between(Duration::zero(), scenario_.unrest));
   }
+}
+
+void Nemesis::OnCall() {
+  if (scenario_.kinds.empty() || !world_->random.Chance(scenario_.strike)) return;
+  StrikeAt(world_->random.Between(Duration::zero(), Milliseconds(25)));
+}
+
+void Nemesis::StrikeAt(Duration at) {
+  const Fault fault = scenario_.kinds[world_->random.Below(scenario_.kinds.size())];
+  world_->After(at, [this, fault] { Strike(fault); });
+  // Trouble seldom comes alone.
+  if (!world_->random.Chance(0.3)) return;
+  const Fault other = scenario_.kinds[world_->random.Below(scenario_.kinds.size())];
+  world_->After(at + world_->random.Between(Duration::zero(), Milliseconds(30)),
+                [this, other] { Strike(other); });
 }
 
 std::string Nemesis::Victim(bool workers_only) {
@@ -24,6 +32,7 @@ std::string Nemesis::Victim(bool workers_only) {
 }
 
 void Nemesis::Strike(Fault fault) {
+  if (calm_) return;
   switch (fault) {
     case Fault::kKillWorker: return StrikeName(fault, Victim(true));
     case Fault::kKillTrainer: return StrikeName(fault, "trainer-0");

@@ -4,14 +4,20 @@
 
 namespace packcast::sim {
 
-// Spreads the scenario's faults over its unrest, each with its end (restart, thaw, heal).
+// Spreads the scenario's faults over its unrest, each with its end (restart, thaw, heal), and
+// strikes more often while something is going on.
 class Nemesis {
  public:
   Nemesis(World* world, const Scenario& scenario, Cluster* cluster)
       : world_(world), scenario_(scenario), cluster_(cluster) {}
   void Begin();
+  // A sync was called: an epoch is about to run.
+  void OnCall();
+  // Strikes no more.
+  void Calm() { calm_ = true; }
 
  private:
+  void StrikeAt(Duration at);
   void Strike(Fault fault);
   void StrikeName(Fault fault, const std::string& name);
   std::string Victim(bool workers_only);
@@ -19,6 +25,7 @@ class Nemesis {
   World* const world_;
   const Scenario& scenario_;
   Cluster* const cluster_;
+  bool calm_ = false;
 };
 
 }  // namespace packcast::sim

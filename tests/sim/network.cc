@@ -119,12 +119,15 @@ void Network::Deliver(Link* link, Lane<Message>* lane) {
   Pump(link, lane);
 }
 
+// Whoever is heard is back.
 void Network::Hand(Link* link, MemberMessage message) {
+  CoordinatorSeesAgain(link);
   user_->OnMemberMessage(link->coordinator, link->coordinator->incarnation, IdOf(*link->member),
                          std::move(message));
 }
 
 void Network::Hand(Link* link, CoordinatorMessage message) {
+  MemberSeesAgain(link);
   user_->OnCoordinatorMessage(link->member, link->member->incarnation,
                               link->coordinator->incarnation, std::move(message));
 }

@@ -11,6 +11,8 @@ namespace {
 constexpr Duration kSettle = Seconds(150);
 constexpr Duration kSyncBound = Seconds(30);
 constexpr int kLastSyncs = 2;
+// A script that asked for a sync waits this long for the trainer to make it, and a little more.
+constexpr Duration kControlWait = Seconds(3601);
 
 bool Settle(World* world, Cluster* cluster, User* user) {
   const Time until = world->now() + kSettle;
@@ -41,6 +43,8 @@ void Rest(World* world, Cluster* cluster, User* user) {
       return world->Violate("L1: after a sync in peace " + behind);
     }
   }
+  world->RunUntil(world->now() + kControlWait);
+  if (cluster->coordinator()->open_controls() > 0) world->Violate("L2: a control call is open");
 }
 
 }  // namespace
@@ -57,10 +61,12 @@ RunResult Run(const RunOptions& options) {
       [&](MemberShell* shell, uint64_t label) { user.OnWanted(shell, label); });
   user.Attach(&cluster);
   Nemesis nemesis(&world, scenario, &cluster);
+  user.Listen([&] { nemesis.OnCall(); });
   nemesis.Begin();
   user.Begin();
   if (world.RunUntil(Time(scenario.unrest))) {
     user.Stop();
+    nemesis.Calm();
     cluster.Calm();
     Rest(&world, &cluster, &user);
   }

@@ -18,7 +18,8 @@ void ChooseTrouble(Random* random, Scenario* scenario) {
   for (size_t k = 0; k <= static_cast<size_t>(Fault::kSlow); ++k) {
     if (random->Chance(0.4)) scenario->kinds.push_back(static_cast<Fault>(k));
   }
-  scenario->faults = scenario->kinds.empty() ? 0 : static_cast<uint32_t>(random->Between(1, 14));
+  scenario->faults = scenario->kinds.empty() ? 0 : static_cast<uint32_t>(random->Between(1, 10));
+  scenario->strike = random->Chance(0.7) ? 0.5 : 0;
 }
 
 }  // namespace
@@ -47,8 +48,8 @@ Scenario MakeScenario(Random* random, uint32_t workers) {
   scenario.deadlines.abort = Seconds(3);
   scenario.unrest = random->Between(Seconds(2), Seconds(20));
   if (random->Chance(0.9)) ChooseTrouble(random, &scenario);
-  scenario.calls = static_cast<uint32_t>(random->Between(2, 12));
-  scenario.pause_high = random->Between(Milliseconds(50), Seconds(3));
+  scenario.calls = static_cast<uint32_t>(random->Between(2, 16));
+  scenario.pause_high = random->Between(Milliseconds(50), Seconds(2));
   scenario.second_call = random->Chance(0.5) ? 0.4 : 0;
   scenario.cancel = random->Chance(0.3) ? 0.2 : 0;
   scenario.control = random->Chance(0.5) ? 0.3 : 0;

@@ -20,6 +20,7 @@ struct Scenario {
   Duration unrest = Seconds(20);
   uint32_t faults = 0;
   std::vector<Fault> kinds;
+  double strike = 0;  // chance of one more with each sync call
   // Chance of local trouble, per piece of local work during the unrest.
   double refuse = 0;
   double join_fails = 0;

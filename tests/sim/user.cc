@@ -18,6 +18,7 @@ void User::NextCall() {
   // Now and then a failed step is tried again under its label.
   const bool again = last_label_ > 0 && world_->random.Chance(0.1);
   CallAll(again ? last_label_ : ++last_label_, world_->random.Chance(scenario_.supersede));
+  if (on_call_) on_call_();
   if (world_->random.Chance(scenario_.control)) ControlSomething();
   const Duration pause = world_->random.Chance(scenario_.second_call)
                              ? Milliseconds(1)
@@ -34,7 +35,7 @@ void User::CallAll(uint64_t label, bool supersede) {
       CallOne(shell, label, model, supersede);
     });
     const Duration patience =
-        cancels ? world_->random.Between(Milliseconds(1), Milliseconds(100))
+        cancels ? world_->random.Between(Milliseconds(4), Milliseconds(100))
                 : scenario_.call_deadline;
     world_->After(shell->process(), patience, [this, shell, label] {
       if (open_.contains({shell, label})) shell->Cancel(label);

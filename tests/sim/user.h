@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <utility>
@@ -16,6 +17,8 @@ class User {
   User(World* world, const Scenario& scenario) : world_(world), scenario_(scenario) {}
 
   void Attach(Cluster* cluster) { cluster_ = cluster; }
+  // `on_call` hears of every sync call while the scenario's calls are made.
+  void Listen(std::function<void()> on_call) { on_call_ = std::move(on_call); }
   // Makes the scenario's calls, one after another.
   void Begin();
   // Makes no more.
@@ -44,6 +47,7 @@ class User {
   World* const world_;
   const Scenario& scenario_;
   Cluster* cluster_ = nullptr;
+  std::function<void()> on_call_;
   uint32_t calls_left_ = 0;
   uint64_t last_label_ = 0;
   size_t model_ = 0;

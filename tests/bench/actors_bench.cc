@@ -1,0 +1,127 @@
+// Call latency and message rates of the actor runtime, in the loop shapes of Ray's microbenchmark
+// (ray_perf.py: sync = one get per call, async = 1,000 in flight), beside bare yardsticks of the
+// same run. Prints one table. bazel run //tests/bench:actors
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "runtime/actor/runtime.h"
+#include "runtime/actor/typed_actor.h"
+#include "tests/bench/yardsticks.h"
+
+namespace packcast::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr int kSyncCalls = 3000;
+constexpr int kAsyncCalls = 100'000;
+constexpr int kInFlight = 1000;
+constexpr int kTells = 400'000;
+
+class Counter : public TypedActor<Counter> {
+ public:
+  static void Methods(MethodTable<Counter>& table) {
+    table.Add("add", &Counter::Add).Add("bump", &Counter::Bump).Add("get", &Counter::Get);
+  }
+  int64_t Add(int64_t n) { return value_ += n; }
+  void Bump() { ++value_; }
+  int64_t Get() { return value_; }
+
+ private:
+  int64_t value_ = 0;
+};
+
+void Row(const char* what, double value, const char* unit, const std::string& beside = "") {
+  std::printf("%-44s %12.1f %-10s %s\n", what, value, unit, beside.c_str());
+  std::fflush(stdout);
+}
+
+std::string Ratio(double ours, double yardstick, const char* of) {
+  char text[64];
+  std::snprintf(text, sizeof text, "%.2fx %s", ours / yardstick, of);
+  return text;
+}
+
+Latencies SyncCalls(const ActorRef& counter) {
+  Latencies out;
+  for (int k = 0; k < kSyncCalls; ++k) {
+    const auto begin = Clock::now();
+    counter.Call("get", ValueArray{}).Get(Seconds(10)).value();
+    out.us.push_back(std::chrono::duration<double, std::micro>(Clock::now() - begin).count());
+  }
+  std::sort(out.us.begin(), out.us.end());
+  return out;
+}
+
+int64_t Number(const Value& value) {
+  int64_t number = 0;
+  value.GetInt(&number);
+  return number;
+}
+
+double SecondsSince(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+// Calls per second with `kInFlight` open, spread over `counters`.
+double AsyncCalls(const std::vector<ActorRef>& counters) {
+  std::vector<Future<Value>> open(kInFlight);
+  const auto begin = Clock::now();
+  for (int k = 0; k < kAsyncCalls; ++k) {
+    Future<Value>& slot = open[static_cast<size_t>(k % kInFlight)];
+    if (slot.valid()) slot.Get(Seconds(10)).value();
+    slot = counters[static_cast<size_t>(k) % counters.size()].Call("get", ValueArray{});
+  }
+  for (Future<Value>& future : open) future.Get(Seconds(10)).value();
+  return kAsyncCalls / SecondsSince(begin);
+}
+
+// Tells per second, until the last one was handled.
+double Tells(const ActorRef& counter) {
+  const int64_t before = Number(counter.Call("get", ValueArray{}).Get(Seconds(10)).value());
+  const auto begin = Clock::now();
+  for (int k = 0; k < kTells; ++k) {
+    // A full window is back-pressure: let the callee run.
+    while (!counter.Tell("bump", ValueArray{}).ok()) std::this_thread::yield();
+  }
+  while (Number(counter.Call("get", ValueArray{}).Get(Seconds(10)).value()) - before < kTells) {
+  }
+  return kTells / SecondsSince(begin);
+}
+
+}  // namespace
+
+int Main() {
+  auto server = Runtime::Start({.name = "server"}).value();
+  auto client = Runtime::Start({.name = "client", .bind = ""}).value();
+  std::vector<ActorRef> local, remote;
+  for (int k = 0; k < 4; ++k) {
+    const std::string name = "counter-" + std::to_string(k);
+    local.push_back(server->Spawn(name, std::make_unique<Counter>()).value());
+    remote.push_back(client->Connect(server->endpoint(), name, Seconds(10)).value());
+  }
+  const double cv = ConditionVariablePingPong(20'000).Percentile(0.5);
+  const double echo = ZmqEcho(5'000).Percentile(0.5);
+  Row("condition variable ping-pong, p50", cv, "us");
+  Row("bare ZeroMQ echo over TCP, p50", echo, "us");
+  const double local_p50 = SyncCalls(local[0]).Percentile(0.5);
+  Row("local 1:1 sync call, p50", local_p50, "us", Ratio(local_p50, cv, "ping-pong"));
+  const double remote_p50 = SyncCalls(remote[0]).Percentile(0.5);
+  Row("remote 1:1 sync call, p50", remote_p50, "us", Ratio(remote_p50, echo, "bare echo"));
+  Row("local 1:1 async", AsyncCalls({local[0]}), "calls/s");
+  Row("local 1:n async", AsyncCalls(local), "calls/s");
+  Row("remote 1:1 async", AsyncCalls({remote[0]}), "calls/s");
+  Row("remote 1:n async", AsyncCalls(remote), "calls/s");
+  Row("local tell", Tells(local[0]), "messages/s");
+  Row("remote tell", Tells(remote[0]), "messages/s");
+  return 0;
+}
+
+}  // namespace packcast::bench
+
+int main() { return packcast::bench::Main(); }

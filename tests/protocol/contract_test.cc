@@ -1,0 +1,163 @@
+#include "protocol/contract.h"
+
+#include <algorithm>
+#include <random>
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "protocol/messages.h"
+
+namespace packcast {
+namespace {
+
+MemberOffer Trainer(uint32_t rank = 0) {
+  MemberOffer offer{
+      {"trainer/" + std::to_string(rank), Incarnation(1)}, Role::kTrainer, "t", rank, {}};
+  offer.offer.transports = {"zmq"};
+  return offer;
+}
+
+MemberOffer Worker(uint32_t number, uint64_t buffer_bytes_max = 0) {
+  MemberOffer offer{{"worker/" + std::to_string(number), Incarnation(1)},
+                    Role::kWorker,
+                    "r" + std::to_string(number / 2),
+                    number % 2,
+                    {}};
+  offer.offer.transports = {"zmq"};
+  offer.offer.install_modes = {InstallMode::kStaged};
+  offer.offer.buffer_bytes_max = buffer_bytes_max;
+  return offer;
+}
+
+std::vector<std::string> Names(const Contract& contract) {
+  std::vector<std::string> out;
+  for (const FlowMember& member : contract.flows.front().members) out.push_back(member.member.name);
+  return out;
+}
+
+void ExpectRefused(const ContractPolicy& policy, const std::vector<MemberOffer>& offers,
+                   const std::vector<std::string>& parts) {
+  const Status status = MakeContract(policy, offers).status();
+  EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition);
+  for (const std::string& part : parts) {
+    EXPECT_NE(status.message().find(part), std::string::npos) << part << " in " << status;
+  }
+}
+
+TEST(Contract, IsTheMinimumOfPolicyAndOffers) {
+  ContractPolicy policy;
+  EXPECT_EQ(MakeContract(policy, {Trainer(), Worker(0)})->buffer_bytes, policy.buffer_bytes);
+  std::vector<MemberOffer> offers = {Trainer(), Worker(0, 1 << 20), Worker(1, 5000)};
+  offers[1].offer.buffer_count_max = 1;
+  offers[2].offer.buffer_count_max = 7;
+  const Contract contract = MakeContract(policy, offers).value();
+  EXPECT_EQ(contract.buffer_bytes, 5000u - 5000 % 256);
+  EXPECT_EQ(contract.buffer_count, 1u);
+  policy.buffer_bytes = 1024;
+  EXPECT_EQ(MakeContract(policy, offers)->buffer_bytes, 1024u);
+}
+
+TEST(Contract, TheTrainersLimitCountsToo) {
+  MemberOffer trainer = Trainer();
+  trainer.offer.buffer_bytes_max = 512;
+  EXPECT_EQ(MakeContract({}, {trainer, Worker(0, 1024)})->buffer_bytes, 512u);
+}
+
+TEST(Contract, MembersComeTrainerFirstThenByUnitAndRank) {
+  const Contract contract =
+      MakeContract({}, {Worker(3), Worker(0), Trainer(1), Worker(2), Trainer(0), Worker(1)})
+          .value();
+  // Trainer ranks but 0 hold nothing to send: they are in no flow.
+  EXPECT_EQ(Names(contract), (std::vector<std::string>{"trainer/0", "worker/0", "worker/1",
+                                                       "worker/2", "worker/3"}));
+  EXPECT_EQ(contract.flows.front().root, 0u);
+  EXPECT_EQ(contract.flows.front().members[4].unit, "r1");
+}
+
+TEST(Contract, DoesNotDependOnTheOrderOfOffers) {
+  std::mt19937_64 rng(7);
+  for (int round = 0; round < 300; ++round) {
+    std::vector<MemberOffer> offers = {Trainer(0), Trainer(1)};
+    for (uint32_t k = 0; k < 1 + rng() % 8; ++k) {
+      MemberOffer worker = Worker(k, rng() % 3 == 0 ? 0 : 256 + rng() % 100000);
+      worker.offer.buffer_count_max = static_cast<uint32_t>(rng() % 5);
+      worker.offer.direct_bytes_min = rng() % 4;
+      offers.push_back(worker);
+    }
+    offers[0].offer.direct_bytes_min = rng() % 3;
+    const Contract first = MakeContract({}, offers).value();
+    uint64_t smallest = limits::kBufferBytesDefault;
+    uint32_t fewest = limits::kBufferCountDefault;
+    for (const MemberOffer& o : offers) {
+      if (o.offer.buffer_bytes_max > 0) smallest = std::min(smallest, o.offer.buffer_bytes_max);
+      if (o.offer.buffer_count_max > 0) fewest = std::min(fewest, o.offer.buffer_count_max);
+    }
+    EXPECT_EQ(first.buffer_bytes, smallest - smallest % 256);
+    EXPECT_EQ(first.buffer_count, fewest);
+    for (int k = 0; k < 5; ++k) {
+      std::shuffle(offers.begin(), offers.end(), rng);
+      EXPECT_EQ(ContractToValue(*MakeContract({}, offers)), ContractToValue(first));
+    }
+  }
+}
+
+TEST(Contract, OneRankWithoutDirectRowsTurnsThemOff) {
+  std::vector<MemberOffer> offers = {Trainer(), Worker(0), Worker(1)};
+  offers[0].offer.direct_bytes_min = 100;
+  offers[1].offer.direct_bytes_min = 300;
+  offers[2].offer.direct_bytes_min = 200;
+  EXPECT_EQ(MakeContract({}, offers)->direct_bytes_min, 300u);
+  offers[2].offer.direct_bytes_min = 0;
+  EXPECT_EQ(MakeContract({}, offers)->direct_bytes_min, 0u);
+}
+
+TEST(Contract, TransportIsTheFirstOfTheRootsThatAllOffer) {
+  std::vector<MemberOffer> offers = {Trainer(), Worker(0), Worker(1)};
+  offers[0].offer.transports = {"nccl", "ipc", "zmq"};
+  offers[1].offer.transports = {"zmq", "ipc", "nccl"};
+  offers[2].offer.transports = {"zmq", "ipc"};
+  EXPECT_EQ(MakeContract({}, offers)->flows.front().transport, "ipc");
+  EXPECT_EQ(MakeContract({.transport = "zmq"}, offers)->flows.front().transport, "zmq");
+  ExpectRefused({.transport = "nccl"}, offers,
+                {"\"nccl\" is not offered by worker/1", "it offers zmq, ipc"});
+  offers[2].offer.transports = {};
+  ExpectRefused({}, offers, {"no transport is common", "worker/1 (it offers none)"});
+}
+
+TEST(Contract, EveryWorkerMustOfferTheInstallMode) {
+  std::vector<MemberOffer> offers = {Trainer(), Worker(0), Worker(1)};
+  offers[1].offer.install_modes = {InstallMode::kInPlace, InstallMode::kStaged};
+  EXPECT_EQ(MakeContract({}, offers)->install, InstallMode::kStaged);
+  ExpectRefused({.install = InstallMode::kInPlace}, offers, {"worker/1", "in-place"});
+}
+
+TEST(Contract, NcclMustBeEqualEverywhere) {
+  std::vector<MemberOffer> offers = {Trainer(), Worker(0)};
+  for (MemberOffer& o : offers) o.offer.transports = {"nccl"};
+  offers[0].offer.library = "2.28.9";
+  offers[1].offer.library = "2.28.3";
+  ExpectRefused({}, offers, {"trainer/0 has \"2.28.9\"", "worker/0 has \"2.28.3\""});
+  offers[1].offer.library = "2.28.9";
+  EXPECT_TRUE(MakeContract({}, offers).ok());
+}
+
+TEST(Contract, TooSmallABufferNamesWhoWantsIt) {
+  ExpectRefused({}, {Trainer(), Worker(0, 255)}, {"the offer of worker/0", "at least 256"});
+  ExpectRefused({.buffer_bytes = 100}, {Trainer(), Worker(0)}, {"the policy"});
+}
+
+TEST(Contract, NeedsATrainer) {
+  ExpectRefused({}, {}, {"nobody"});
+  ExpectRefused({}, {Worker(0)}, {"no trainer"});
+}
+
+TEST(InstallMode, NamesGoThereAndBack) {
+  EXPECT_EQ(*InstallModeFromName("staged"), InstallMode::kStaged);
+  EXPECT_EQ(*InstallModeFromName(InstallModeName(InstallMode::kInPlace)), InstallMode::kInPlace);
+  EXPECT_EQ(*InstallModeFromName("in_place"), InstallMode::kInPlace);
+  EXPECT_FALSE(InstallModeFromName("").ok());
+}
+
+}  // namespace
+}  // namespace packcast
