@@ -37,7 +37,7 @@ MemberEffects MemberMachine::On(const MemberEvent& event, Time) {
 }
 
 Status MemberMachine::CheckInvariants() const {
-  if (quiesced_ && in_service()) return Internal("S2: quiesced and in service");
+  if (engine_quiet_ && in_service()) return Internal("S2: quiesced and in service");
   if (dirty_ && config_.role == Role::kTrainer) return Internal("a trainer is dirty");
   if (phase_ != MemberPhase::kIdle && key_.version() < serving_) {
     return Internal("S2: works on a version older than the one it serves");
@@ -196,7 +196,7 @@ void MemberMachine::Answer(const Propose& propose) {
   key_ = propose.key;
   label_ = propose.label;
   newest_ = propose.key.version();
-  wrote_ = started_ = committed_ = false;
+  started_ = committed_ = false;
   if (propose.kind != SyncKind::kFull) {
     phase_ = MemberPhase::kBroken;
     Send(Refused{key_, WireStatus::From(Unimplemented("only full syncs are known here")), "",
@@ -215,7 +215,7 @@ void MemberMachine::Handle(const Prepare& prepare) {
                      prepare.key.version() == newest_ && key_ < prepare.key;
   if (!first && !retry) return;
   key_ = prepare.key;
-  wrote_ = started_ = committed_ = false;
+  started_ = committed_ = false;
   phase_ = MemberPhase::kPreparing;
   const auto manifest = manifests_.Find(prepare.manifest_digest);
   if (prepare.contract) {
@@ -272,7 +272,7 @@ void MemberMachine::Handle(const GenerationReady& ready) {
 
 void MemberMachine::Handle(const Quiesce& quiesce) {
   if (phase_ != MemberPhase::kPrepared || quiesce.key != key_) return;
-  if (quiesced_) {  // out of service since an aborted epoch
+  if (engine_quiet_) {  // out of service since an aborted epoch
     Send(Quiesced{key_});
     return;
   }
@@ -284,6 +284,7 @@ void MemberMachine::Handle(const Quiesce& quiesce) {
 void MemberMachine::Handle(const QuiesceDone& done) {
   if (phase_ != MemberPhase::kQuiescing || done.key != key_) return;
   if (!done.status.ok()) return Fail("quiesce", done.status);
+  engine_quiet_ = true;
   phase_ = MemberPhase::kPrepared;
   Send(Quiesced{key_});
 }
@@ -291,8 +292,8 @@ void MemberMachine::Handle(const QuiesceDone& done) {
 void MemberMachine::Handle(const Start& start) {
   if (phase_ != MemberPhase::kPrepared || start.key != key_) return;
   if (config_.role == Role::kWorker && contract_->install == InstallMode::kInPlace) {
-    if (!quiesced_) return Fail("start", Internal("asked to write live memory before quiesce"));
-    wrote_ = dirty_ = true;
+    if (!engine_quiet_) return Fail("start", Internal("asked to write live memory before quiesce"));
+    dirty_ = true;
   }
   phase_ = MemberPhase::kStreaming;
   started_ = true;
@@ -329,6 +330,11 @@ void MemberMachine::Handle(const Commit& commit) {
   }
 }
 
+void MemberMachine::Resume(bool committed) {
+  engine_quiet_ = false;
+  if (std::exchange(quiesced_, false)) Emit(ResumeEngine{key_, committed});
+}
+
 void MemberMachine::Handle(const InstallDone& done) {
   if (phase_ != MemberPhase::kInstalling || done.key != key_) return;
   phase_ = MemberPhase::kIdle;
@@ -336,7 +342,7 @@ void MemberMachine::Handle(const InstallDone& done) {
     serving_ = key_.version();
     dirty_ = false;
     ++install_count_;
-    if (std::exchange(quiesced_, false)) Emit(ResumeEngine{key_, true});
+    Resume(true);
   } else {
     dirty_ = true;  // S2: how far the copy came is not known, and siblings may serve the new one
   }
@@ -415,10 +421,7 @@ void MemberMachine::Handle(const AbortDone& done) {
 void MemberMachine::FinishAbort(const AbortDone& done) {
   phase_ = MemberPhase::kIdle;
   // In place, once the first byte may be written, only a good epoch brings it back.
-  if (quiesced_ && !dirty_) {
-    quiesced_ = false;
-    Emit(ResumeEngine{key_, false});
-  }
+  if (!dirty_) Resume(false);
   if (committed_ && config_.role == Role::kTrainer) Emit(SourceFree{label_});
   if (std::exchange(report_abort_, false)) Send(AttemptAborted{key_, done.outcome, dirty_});
   // S9: what could not be stopped may still write, so this life takes part in nothing more.

@@ -239,6 +239,7 @@ class MemberMachine {
   void FinishAbort(const AbortDone& done);
   void Retire();
   void Abandon();
+  void Resume(bool committed);
   void Stop(const std::string& reason);
   bool Current(const EpochKey& key) const { return phase_ != MemberPhase::kIdle && key == key_; }
   bool FromPast(const EpochKey& key) const;
@@ -258,10 +259,10 @@ class MemberMachine {
   std::shared_ptr<const Contract> contract_;
   Digest contract_digest_;
   GenerationId generation_;  // live one, or zero
-  bool wrote_ = false;       // in place: the first byte may have been written
   bool started_ = false;     // Start came
   bool committed_ = false;   // a trainer: decided before its own StreamDone
-  bool quiesced_ = false;
+  bool quiesced_ = false;      // asked to be: out of service
+  bool engine_quiet_ = false;  // and is: its memory may be written
   bool report_abort_ = false;
   bool join_after_abort_ = false;
   std::optional<Propose> next_;  // arrived while an abort was under way

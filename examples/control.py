@@ -10,6 +10,7 @@ The class Control may be copied or imported; docs/protocol.md describes what it 
 import argparse
 import collections
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -35,8 +36,7 @@ class ControlError(Exception):
     """code: docs/protocol.md, "Status codes"; outcome: whether the failed call ran."""
 
     def __init__(self, code: int, message: Optional[str], outcome: int = 1) -> None:
-        name = CODES[code] if code < len(CODES) else "code %d" % code
-        super().__init__("%s: %s" % (name, message))
+        super().__init__("%s: %s" % (dict(enumerate(CODES)).get(code, code), message))
         self.code, self.outcome = code, outcome
 
 
@@ -66,8 +66,8 @@ class Control(contextlib.AbstractContextManager):  # type: ignore[type-arg]
             (self._socket.curve_serverkey, self._socket.curve_publickey,
              self._socket.curve_secretkey) = curve
         self._monitor = self._socket.get_monitor_socket(
-            zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-            | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
+            zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+            | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
         try:
             self._socket.connect(endpoint)
             self._hello(cluster, time.monotonic() + timeout)
@@ -106,12 +106,11 @@ class Control(contextlib.AbstractContextManager):  # type: ignore[type-arg]
                 self.call("status")  # nothing happens, or nobody is there: raises then
 
     def close(self) -> None:
-        if self._socket.closed:
-            return
-        if self._socket.poll(0, zmq.POLLOUT):
-            self._socket.send(msgpack.packb({"v": VERSION, "k": "bye"}))
-        self._socket.disable_monitor()
-        self._context.destroy()
+        if not self._socket.closed:
+            if self._socket.poll(0, zmq.POLLOUT):  # connected
+                self._socket.send(msgpack.packb({"v": VERSION, "k": "bye"}))
+            self._socket.disable_monitor()
+            self._context.destroy()
 
     def __exit__(self, *_: Any) -> None:
         self.close()
@@ -222,10 +221,8 @@ def parse(arguments: Optional[List[str]]) -> argparse.Namespace:
 
 def answers(control: Control, flags: argparse.Namespace) -> Iterator[Any]:
     if flags.command == "events":
-        for number, event in enumerate(control.events(), 1):
-            yield event
-            if number == flags.count:
-                return
+        yield from itertools.islice(control.events(), flags.count)
+        return
     names = ("label", "count", "buffer_bytes", "buffer_count", "install", "min_replicas", "replica")
     body = {n: getattr(flags, n) for n in names if getattr(flags, n, None) is not None}
     answer = control.call(flags.command, body, getattr(flags, "wait", flags.timeout))
@@ -243,7 +240,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 0 if flags.command == "events" else 1
-    except BrokenPipeError:  # whoever read our output has enough
+    except BrokenPipeError:  # whoever reads our output has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 

@@ -7,6 +7,11 @@ Status WrongKind(std::string_view expected, const Value& got) {
                          std::string(got.KindName()) + " " + got.ToString(60));
 }
 
+std::string IntegerName(bool is_signed, size_t bytes) {
+  return std::string(is_signed ? "an integer of " : "an unsigned integer of ") +
+         std::to_string(8 * bytes) + " bits";
+}
+
 Status CheckUnderstood(const Value& map, const std::vector<std::string_view>& known) {
   const Value* listed = map.Find("must_understand");
   if (listed == nullptr) return OkStatus();

@@ -81,6 +81,8 @@ struct ReadVisitor {
 // kUnimplemented when "must_understand" names a field that is not in `known`.
 Status CheckUnderstood(const Value& map, const std::vector<std::string_view>& known);
 Status WrongKind(std::string_view expected, const Value& got);
+// "an unsigned integer of 32 bits".
+std::string IntegerName(bool is_signed, size_t bytes);
 
 template <class T>
 requires std::integral<T>
@@ -102,12 +104,12 @@ struct Convert<T> {
       int64_t i = 0;
       if (!value.GetInt(&i) || i < std::numeric_limits<T>::min() ||
           i > std::numeric_limits<T>::max())
-        return WrongKind("an integer in range", value);
+        return WrongKind(IntegerName(true, sizeof(T)), value);
       return *out = static_cast<T>(i), OkStatus();
     } else {
       uint64_t u = 0;
       if (!value.GetUint(&u) || u > std::numeric_limits<T>::max())
-        return WrongKind("an unsigned integer in range", value);
+        return WrongKind(IntegerName(false, sizeof(T)), value);
       return *out = static_cast<T>(u), OkStatus();
     }
   }

@@ -1,214 +1,84 @@
 #pragma once
 
-#include <concepts>
-#include <cstdint>
-#include <limits>
 #include <map>
 #include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
+#include "protocol/fields.h"
 #include "protocol/status.h"
 #include "protocol/value.h"
 #include "runtime/actor/future.h"
 
-// C++ values to wire values and back: bool, integers, floating point, enums, std::string, Bytes,
-// Value, Unit, std::vector, std::optional, std::map<std::string, ...>, and structs with
-//   template <class V> void Fields(V& v) { v("name", name); v("size", size); }
-// which travel as maps: unknown entries are ignored, missing ones are errors unless optional.
+// What actor methods may take and return, besides what protocol/fields.h knows (bool, integers,
+// double, std::string, Bytes, Value, std::vector, structs with a Fields visitor): float, Unit,
+// std::optional, std::map<std::string, ...> and enums.
+namespace packcast::fields {
+
+template <>
+struct Convert<Unit> {
+  static Value To(Unit) { return Value(); }
+  static Status From(const Value&, Unit*) { return OkStatus(); }
+};
+
+template <>
+struct Convert<float> {
+  static Value To(float v) { return static_cast<double>(v); }
+  static Status From(const Value& value, float* out) {
+    double wide = 0;
+    PC_RETURN_IF_ERROR(Convert<double>::From(value, &wide));
+    return *out = static_cast<float>(wide), OkStatus();
+  }
+};
+
+// An enum without a bound (BoundedEnum) takes any number of its underlying type.
+template <class T>
+requires(std::is_enum_v<T> && !BoundedEnum<T>) struct Convert<T> {
+  using Number = std::underlying_type_t<T>;
+  static Value To(T v) { return Convert<Number>::To(static_cast<Number>(v)); }
+  static Status From(const Value& value, T* out) {
+    Number number{};
+    PC_RETURN_IF_ERROR(Convert<Number>::From(value, &number));
+    return *out = static_cast<T>(number), OkStatus();
+  }
+};
+
+template <class T>
+struct Convert<std::optional<T>> {
+  static Value To(const std::optional<T>& v) { return v ? Convert<T>::To(*v) : Value(); }
+  static Status From(const Value& value, std::optional<T>* out) {
+    if (value.is_nil()) return out->reset(), OkStatus();
+    return Convert<T>::From(value, &out->emplace());
+  }
+};
+
+template <class T>
+struct Convert<std::map<std::string, T>> {
+  static Value To(const std::map<std::string, T>& v) {
+    ValueMap map;
+    for (const auto& [key, item] : v) map.emplace_back(key, Convert<T>::To(item));
+    return map;
+  }
+  static Status From(const Value& value, std::map<std::string, T>* out) {
+    const ValueMap* map = value.AsMap();
+    if (map == nullptr) return WrongKind("a map", value);
+    out->clear();
+    for (const auto& [key, item] : *map) {
+      PC_RETURN_IF_ERROR(Convert<T>::From(item, &(*out)[key]).WithContext(key));
+    }
+    return OkStatus();
+  }
+};
+
+}  // namespace packcast::fields
+
 namespace packcast {
 
-template <class T>
-Value ToValue(const T& in);
-template <class T>
-Status FromValue(const Value& in, T* out);
-
-namespace internal {
-
-template <class T>
-inline constexpr bool kIsVector = false;
-template <class T>
-inline constexpr bool kIsVector<std::vector<T>> = true;
-template <class T>
-inline constexpr bool kIsOptional = false;
-template <class T>
-inline constexpr bool kIsOptional<std::optional<T>> = true;
-template <class T>
-inline constexpr bool kIsStringMap = false;
-template <class T>
-inline constexpr bool kIsStringMap<std::map<std::string, T>> = true;
-
-struct AnyVisitor {
-  template <class T>
-  void operator()(const char*, T&) {}
-};
-template <class T>
-concept HasFields = requires(T& t, AnyVisitor& v) {
-  t.Fields(v);
-};
-
-inline Status Expected(std::string_view what, const Value& got) {
-  return InvalidArgument("expected " + std::string(what) + ", got " + std::string(got.KindName()));
-}
-
-// Adds each field to a map.
-struct FieldWriter {
-  Value map = ValueMap{};
-  template <class T>
-  void operator()(const char* name, T& member) {
-    if constexpr (kIsOptional<T>) {
-      if (!member) return;
-    }
-    map.Put(name, ToValue(member));
-  }
-};
-
-// Fills each field from a map; keeps the first error.
-struct FieldReader {
-  const Value& map;
-  Status status;
-  template <class T>
-  void operator()(const char* name, T& member) {
-    if (!status.ok()) return;
-    const Value* value = map.Find(name);
-    if (value == nullptr) {
-      if constexpr (kIsOptional<T>) {
-        member.reset();
-      } else {
-        status = InvalidArgument(std::string("field \"") + name + "\" is missing");
-      }
-      return;
-    }
-    status = FromValue(*value, &member).WithContext(std::string("field \"") + name + "\"");
-  }
-};
-
-template <std::integral T>
-Status IntegerFrom(const Value& in, T* out) {
-  if constexpr (std::is_signed_v<T>) {
-    int64_t wide = 0;
-    if (in.GetInt(&wide) && std::in_range<T>(wide)) {
-      *out = static_cast<T>(wide);
-      return OkStatus();
-    }
-  } else {
-    uint64_t wide = 0;
-    if (in.GetUint(&wide) && std::in_range<T>(wide)) {
-      *out = static_cast<T>(wide);
-      return OkStatus();
-    }
-  }
-  if (in.KindName() != "integer") return Expected("integer", in);
-  return InvalidArgument("expected integer of " + std::to_string(8 * sizeof(T)) + " bits" +
-                         (std::is_signed_v<T> ? "" : ", not negative") + ", got " +
-                         in.ToString(40));
-}
-
-template <class T>
-Status VectorFrom(const Value& in, std::vector<T>* out) {
-  const ValueArray* array = in.AsArray();
-  if (array == nullptr) return Expected("array", in);
-  out->clear();
-  out->reserve(array->size());
-  for (size_t k = 0; k < array->size(); ++k) {
-    T item{};
-    PC_RETURN_IF_ERROR(FromValue((*array)[k], &item).WithContext("item " + std::to_string(k)));
-    out->push_back(std::move(item));
-  }
-  return OkStatus();
-}
-
-template <class T>
-Status StringMapFrom(const Value& in, std::map<std::string, T>* out) {
-  const ValueMap* map = in.AsMap();
-  if (map == nullptr) return Expected("map", in);
-  out->clear();
-  for (const auto& [key, value] : *map) {
-    PC_RETURN_IF_ERROR(FromValue(value, &(*out)[key]).WithContext("entry \"" + key + "\""));
-  }
-  return OkStatus();
-}
-
-}  // namespace internal
-
-template <class T>
-Value ToValue(const T& in) {
-  if constexpr (std::is_same_v<T, Value> || std::is_same_v<T, std::string> ||
-                std::is_same_v<T, Bytes> || std::is_same_v<T, bool>) {
-    return Value(in);
-  } else if constexpr (std::is_same_v<T, Unit>) {
-    return Value();
-  } else if constexpr (std::is_enum_v<T>) {
-    return Value(static_cast<int64_t>(in));
-  } else if constexpr (std::is_integral_v<T>) {
-    if constexpr (std::is_signed_v<T>) return Value(static_cast<int64_t>(in));
-    return Value(static_cast<uint64_t>(in));
-  } else if constexpr (std::is_floating_point_v<T>) {
-    return Value(static_cast<double>(in));
-  } else if constexpr (internal::kIsOptional<T>) {
-    return in ? ToValue(*in) : Value();
-  } else if constexpr (internal::kIsVector<T>) {
-    ValueArray array;
-    array.reserve(in.size());
-    for (const auto& item : in) array.push_back(ToValue(item));
-    return Value(std::move(array));
-  } else if constexpr (internal::kIsStringMap<T>) {
-    ValueMap map;
-    for (const auto& [key, value] : in) map.emplace_back(key, ToValue(value));
-    return Value(std::move(map));
-  } else {
-    static_assert(internal::HasFields<T>, "this type needs a Fields(V&) visitor to travel");
-    internal::FieldWriter writer;
-    const_cast<T&>(in).Fields(writer);  // a writer only reads
-    return std::move(writer.map);
-  }
-}
-
+// FromValue into a place.
 template <class T>
 Status FromValue(const Value& in, T* out) {
-  if constexpr (std::is_same_v<T, Value>) {
-    *out = in;
-  } else if constexpr (std::is_same_v<T, Unit>) {
-    return OkStatus();
-  } else if constexpr (std::is_same_v<T, bool>) {
-    if (in.AsBool() == nullptr) return internal::Expected("bool", in);
-    *out = *in.AsBool();
-  } else if constexpr (std::is_same_v<T, std::string>) {
-    if (in.AsString() == nullptr) return internal::Expected("string", in);
-    *out = *in.AsString();
-  } else if constexpr (std::is_same_v<T, Bytes>) {
-    if (in.AsBytes() == nullptr) return internal::Expected("bytes", in);
-    *out = *in.AsBytes();
-  } else if constexpr (std::is_enum_v<T>) {
-    std::underlying_type_t<T> number{};
-    PC_RETURN_IF_ERROR(internal::IntegerFrom(in, &number));
-    *out = static_cast<T>(number);
-  } else if constexpr (std::is_integral_v<T>) {
-    return internal::IntegerFrom(in, out);
-  } else if constexpr (std::is_floating_point_v<T>) {
-    double number = 0;
-    if (!in.GetDouble(&number)) return internal::Expected("number", in);
-    *out = static_cast<T>(number);
-  } else if constexpr (internal::kIsOptional<T>) {
-    if (in.is_nil()) {
-      out->reset();
-      return OkStatus();
-    }
-    return FromValue(in, &out->emplace());
-  } else if constexpr (internal::kIsVector<T>) {
-    return internal::VectorFrom(in, out);
-  } else if constexpr (internal::kIsStringMap<T>) {
-    return internal::StringMapFrom(in, out);
-  } else {
-    static_assert(internal::HasFields<T>, "this type needs a Fields(V&) visitor to travel");
-    if (in.AsMap() == nullptr) return internal::Expected("map", in);
-    internal::FieldReader reader{in, OkStatus()};
-    out->Fields(reader);
-    return reader.status;
-  }
-  return OkStatus();
+  return fields::Convert<T>::From(in, out);
 }
 
 }  // namespace packcast

@@ -113,7 +113,7 @@ TEST(Fields, ErrorsNameThePath) {
   const Value value = ValueMap{{"inner", ValueArray{ValueMap{}, ValueMap{{"size", "big"}}}}};
   const Status status = FromValue<Outer>(value).status();
   EXPECT_EQ(status.message(),
-            "inner: size: expected an unsigned integer in range, got string \"big\"");
+            "inner: size: expected an unsigned integer of 32 bits, got string \"big\"");
 }
 
 TEST(Fields, MustUnderstandIsAnArrayOfStrings) {

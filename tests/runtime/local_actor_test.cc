@@ -88,11 +88,12 @@ TEST_F(LocalActorTest, WrongArgumentsAreNamed) {
   };
   EXPECT_EQ(error("add", ValueArray{}), "method \"add\" takes 1 arguments, got 0");
   EXPECT_EQ(error("add", ValueArray{Value("3")}),
-            "method \"add\", argument 0: expected integer, got string");
-  EXPECT_EQ(error("add", ValueArray{Value(int64_t{1} << 40)}),
-            "method \"add\", argument 0: expected integer of 32 bits, got 1099511627776");
-  EXPECT_EQ(error("move", ValueArray{Value(ValueMap{}), Value(ValueArray{})}),
-            "method \"move\", argument 0: field \"x\" is missing");
+            "method \"add\", argument 0: expected an integer of 32 bits, got string \"3\"");
+  EXPECT_EQ(
+      error("add", ValueArray{Value(int64_t{1} << 40)}),
+      "method \"add\", argument 0: expected an integer of 32 bits, got integer 1099511627776");
+  EXPECT_EQ(error("move", ValueArray{Value(ValueMap{{"x", "a"}}), Value(ValueArray{})}),
+            "method \"move\", argument 0: x: expected an integer of 32 bits, got string \"a\"");
   EXPECT_EQ(error("fly", Value()),
             "no method \"fly\"; there are: add, reset, check, move, throw, later");
 }

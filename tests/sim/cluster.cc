@@ -242,7 +242,7 @@ std::string Cluster::Unrest() {
     if (member.trainer() != nullptr && member.trainer()->open_calls() > 0) {
       return name + " has open calls";
     }
-    if (!shell->machine().membership().all().contains(name)) {
+    if (!shell->machine().membership().Has(member.member().config().self)) {
       return name + " is no member, and does not know";
     }
   }

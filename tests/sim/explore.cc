@@ -76,7 +76,7 @@ void PrintSummary(const Stats& sum, uint64_t seeds, double seconds, int violatio
 
 void PrintTrace(RunOptions run) {
   run.record = true;
-  for (const std::string& line : Run(run).trace) std::cout << line << "\n";
+  for (const std::string& line : RunSeed(run).trace) std::cout << line << "\n";
 }
 
 int Main(int argc, char** argv) {
@@ -90,7 +90,7 @@ int Main(int argc, char** argv) {
   Stats sum;
   for (uint64_t k = 0; k < options.seeds; ++k) {
     RunOptions run{.seed = options.first + k, .workers = options.workers};
-    const RunResult result = Run(run);
+    const RunResult result = RunSeed(run);
     Add(&sum, result.stats);
     if (options.verbose) {
       std::cout << "seed " << run.seed << " committed " << result.stats.committed << " aborted "

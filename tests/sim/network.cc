@@ -119,15 +119,23 @@ void Network::Deliver(Link* link, Lane<Message>* lane) {
   Pump(link, lane);
 }
 
-// Whoever is heard is back.
+// Whoever is heard is back, if only to fall silent again: this was sent a while ago.
 void Network::Hand(Link* link, MemberMessage message) {
-  CoordinatorSeesAgain(link);
+  if (!link->coordinator_sees && !link->closed) {
+    link->coordinator_sees = true;
+    user_->OnMemberBack(link->coordinator, IdOf(*link->member));
+    WatchSilence(link, false);
+  }
   user_->OnMemberMessage(link->coordinator, link->coordinator->incarnation, IdOf(*link->member),
                          std::move(message));
 }
 
 void Network::Hand(Link* link, CoordinatorMessage message) {
-  MemberSeesAgain(link);
+  if (!link->member_sees && !link->closed) {
+    link->member_sees = true;
+    user_->OnCoordinatorUp(link->member);
+    WatchSilence(link, true);
+  }
   user_->OnCoordinatorMessage(link->member, link->member->incarnation,
                               link->coordinator->incarnation, std::move(message));
 }

@@ -49,7 +49,7 @@ void Rest(World* world, Cluster* cluster, User* user) {
 
 }  // namespace
 
-RunResult Run(const RunOptions& options) {
+RunResult RunSeed(const RunOptions& options) {
   World world(options.seed, options.mutation, options.record);
   const Scenario scenario = MakeScenario(&world.random, options.workers);
   User user(&world, scenario);

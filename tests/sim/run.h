@@ -25,6 +25,6 @@ struct RunResult {
 // One cluster's life: a first half with faults, then peace, in which everything must come good:
 // calls resolve, survivors are idle and joined, a further sync commits, and every complete replica
 // serves its version.
-RunResult Run(const RunOptions& options);
+RunResult RunSeed(const RunOptions& options);
 
 }  // namespace packcast::sim

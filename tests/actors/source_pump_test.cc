@@ -1,0 +1,297 @@
+#include "actors/source_pump.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace packcast {
+namespace {
+
+// A source of equal rows whose cursor writes down what is asked of it.
+struct Script {
+  size_t groups = 4;
+  size_t rows_per_group = 1;
+  int64_t row_bytes = 16;
+  std::optional<size_t> fails_at;  // group
+  bool opens = true;
+  bool out_of_range = false;
+
+  std::vector<uint64_t> entered;
+  std::vector<uint64_t> released;
+  std::optional<uint64_t> stopped_at;
+};
+
+class FakeCursor : public Cursor {
+ public:
+  explicit FakeCursor(Script* script) : script_(script) {}
+  StatusOr<TensorGroup> Next(StreamRef) override {
+    if (script_->fails_at == next_) return DataLoss("the disk is gone");
+    TensorGroup group;
+    if (next_ == script_->groups) return group;
+    group.id = next_;
+    for (size_t k = 0; k < script_->rows_per_group; ++k) {
+      SourceTensor tensor;
+      tensor.row = static_cast<uint32_t>(next_ * script_->rows_per_group + k);
+      if (script_->out_of_range) tensor.row = 99;
+      group.tensors.push_back(tensor);
+    }
+    script_->entered.push_back(next_++);
+    return group;
+  }
+  void Release(uint64_t group, EventRef) override { script_->released.push_back(group); }
+  Status StopAt(uint64_t group) override {
+    script_->stopped_at = group;
+    return OkStatus();
+  }
+
+ private:
+  Script* const script_;
+  uint64_t next_ = 0;
+};
+
+class FakeSource : public WeightSource {
+ public:
+  explicit FakeSource(Script* script) : script_(script) {}
+  StatusOr<Manifest> Describe(const SyncRequest&) override {
+    std::vector<Row> rows;
+    for (size_t k = 0; k < script_->groups * script_->rows_per_group; ++k) {
+      rows.push_back({"row." + std::to_string(k), Dtype::kU8, {script_->row_bytes}, "", 0, {}});
+    }
+    return Manifest::Make(std::move(rows));
+  }
+  StatusOr<std::unique_ptr<Cursor>> Open(const EpochInfo&) override {
+    if (!script_->opens) return Unavailable("not now");
+    return std::unique_ptr<Cursor>(std::make_unique<FakeCursor>(script_));
+  }
+
+ private:
+  Script* const script_;
+};
+
+class SourcePumpTest : public ::testing::Test {
+ protected:
+  void Open(bool sends = true) {
+    pump_.Reset();
+    pump_.Open(&source_, EpochInfo{},
+               std::make_shared<const Manifest>(source_.Describe({}).value()), sends);
+  }
+  void TurnUntilIdle() {
+    while (pump_.Turn()) {
+    }
+  }
+  // The next tensor on the data thread, which must be there without waiting.
+  NamedTensor Take() {
+    auto tensor = pump_.Next();
+    EXPECT_TRUE(tensor.ok() && tensor->has_value());
+    return std::move(**tensor);
+  }
+
+  Script script_;
+  FakeSource source_{&script_};
+  std::atomic<int> wakes_{0};
+  SourcePump pump_{[this] { ++wakes_; }};
+};
+
+TEST_F(SourcePumpTest, CarriesTensorsInOrderAndReleasesThem) {
+  Open();
+  TurnUntilIdle();
+  for (uint64_t k = 0; k < script_.groups; ++k) {
+    const NamedTensor tensor = Take();
+    EXPECT_EQ(tensor.name, "row." + std::to_string(k));
+    tensor.release();
+    EXPECT_EQ(wakes_, static_cast<int>(k) + 1);
+  }
+  EXPECT_TRUE(script_.released.empty()) << "released on the caller's thread only";
+  EXPECT_EQ(pump_.Next().value(), std::nullopt);
+  TurnUntilIdle();
+  EXPECT_EQ(script_.released, (std::vector<uint64_t>{0, 1, 2, 3}));
+  EXPECT_TRUE(pump_.Close(std::nullopt).ok());
+  EXPECT_EQ(script_.released.size(), 4u) << "each once";
+  EXPECT_EQ(script_.stopped_at, std::nullopt) << "it walked to the end by itself";
+}
+
+TEST_F(SourcePumpTest, AGroupIsReleasedWithItsLastTensor) {
+  script_.groups = 2;
+  script_.rows_per_group = 3;
+  Open();
+  TurnUntilIdle();
+  const NamedTensor first = Take(), second = Take(), third = Take();
+  third.release();
+  first.release();
+  TurnUntilIdle();
+  EXPECT_TRUE(script_.released.empty());
+  EXPECT_EQ(wakes_, 0);
+  second.release();
+  TurnUntilIdle();
+  EXPECT_EQ(script_.released, (std::vector<uint64_t>{0}));
+}
+
+TEST_F(SourcePumpTest, StaysWithinTheNumberOfGroups) {
+  script_.groups = SourcePump::kGroupsAhead * 2;
+  Open();
+  TurnUntilIdle();
+  EXPECT_EQ(script_.entered.size(), SourcePump::kGroupsAhead);
+  EXPECT_FALSE(pump_.Turn());
+  Take().release();
+  TurnUntilIdle();
+  EXPECT_EQ(script_.entered.size(), SourcePump::kGroupsAhead + 1);
+}
+
+TEST_F(SourcePumpTest, StaysWithinTheBytesButOneGroupMayAlwaysBe) {
+  script_.row_bytes = SourcePump::kBytesAhead * 2;
+  Open();
+  TurnUntilIdle();
+  EXPECT_EQ(script_.entered.size(), 1u);
+  const NamedTensor tensor = Take();
+  TurnUntilIdle();
+  EXPECT_EQ(script_.entered.size(), 1u) << "taken is not released";
+  tensor.release();
+  TurnUntilIdle();
+  EXPECT_EQ(script_.entered.size(), 2u);
+}
+
+TEST_F(SourcePumpTest, ARankThatKeepsPaceEntersAndReleasesAll) {
+  script_.groups = SourcePump::kGroupsAhead * 2;
+  Open(false);
+  EXPECT_EQ(pump_.idle_end(), std::nullopt);
+  TurnUntilIdle();
+  EXPECT_EQ(script_.entered.size(), script_.groups);
+  EXPECT_EQ(script_.released, script_.entered);
+  ASSERT_TRUE(pump_.idle_end().has_value());
+  EXPECT_TRUE(pump_.idle_end()->ok());
+}
+
+TEST_F(SourcePumpTest, ErrorsOfTheSourceReachTheDataThread) {
+  script_.fails_at = 1;
+  Open();
+  TurnUntilIdle();
+  EXPECT_EQ(pump_.Next().status().code(), StatusCode::kDataLoss);
+  EXPECT_EQ(pump_.Next().status().code(), StatusCode::kDataLoss) << "and all later ones";
+  EXPECT_TRUE(pump_.Close(std::nullopt).ok());
+  EXPECT_EQ(script_.released, (std::vector<uint64_t>{0}));
+  EXPECT_EQ(script_.stopped_at, 0u);
+}
+
+TEST_F(SourcePumpTest, ASourceThatDoesNotOpenFailsTheNext) {
+  script_.opens = false;
+  Open();
+  EXPECT_FALSE(pump_.Turn());
+  EXPECT_EQ(pump_.Next().status().code(), StatusCode::kUnavailable);
+  EXPECT_TRUE(pump_.Close(std::nullopt).ok());
+}
+
+TEST_F(SourcePumpTest, ASourceThatDoesNotOpenFailsARankThatKeepsPace) {
+  script_.opens = false;
+  Open(false);
+  EXPECT_EQ(pump_.idle_end()->code(), StatusCode::kUnavailable);
+}
+
+TEST_F(SourcePumpTest, RefusesRowsThatAreNotInTheManifest) {
+  script_.out_of_range = true;
+  Open();
+  TurnUntilIdle();
+  EXPECT_EQ(pump_.Next().status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST_F(SourcePumpTest, HaltStopsAndNamesTheLastGroup) {
+  Open();
+  EXPECT_EQ(pump_.Halt(), std::nullopt) << "nothing was entered";
+  EXPECT_FALSE(pump_.Turn());
+  EXPECT_TRUE(script_.entered.empty());
+
+  Open();
+  EXPECT_TRUE(pump_.Turn());
+  EXPECT_TRUE(pump_.Turn());
+  EXPECT_EQ(pump_.Halt(), 1u);
+  EXPECT_FALSE(pump_.Turn());
+  EXPECT_EQ(script_.entered.size(), 2u);
+}
+
+TEST_F(SourcePumpTest, CloseDrainsToTheGroupThatItIsTold) {
+  Open();
+  pump_.Turn();
+  pump_.Turn();
+  pump_.Halt();
+  EXPECT_TRUE(pump_.Close(3).ok());
+  EXPECT_EQ(script_.released, (std::vector<uint64_t>{0, 1}));
+  EXPECT_EQ(script_.stopped_at, 3u);
+  EXPECT_TRUE(pump_.Close(3).ok()) << "again does nothing";
+}
+
+TEST_F(SourcePumpTest, CloseWithoutAGroupDrainsToTheLastOneEntered) {
+  Open();
+  pump_.Turn();
+  EXPECT_TRUE(pump_.Close(std::nullopt).ok());
+  EXPECT_EQ(script_.stopped_at, 0u);
+
+  script_.stopped_at.reset();
+  Open();
+  EXPECT_TRUE(pump_.Close(std::nullopt).ok());
+  EXPECT_EQ(script_.stopped_at, std::nullopt) << "nothing was entered";
+}
+
+TEST_F(SourcePumpTest, ReleasesThatComeAfterCloseDoNothing) {
+  Open();
+  pump_.Turn();
+  const NamedTensor tensor = Take();
+  EXPECT_TRUE(pump_.Close(std::nullopt).ok());
+  tensor.release();
+  EXPECT_FALSE(pump_.Turn());
+  EXPECT_EQ(script_.released, (std::vector<uint64_t>{0}));
+}
+
+TEST_F(SourcePumpTest, CancelFailsANextThatWaitsAndAllLaterOnes) {
+  Open();
+  std::thread data([this] { EXPECT_EQ(pump_.Next().status().code(), StatusCode::kAborted); });
+  pump_.Cancel(Aborted("given up"));
+  data.join();
+  EXPECT_FALSE(pump_.Turn()) << "no group is entered for nobody";
+  EXPECT_EQ(pump_.Next().status().code(), StatusCode::kAborted);
+  EXPECT_TRUE(script_.entered.empty());
+  EXPECT_TRUE(pump_.Close(std::nullopt).ok());
+  Open();
+  TurnUntilIdle();
+  EXPECT_TRUE(pump_.Next().ok()) << "until the next attempt";
+}
+
+TEST_F(SourcePumpTest, TheFirstErrorIsKept) {
+  Open();
+  pump_.Cancel(Cancelled("first"));
+  pump_.Cancel(Aborted("second"));
+  EXPECT_EQ(pump_.Next().status().code(), StatusCode::kCancelled);
+}
+
+TEST_F(SourcePumpTest, TwoThreadsMoveManyGroups) {
+  script_.groups = 3000;
+  script_.rows_per_group = 2;
+  Open();
+  std::atomic<bool> done{false};
+  size_t taken = 0;
+  std::thread data([&] {
+    while (true) {
+      auto tensor = pump_.Next();
+      ASSERT_TRUE(tensor.ok());
+      if (!tensor->has_value()) break;
+      EXPECT_EQ((*tensor)->name, "row." + std::to_string(taken++));
+      (*tensor)->release();
+    }
+    done = true;
+  });
+  while (!done) {
+    if (!pump_.Turn()) std::this_thread::yield();
+  }
+  data.join();
+  TurnUntilIdle();
+  EXPECT_EQ(taken, 6000u);
+  EXPECT_EQ(script_.released, script_.entered);
+  EXPECT_EQ(script_.released.size(), 3000u);
+}
+
+}  // namespace
+}  // namespace packcast
