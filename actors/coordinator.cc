@@ -19,6 +19,8 @@ namespace packcast {
 namespace {
 
 constexpr size_t kSubscribersMax = 64;
+// Members and those who were not told yet that they are refused or superseded.
+constexpr size_t kKnownMax = 2 * limits::kMembers;
 constexpr Duration kStopWait = Seconds(2);
 
 struct StopFlag {
@@ -26,8 +28,6 @@ struct StopFlag {
   std::condition_variable changed;
   bool stopped = false;
 };
-
-bool IsMemberMessage(const Status& status) { return status.code() != StatusCode::kUnimplemented; }
 
 // The machine's shell: messages and peer events in, effects out.
 class CoordinatorShell : public Actor {
@@ -55,6 +55,7 @@ class CoordinatorShell : public Actor {
   const std::function<void(const Value&)> on_event_;
   const std::shared_ptr<StopFlag> stop_;
   std::map<MemberId, ActorRef> members_;
+  std::vector<MemberId> refused_;  // out for good: forgotten after this step
   std::map<uint64_t, Responder> calls_;
   std::vector<ActorRef> subscribers_;
   uint64_t last_token_ = 0;
@@ -63,8 +64,8 @@ class CoordinatorShell : public Actor {
 };
 
 void CoordinatorShell::OnMessage(Context& context, Message message) {
-  StatusOr<MemberMessage> decoded = DecodeMemberMessage(message.method, message.body);
-  if (decoded.ok() || IsMemberMessage(decoded.status())) {
+  if (IsMemberMessage(message.method)) {
+    StatusOr<MemberMessage> decoded = DecodeMemberMessage(message.method, message.body);
     if (!decoded.ok()) {
       LogWarning("from ", message.from.ToString(), ": ", decoded.status().ToString());
       message.responder.Fail(decoded.status());
@@ -72,6 +73,7 @@ void CoordinatorShell::OnMessage(Context& context, Message message) {
     }
     const MemberId from{message.from.actor(), message.from.incarnation()};
     if (std::holds_alternative<JoinCluster>(*decoded)) {
+      if (members_.size() >= kKnownMax && !members_.contains(from)) return;  // S7
       members_[from] = message.from;
       context.Monitor(message.from);
     }
@@ -93,8 +95,8 @@ void CoordinatorShell::OnMessage(Context& context, Message message) {
 }
 
 void CoordinatorShell::Subscribe(Message message) {
-  const bool again = std::find(subscribers_.begin(), subscribers_.end(), message.from) !=
-                     subscribers_.end();
+  const bool again =
+      std::find(subscribers_.begin(), subscribers_.end(), message.from) != subscribers_.end();
   if (!again && subscribers_.size() >= kSubscribersMax) {
     message.responder.Fail(ResourceExhausted("64 subscribers are the limit"));
     return;
@@ -112,10 +114,9 @@ void CoordinatorShell::OnPeer(Context& context, const PeerEvent& event) {
       // It may not know that it was thought lost: it is out until it joins again.
       (void)event.ref.Tell(
           std::string(Expelled::kName),
-          MessageBody(CoordinatorMessage(Expelled{machine_.model(),
-                                                  WireStatus::From(Unavailable(
-                                                      "was not reachable for a while")),
-                                                  true})));
+          MessageBody(CoordinatorMessage(
+              Expelled{machine_.model(),
+                       WireStatus::From(Unavailable("was not reachable for a while")), true})));
       return;
     case PeerEvent::Kind::kUnreachable:
       Feed(context, MemberLost{member, Unavailable(event.cause)});
@@ -136,6 +137,10 @@ void CoordinatorShell::Feed(Context& context, const CoordinatorEvent& event) {
   const Status status = machine_.CheckInvariants();
   PC_CHECK(status.ok()) << status.ToString();
   for (CoordinatorEffect& effect : effects) Carry(std::move(effect));
+  for (const MemberId& refused : std::exchange(refused_, {})) {
+    const auto member = members_.extract(refused);
+    if (!member.empty()) context.Demonitor(member.mapped());
+  }
   Arm(context);
 }
 
@@ -152,8 +157,10 @@ void CoordinatorShell::Carry(CoordinatorEffect effect) {
   if (auto* send = std::get_if<SendToMember>(&effect)) {
     const auto member = members_.find(send->to);
     if (member == members_.end()) return;
-    const Status sent = member->second.Tell(std::string(MessageName(send->message)),
-                                            MessageBody(send->message));
+    const auto* expelled = std::get_if<Expelled>(&send->message);
+    if (expelled != nullptr && !expelled->may_rejoin) refused_.push_back(send->to);
+    const Status sent =
+        member->second.Tell(std::string(MessageName(send->message)), MessageBody(send->message));
     // Noticed and recovered from by the monitor or a phase deadline.
     if (!sent.ok()) {
       LogInfo(MessageName(send->message), " to ", ToString(send->to), ": ", sent.ToString());
@@ -223,10 +230,9 @@ StatusOr<std::unique_ptr<Coordinator>> Coordinator::Start(Runtime* runtime,
   config.deadlines = options.deadlines;
   config.min_replicas = options.min_replicas;
   config.max_attempts = options.max_attempts;
-  PC_ASSIGN_OR_RETURN(
-      impl->ref,
-      runtime->Spawn("coordinator", std::make_unique<CoordinatorShell>(
-                                        std::move(config), options.on_event, impl->stop)));
+  PC_ASSIGN_OR_RETURN(impl->ref, runtime->Spawn("coordinator", std::make_unique<CoordinatorShell>(
+                                                                   std::move(config),
+                                                                   options.on_event, impl->stop)));
   return std::unique_ptr<Coordinator>(new Coordinator(std::move(impl)));
 }
 

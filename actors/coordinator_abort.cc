@@ -184,6 +184,7 @@ void CoordinatorMachine::NextAttempt() {
   const bool offered = epoch.contract.has_value();
   ++epoch.key.attempt.value;
   for (Participant& p : epoch.participants) {
+    p.staged = false;
     p.plan_digest = p.content_digest = {};
     p.launched = p.completed = 0;
   }

@@ -52,7 +52,7 @@ StatusOr<std::optional<Value>> CoordinatorMachine::Control(const ControlCall& ca
       const Value* last = reports_.empty() ? nullptr : reports_.back().Find("contract");
       return std::optional(last != nullptr ? *last : Value());
     }
-    return std::optional(ContractToValue(*epoch_->contract));
+    return std::optional(ContractSummary(*epoch_->contract));
   }
   if (call.method == "reports") {
     PC_ASSIGN_OR_RETURN(const auto count, OptionalUint(call.body, "count"));

@@ -80,7 +80,7 @@ void CoordinatorMachine::OnAnswer(Participant* participant, const MemberMessage&
   bool counts = false;
   if (const auto* offer = std::get_if<OfferReply>(&message)) {
     counts = epoch.phase == EpochPhase::kOffers;
-    if (counts) p.offer = offer->offer;
+    if (counts) p.offer = membership_.Find(p.id)->offer = offer->offer;
   } else if (const auto* prepared = std::get_if<Prepared>(&message)) {
     counts = epoch.phase == EpochPhase::kPreparing;
     p.plan_digest = prepared->plan_digest;
@@ -102,6 +102,7 @@ void CoordinatorMachine::OnAnswer(Participant* participant, const MemberMessage&
                          {"total_bytes", epoch.manifest->total_bytes()}});
   } else if (const auto* staged = std::get_if<Staged>(&message)) {
     counts = epoch.phase == EpochPhase::kStreaming;
+    p.staged = true;
     p.content_digest = staged->content_digest;
     p.bytes = staged->bytes;
     p.phases = staged->phases;

@@ -57,8 +57,7 @@ void CoordinatorLink::Loop() {
     changed_.wait(lock, [this] { return search_ || stopping_; });
     if (stopping_) return;
     lock.unlock();
-    StatusOr<ActorRef> coordinator =
-        runtime_->Connect(endpoint_, "coordinator", kConnectTimeout);
+    StatusOr<ActorRef> coordinator = runtime_->Connect(endpoint_, "coordinator", kConnectTimeout);
     lock.lock();
     if (coordinator.ok()) {
       search_ = false;

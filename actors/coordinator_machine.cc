@@ -28,8 +28,7 @@ Status CoordinatorMachine::CheckInvariants() const {
   if (epoch_->key.term != term_) return Internal("S6: the epoch is of another term");
   if (epoch_->decided()) {
     for (const Participant& p : epoch_->participants) {
-      if (p.role == Role::kWorker && !p.lost && !p.excluded && p.content_digest.IsZero() &&
-          epoch_->manifest->total_bytes() > 0) {
+      if (p.role == Role::kWorker && !p.lost && !p.excluded && !p.staged) {
         return Internal("S5: committed before " + p.id.name + " staged");
       }
     }
@@ -71,6 +70,8 @@ void CoordinatorMachine::Handle(const FromMember& event) {
   } else if (const auto* cancel = std::get_if<SyncCancel>(&event.message)) {
     HandleSyncCancel(event.from, cancel->label);
   } else if (const auto* part = std::get_if<ManifestPart>(&event.message)) {
+    const Member& sender = *membership_.Find(event.from);
+    if (sender.role != Role::kTrainer || sender.rank_in_unit != 0) return;  // only roots send rows
     if (Status status = manifests_.Add(*part); !status.ok()) {
       Publish("manifest.bad", {{"member", event.from.name}, {"error", status.ToString()}});
     }
@@ -208,6 +209,10 @@ void CoordinatorMachine::HandleSyncCall(const MemberId& from, const SyncCall& ca
   const PendingSync alone{call.label, call.manifest_digest, {from}};
   if (membership_.Find(from)->role != Role::kTrainer) {
     AnswerSync(alone, PermissionDenied(from.name + " is not a trainer"), {});
+    return;
+  }
+  if (call.kind != SyncKind::kFull) {
+    AnswerSync(alone, Unimplemented("only full syncs are known here"), {});
     return;
   }
   // The rank's next call belongs to the oldest pending sync that it has not joined.

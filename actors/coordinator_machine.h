@@ -191,11 +191,11 @@ class CoordinatorMachine {
   std::optional<Version> last_committed_;
   std::deque<PendingSync> pending_;  // front is next
   std::vector<SyncWaiter> waiters_;
-  std::vector<FromMember> late_joins_;  // reported a higher term while an epoch ran
+  std::vector<FromMember> late_joins_;     // reported a higher term while an epoch ran
   std::map<std::string, MemberId> lives_;  // the latest of each name, lost ones too
-  std::deque<MemberId> superseded_;     // lives that a later start of their name has ended
-  std::deque<Value> reports_;           // newest last, bounded
-  std::optional<Time> stop_at_;         // shutting down
+  std::deque<MemberId> superseded_;        // lives that a later start of their name has ended
+  std::deque<Value> reports_;              // newest last, bounded
+  std::optional<Time> stop_at_;            // shutting down
   CoordinatorEffects effects_;
 };
 

@@ -62,18 +62,6 @@ Value PhasesValue(const std::vector<Phase>& phases) {
   return out;
 }
 
-Value ContractValue(const Contract& contract) {
-  return ValueMap{
-      {"buffer_bytes", contract.buffer_bytes},
-      {"buffer_count", contract.buffer_count},
-      {"transport", contract.flows.front().transport},
-      {"install", std::string(InstallModeName(contract.install))},
-      {"integrity", contract.integrity == Integrity::kContentHash},
-      {"direct_bytes_min", contract.direct_bytes_min},
-      {"members", static_cast<uint64_t>(contract.flows.front().members.size())},
-  };
-}
-
 Value WorkersValue(const Epoch& epoch, bool committed) {
   ValueArray out;
   for (const Participant& p : epoch.participants) {
@@ -103,6 +91,18 @@ Value ExpelledValue(const Epoch& epoch) {
 
 }  // namespace
 
+Value ContractSummary(const Contract& contract) {
+  return ValueMap{
+      {"buffer_bytes", contract.buffer_bytes},
+      {"buffer_count", contract.buffer_count},
+      {"transport", contract.flows.front().transport},
+      {"install", std::string(InstallModeName(contract.install))},
+      {"integrity", contract.integrity == Integrity::kContentHash},
+      {"direct_bytes_min", contract.direct_bytes_min},
+      {"members", static_cast<uint64_t>(contract.flows.front().members.size())},
+  };
+}
+
 Value EpochReport(const Epoch& epoch, const Status& status, Time now) {
   const bool committed = status.ok();
   ValueMap report;
@@ -111,7 +111,7 @@ Value EpochReport(const Epoch& epoch, const Status& status, Time now) {
   report.emplace_back("label", epoch.label);
   report.emplace_back("committed", committed);
   report.emplace_back("attempt", epoch.key.attempt.value);
-  if (epoch.contract) report.emplace_back("contract", ContractValue(*epoch.contract));
+  if (epoch.contract) report.emplace_back("contract", ContractSummary(*epoch.contract));
   report.emplace_back("bytes", epoch.manifest->total_bytes());
   report.emplace_back("tensors", static_cast<uint64_t>(epoch.manifest->size()));
   report.emplace_back("seconds", ToSeconds(now - epoch.began));

@@ -50,6 +50,7 @@ struct Participant {
   bool lost = false;      // gone: nothing more is expected of it
   Offer offer;
   // Of the present attempt:
+  bool staged = false;
   Digest plan_digest;
   Digest content_digest;
   uint64_t bytes = 0;
@@ -104,6 +105,9 @@ struct Epoch {
   std::vector<const Participant*> Waiting() const;
   size_t LiveReplicas() const;
 };
+
+// A contract for people and scripts (docs/protocol.md, "Reports").
+Value ContractSummary(const Contract& contract);
 
 // The report of an ended epoch (docs/protocol.md, "Reports").
 Value EpochReport(const Epoch& epoch, const Status& status, Time now);

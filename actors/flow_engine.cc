@@ -21,28 +21,10 @@ std::vector<Phase> PhasesOf(const PhaseSeconds& seconds, bool root) {
   return {{"receive", seconds.receive}, {"unpack", seconds.unpack}, {"hash", seconds.hash}};
 }
 
-// The agreed size bounds a buffer; a small model takes smaller ones, so that packing, sending and
-// unpacking still overlap and no memory is wasted. Equal on every member, as it must be.
-constexpr uint64_t kStepsWanted = 8;
-constexpr uint64_t kStepBytesMin = uint64_t{1} << 20;
-
-uint64_t UsefulBufferBytes(const Manifest& manifest, const Contract& contract) {
-  if (contract.layout != Layout::kAligned) return contract.buffer_bytes;
-  uint64_t all = 0;
-  for (size_t row = 0; row < manifest.size(); ++row) {
-    all += (manifest.row_bytes(row) + limits::kAlignBytes - 1) / limits::kAlignBytes *
-           limits::kAlignBytes;
-  }
-  const uint64_t part = all / kStepsWanted / limits::kAlignBytes * limits::kAlignBytes;
-  return std::min(contract.buffer_bytes, std::max(part, kStepBytesMin));
-}
-
 }  // namespace
 
 FlowEngine::FlowEngine(std::vector<Transport*> transports, Post post)
-    : transports_(std::move(transports)),
-      post_(std::move(post)),
-      data_thread_("data") {}
+    : transports_(std::move(transports)), post_(std::move(post)), data_thread_("data") {}
 
 FlowEngine::~FlowEngine() = default;
 
@@ -68,10 +50,7 @@ Status FlowEngine::MakePlanAndBuffers(const PrepareAttempt& attempt) {
                     prepared_.contract_digest == contract_digest;
   prepared_.key = attempt.key;
   if (same) return OkStatus();
-  PlanOptions options;
-  options.layout = contract.layout;
-  options.buffer_bytes = UsefulBufferBytes(*attempt.manifest, contract);
-  options.direct_bytes_min = contract.direct_bytes_min;
+  const PlanOptions options = PlanOptionsOf(contract, *attempt.manifest);
   PC_ASSIGN_OR_RETURN(Plan plan, MakePlan(*attempt.manifest, options));
   const bool fits = prepared_.ring != nullptr && prepared_.ring->bytes() == options.buffer_bytes &&
                     prepared_.ring->count() == contract.buffer_count;
@@ -235,23 +214,27 @@ void FlowEngine::Stream(const EpochKey& key, Run run) {
 }
 
 void FlowEngine::StreamOut(const EpochKey& key, std::shared_ptr<TensorSource> source) {
-  Stream(key, [source](Collective* collective, const BroadcastOptions& options, Time deadline,
-                       const DataThread::Context& context) -> StatusOr<BroadcastResult> {
-    PC_ASSIGN_OR_RETURN(const auto producer, PackedProducer::Make(collective, source.get(), options));
-    return producer->Run(deadline, context.cancel, context.beats);
-  });
+  Stream(key,
+         [source](Collective* collective, const BroadcastOptions& options, Time deadline,
+                  const DataThread::Context& context) -> StatusOr<BroadcastResult> {
+           PC_ASSIGN_OR_RETURN(const auto producer,
+                               PackedProducer::Make(collective, source.get(), options));
+           return producer->Run(deadline, context.cancel, context.beats);
+         });
 }
 
 void FlowEngine::StreamIn(const EpochKey& key, std::shared_ptr<const TargetMap> targets,
                           UnpackCallback callback) {
   std::shared_ptr<RowSource> rows = RowsOf(prepared_.manifest->rows());
-  Stream(key, [targets, callback = std::move(callback), rows](
-                  Collective* collective, const BroadcastOptions& options, Time deadline,
-                  const DataThread::Context& context) -> StatusOr<BroadcastResult> {
-    PC_ASSIGN_OR_RETURN(const auto consumer, PackedConsumer::Make(collective, rows.get(), options,
-                                                                  callback, targets.get()));
-    return consumer->Run(deadline, context.cancel, context.beats);
-  });
+  Stream(key,
+         [targets, callback = std::move(callback), rows](
+             Collective* collective, const BroadcastOptions& options, Time deadline,
+             const DataThread::Context& context) -> StatusOr<BroadcastResult> {
+           PC_ASSIGN_OR_RETURN(
+               const auto consumer,
+               PackedConsumer::Make(collective, rows.get(), options, callback, targets.get()));
+           return consumer->Run(deadline, context.cancel, context.beats);
+         });
 }
 
 void FlowEngine::Abort(const std::string& reason, std::function<void(AbortOutcome)> done) {

@@ -25,7 +25,8 @@ std::string_view MemberPhaseName(MemberPhase phase) {
 }
 
 MemberEffects MemberMachine::On(const MemberEvent& event, Time) {
-  if (stopped_) return {};
+  // An install that runs still ends: what this rank says it serves must be what it holds.
+  if (stopped_ && !std::holds_alternative<InstallDone>(event)) return {};
   std::visit([this](const auto& e) { Handle(e); }, event);
   // Work that waited for the present attempt to end.
   if (phase_ == MemberPhase::kIdle && connected_ && join_after_abort_) SendJoin();
@@ -220,7 +221,8 @@ void MemberMachine::Handle(const Prepare& prepare) {
   const auto manifest = manifests_.Find(prepare.manifest_digest);
   if (prepare.contract) {
     contract_ = std::make_shared<const Contract>(*prepare.contract);
-    contract_digest_ = ContractDigest(*contract_);
+    // As it came: hashing our own encoding would fail on fields that a newer coordinator added.
+    contract_digest_ = prepare.contract_digest;
   }
   if (manifest == nullptr || contract_ == nullptr || contract_digest_ != prepare.contract_digest ||
       contract_->flows.size() != 1 ||

@@ -133,7 +133,7 @@ struct SyncFinished {
   Status status;
   Value report;
 };
-// The last effect: no event counts any more, and the process should end.
+// The process should end; no event counts any more but the end of an install that runs.
 struct StopMember {
   std::string reason;
 };
@@ -258,9 +258,9 @@ class MemberMachine {
   uint64_t label_ = 0;
   std::shared_ptr<const Contract> contract_;
   Digest contract_digest_;
-  GenerationId generation_;  // live one, or zero
-  bool started_ = false;     // Start came
-  bool committed_ = false;   // a trainer: decided before its own StreamDone
+  GenerationId generation_;    // live one, or zero
+  bool started_ = false;       // Start came
+  bool committed_ = false;     // a trainer: decided before its own StreamDone
   bool quiesced_ = false;      // asked to be: out of service
   bool engine_quiet_ = false;  // and is: its memory may be written
   bool report_abort_ = false;

@@ -16,9 +16,9 @@ constexpr Duration kProgressInterval = Milliseconds(200);
 }  // namespace
 
 MemberShell::MemberShell(std::shared_ptr<Shared> shared, std::vector<Transport*> transports)
-    : shared_(shared),
-      engine_(std::move(transports),
-              [shared](MemberEvent event) { shared->inbox.Post(std::move(event)); }) {}
+    : shared_(shared), engine_(std::move(transports), [shared](MemberEvent event) {
+        shared->inbox.Post(std::move(event));
+      }) {}
 
 EpochInfo MemberShell::InfoOf(const EpochKey& key) const {
   EpochInfo info;
@@ -71,7 +71,7 @@ void MemberShell::HandleLocal(Context& context, ShellEvent event) {
 }
 
 void MemberShell::OnPeer(Context& context, const PeerEvent& event) {
-  if (!(event.ref == coordinator_)) return;
+  if (!(event.ref == coordinator_) || shared_->stopped) return;
   switch (event.kind) {
     case PeerEvent::Kind::kSuspect: return;
     case PeerEvent::Kind::kRecovered: Feed(context, MemberEvent(CoordinatorUp{})); return;
@@ -106,8 +106,8 @@ void MemberShell::Feed(Context& context, const TrainerEvent& event) {
 
 void MemberShell::CarryCommon(Context& context, MemberEffect effect) {
   if (auto* send = std::get_if<SendToCoordinator>(&effect)) {
-    const Status sent = coordinator_.Tell(std::string(MessageName(send->message)),
-                                          MessageBody(send->message));
+    const Status sent =
+        coordinator_.Tell(std::string(MessageName(send->message)), MessageBody(send->message));
     // A lost session is noticed by the monitor, which is what recovers.
     if (!sent.ok()) LogWarning(MessageName(send->message), " not sent: ", sent.ToString());
     return;
@@ -144,8 +144,8 @@ void MemberShell::OnTimer(Context& context, TimerId timer) {
   progress_timer_.reset();
   if (machine().phase() != MemberPhase::kStreaming) return;
   const FlowEngine::Counters counters = engine_.counters();
-  const MemberMessage progress = Progress{machine().key(), "streaming", counters.launched,
-                                          counters.completed, counters.bytes};
+  const MemberMessage progress =
+      Progress{machine().key(), "streaming", counters.launched, counters.completed, counters.bytes};
   (void)coordinator_.Tell(std::string(MessageName(progress)), MessageBody(progress));
   context.ReportProgress(counters.bytes);
   WatchStream(context);

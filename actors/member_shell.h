@@ -38,7 +38,7 @@ class MemberShell : public Actor {
     DriveQueue drive;
     std::atomic<bool> stopped{false};
     // Published after each step; any thread.
-    std::mutex mutex;  // guards what follows
+    std::mutex mutex;              // guards what follows
     std::function<void()> search;  // looks for a coordinator again
     std::string stop_reason;
     bool joined = false;

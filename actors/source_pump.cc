@@ -97,9 +97,7 @@ void SourcePump::Finish(const Status& status) {
   changed_.notify_all();
 }
 
-std::optional<Status> SourcePump::idle_end() const {
-  return sends_ ? std::nullopt : end_;
-}
+std::optional<Status> SourcePump::idle_end() const { return sends_ ? std::nullopt : end_; }
 
 std::optional<uint64_t> SourcePump::Halt() {
   pulling_ = false;

@@ -111,9 +111,8 @@ StatusOr<std::unique_ptr<Trainer>> Trainer::Start(Runtime* runtime, TrainerOptio
   const auto shared = impl->handle.shared_ptr();
   impl->side = std::make_shared<TrainerShell::SourceSide>([shared] { shared->drive.Wake(); });
   impl->side->source = source;
-  auto shell =
-      std::make_unique<TrainerShell>(ConfigOf(options), shared,
-                                     std::vector<Transport*>{impl->transport.get()}, impl->side);
+  auto shell = std::make_unique<TrainerShell>(
+      ConfigOf(options), shared, std::vector<Transport*>{impl->transport.get()}, impl->side);
   PC_RETURN_IF_ERROR(
       impl->handle.Start(options.name, std::move(shell), options.coordinator, timeout));
   return std::unique_ptr<Trainer>(new Trainer(std::move(impl)));

@@ -82,8 +82,8 @@ void TrainerMachine::Forward(const MemberEvent& event, Time now, MemberEffects* 
   const auto* message = std::get_if<CoordinatorMessage>(&event);
   const bool lost = std::holds_alternative<CoordinatorLost>(event) ||
                     (std::holds_alternative<CoordinatorUp>(event) && member_.connected());
-  const bool expelled = member_.connected() && message != nullptr &&
-                        std::holds_alternative<Expelled>(*message);
+  const bool expelled =
+      member_.connected() && message != nullptr && std::holds_alternative<Expelled>(*message);
   Carry(member_.On(event, now), now, effects);
   if (lost) {
     const auto* why = std::get_if<CoordinatorLost>(&event);
@@ -120,10 +120,9 @@ void TrainerMachine::EndSent(const std::string& why) {
   told_.clear();
   for (Call& call : calls_) {
     if (!call.sent || call.answer) continue;
-    call.answer =
-        Answer{Unavailable(why + "; whether the sync was committed is not known here")
-                   .WithOutcome(Outcome::kMaybeExecuted),
-               {}};
+    call.answer = Answer{Unavailable(why + "; whether the sync was committed is not known here")
+                             .WithOutcome(Outcome::kMaybeExecuted),
+                         {}};
   }
 }
 

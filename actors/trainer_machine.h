@@ -26,7 +26,8 @@ struct UserCancel {
 using TrainerEvent = std::variant<UserSync, UserCancel, MemberEvent>;
 
 // A trainer rank: a member plus the sync calls of its user. At most two calls are open (one runs,
-// one is queued at the coordinator); a third is Busy, or supersedes the queued one. Copyable, no I/O, not thread-safe.
+// one is queued at the coordinator); a third is Busy, or supersedes the queued one. Copyable, no
+// I/O, not thread-safe.
 class TrainerMachine {
  public:
   static constexpr size_t kOpenCalls = 2;

@@ -75,21 +75,21 @@ void TrainerShell::Abort(const AbortLocal& abort) {
     side_->keeping_pace.reset();
   }
   side_->pump.Cancel(Aborted("the attempt is given up"));
-  engine().Abort(
-      "attempt " + std::to_string(abort.key.attempt.value) + " is given up",
-      [self = shared_ptr(), side = side_, transports = transports_, abort,
-       generation = attempt_.generation](AbortOutcome outcome) {
-        self->drive.Post([self, side, transports, abort, generation, outcome] {
-          // A rendezvous that was made and never joined.
-          for (Transport* transport : transports) transport->Forget(generation);
-          AbortDone done{abort.key, outcome};
-          if (const Status drained = side->pump.Close(abort.drain_group); !drained.ok()) {
-            LogError("draining the weight source: ", drained.ToString());
-            done.outcome = AbortOutcome::kWedged;
-          }
-          self->inbox.Post(MemberEvent(done));
-        });
-      });
+  engine().Abort("attempt " + std::to_string(abort.key.attempt.value) + " is given up",
+                 [self = shared_ptr(), side = side_, transports = transports_, abort,
+                  generation = attempt_.generation](AbortOutcome outcome) {
+                   self->drive.Post([self, side, transports, abort, generation, outcome] {
+                     // A rendezvous that was made and never joined.
+                     for (Transport* transport : transports) transport->Forget(generation);
+                     AbortDone done{abort.key, outcome};
+                     if (const Status drained = side->pump.Close(abort.drain_group);
+                         !drained.ok()) {
+                       LogError("draining the weight source: ", drained.ToString());
+                       done.outcome = AbortOutcome::kWedged;
+                     }
+                     self->inbox.Post(MemberEvent(done));
+                   });
+                 });
 }
 
 }  // namespace packcast

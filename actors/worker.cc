@@ -18,8 +18,8 @@ Status Check(const WorkerOptions& options) {
     return InvalidArgument("a worker needs a name and a replica");
   }
   if (options.rank >= options.replica_size) {
-    return InvalidArgument("rank " + std::to_string(options.rank) + " is out of the replica's size " +
-                           std::to_string(options.replica_size));
+    return InvalidArgument("rank " + std::to_string(options.rank) +
+                           " is out of the replica's size " + std::to_string(options.replica_size));
   }
   return OkStatus();
 }
@@ -78,8 +78,7 @@ StatusOr<std::unique_ptr<Worker>> Worker::Start(Runtime* runtime, WorkerOptions 
   side->sink = sink;
   side->verify = options.verify;
   auto shell = std::make_unique<WorkerShell>(
-      ConfigOf(options, sink->Caps()),
-      impl->handle.shared_ptr(),
+      ConfigOf(options, sink->Caps()), impl->handle.shared_ptr(),
       std::vector<Transport*>{impl->transport.get()}, side, impl->serving);
   PC_RETURN_IF_ERROR(
       impl->handle.Start(options.name, std::move(shell), options.coordinator, timeout));

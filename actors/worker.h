@@ -17,12 +17,12 @@ namespace packcast {
 class Runtime;
 
 struct WorkerOptions {
-  std::string name;         // stable over restarts, unique: "worker-3"
-  std::string replica;      // ranks of one replica are complete together or nothing
-  uint32_t rank = 0;        // in the replica
+  std::string name;     // stable over restarts, unique: "worker-3"
+  std::string replica;  // ranks of one replica are complete together or nothing
+  uint32_t rank = 0;    // in the replica
   uint32_t replica_size = 1;
   std::string model = "default";
-  std::string coordinator;  // "tcp://host:port"
+  std::string coordinator;        // "tcp://host:port"
   uint64_t buffer_bytes_max = 0;  // largest buffer offered; 0: no limit
   uint32_t buffer_count_max = 0;
   // Run sink callbacks on a thread of packcast's own instead of Drive.

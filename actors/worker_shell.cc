@@ -36,15 +36,15 @@ void WorkerShell::Carry(Context&, MemberEffect effect) {
     Quiesce(quiesce->key);
   } else if (auto* start = std::get_if<StartStream>(&effect)) {
     // The binding stands since Prepare was answered; the driving thread does not touch it now.
-    engine().StreamIn(start->key,
-                      std::shared_ptr<const TargetMap>(side_, side_->binding.targets()),
+    engine().StreamIn(start->key, std::shared_ptr<const TargetMap>(side_, side_->binding.targets()),
                       LoadCallback(start->key));
   } else if (auto* install = std::get_if<InstallVersion>(&effect)) {
     Install(install->key);
   } else if (auto* resume = std::get_if<ResumeEngine>(&effect)) {
-    shared().drive.Post([side = side_, info = BankInfo(resume->key), committed = resume->committed] {
-      side->sink->Resume(info, committed ? EpochOutcome::kCommitted : EpochOutcome::kAborted);
-    });
+    shared().drive.Post(
+        [side = side_, info = BankInfo(resume->key), committed = resume->committed] {
+          side->sink->Resume(info, committed ? EpochOutcome::kCommitted : EpochOutcome::kAborted);
+        });
   } else if (auto* abort = std::get_if<AbortLocal>(&effect)) {
     Abort(abort->key);
   }
@@ -74,8 +74,8 @@ UnpackCallback WorkerShell::LoadCallback(const EpochKey& key) {
     self->drive.Post([&regions, side, info, loaded] {
       TensorGroup group;
       for (const UnpackedRegion& region : regions) {
-        group.tensors.push_back({region.row, region.meta->dtype, region.data, {}, region.offset,
-                                 region.bytes});
+        group.tensors.push_back(
+            {region.row, region.meta->dtype, region.data, {}, region.offset, region.bytes});
       }
       const Status status = side->sink->Load(info, group, StreamRef{});
       loaded.Set(status.ok() ? StatusOr<Unit>(Unit{}) : StatusOr<Unit>(status));
@@ -142,24 +142,24 @@ void WorkerShell::Install(const EpochKey& key) {
 }
 
 void WorkerShell::Abort(const EpochKey& key) {
-  engine().Abort("attempt " + std::to_string(key.attempt.value) + " is given up",
-                 [self = shared_ptr(), side = side_, key, info = BankInfo(key)](
-                     AbortOutcome outcome) {
-                   const auto finish = [self, side, key, info, outcome] {
-                     self->drive.Post([self, side, key, info, outcome] {
-                       side->sink->Discard(info);
-                       self->inbox.Post(MemberEvent(AbortDone{key, outcome}));
-                     });
-                   };
-                   {
-                     std::lock_guard lock(side->mutex);
-                     if (side->quiesce_open) {  // the engine still answers to the quiesce
-                       side->waiting = finish;
-                       return;
-                     }
-                   }
-                   finish();
-                 });
+  engine().Abort(
+      "attempt " + std::to_string(key.attempt.value) + " is given up",
+      [self = shared_ptr(), side = side_, key, info = BankInfo(key)](AbortOutcome outcome) {
+        const auto finish = [self, side, key, info, outcome] {
+          self->drive.Post([self, side, key, info, outcome] {
+            side->sink->Discard(info);
+            self->inbox.Post(MemberEvent(AbortDone{key, outcome}));
+          });
+        };
+        {
+          std::lock_guard lock(side->mutex);
+          if (side->quiesce_open) {  // the engine still answers to the quiesce
+            side->waiting = finish;
+            return;
+          }
+        }
+        finish();
+      });
 }
 
 }  // namespace packcast

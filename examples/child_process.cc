@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -15,6 +16,7 @@
 #include <utility>
 
 #include "examples/lifeline.h"
+#include "examples/role.h"
 
 extern char** environ;
 
@@ -22,6 +24,7 @@ namespace packcast::examples {
 namespace {
 
 constexpr Duration kReapPoll = Milliseconds(5);
+constexpr int kStopPollMs = 100;
 
 std::string Describe(int status) {
   if (WIFEXITED(status)) return "exit code " + std::to_string(WEXITSTATUS(status));
@@ -135,8 +138,10 @@ StatusOr<std::string> ChildProcess::WaitReady(Duration timeout) {
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
         until - std::chrono::steady_clock::now());
     if (left.count() <= 0) return DeadlineExceeded("a child process did not become ready");
+    if (stop_requested) return Cancelled("interrupted");
     pollfd poll_fd{ready_fd_, POLLIN, 0};
-    if (poll(&poll_fd, 1, static_cast<int>(left.count())) <= 0) continue;
+    const int turn = static_cast<int>(std::min<int64_t>(left.count(), kStopPollMs));
+    if (poll(&poll_fd, 1, turn) <= 0) continue;
     char byte = 0;
     const ssize_t got = read(ready_fd_, &byte, 1);
     if (got <= 0) {

@@ -38,7 +38,8 @@ class ChildProcess {
   ~ChildProcess();
 
   pid_t pid() const { return pid_; }
-  // The line that it wrote to its ready pipe. kPeerDied when it ended instead.
+  // The line that it wrote to its ready pipe. kPeerDied when it ended instead, kCancelled after
+  // Ctrl-C.
   StatusOr<std::string> WaitReady(Duration timeout);
   // "exit code 2", "signal 9"; nothing while it runs.
   std::optional<std::string> Ended();

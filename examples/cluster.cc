@@ -129,11 +129,11 @@ Status Cluster::RunEpoch(uint64_t label) {
   const Duration deadline = FromSeconds(flags_.epoch_seconds);
   const Future<Value> report = control_->Call("sync", {{"label", label}}, deadline);
   while (!stop_requested) {
-    const StatusOr<Value> result = report.Get(kTendInterval);
+    (void)report.Get(kTendInterval);
     if (report.ready()) {
       control_->Flush(kFlushTimeout);
       KeepReports();
-      return result.status();
+      return report.Get(Duration::zero()).status();
     }
     TendChildren();
     if (coordinator_->Ended()) return PeerDied("the coordinator ended: " + *coordinator_->Ended());

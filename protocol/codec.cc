@@ -2,6 +2,7 @@
 
 // The only translation unit that sees msgpack: its exceptions and its unbounded defaults
 // (../docs/protocol.md, "Limits") stop here.
+#include <bit>
 #include <cstring>
 #include <exception>
 #include <set>
@@ -13,7 +14,15 @@ namespace {
 
 using Packer = msgpack::packer<msgpack::sbuffer>;
 
-void Pack(const Value& value, Packer* packer) {
+// packer::pack_double turns whole numbers into integers; a float stays a float64 here.
+void PackDouble(double value, msgpack::sbuffer* out) {
+  const uint64_t bits = std::bit_cast<uint64_t>(value);
+  char bytes[9] = {static_cast<char>(0xcb)};
+  for (int k = 0; k < 8; ++k) bytes[1 + k] = static_cast<char>(bits >> (56 - 8 * k));
+  out->write(bytes, sizeof bytes);
+}
+
+void Pack(const Value& value, Packer* packer, msgpack::sbuffer* out) {
   int64_t i = 0;
   uint64_t u = 0;
   if (value.is_nil()) {
@@ -21,7 +30,7 @@ void Pack(const Value& value, Packer* packer) {
   } else if (const bool* b = value.AsBool()) {
     *b ? packer->pack_true() : packer->pack_false();
   } else if (const double* d = value.AsDouble()) {
-    packer->pack_double(*d);
+    PackDouble(*d, out);
   } else if (value.GetUint(&u)) {
     packer->pack_uint64(u);
   } else if (value.GetInt(&i)) {
@@ -35,13 +44,13 @@ void Pack(const Value& value, Packer* packer) {
                           static_cast<uint32_t>(bytes->size()));
   } else if (const ValueArray* array = value.AsArray()) {
     packer->pack_array(static_cast<uint32_t>(array->size()));
-    for (const Value& item : *array) Pack(item, packer);
+    for (const Value& item : *array) Pack(item, packer, out);
   } else if (const ValueMap* map = value.AsMap()) {
     packer->pack_map(static_cast<uint32_t>(map->size()));
     for (const auto& [key, item] : *map) {
       packer->pack_str(static_cast<uint32_t>(key.size()));
       packer->pack_str_body(key.data(), static_cast<uint32_t>(key.size()));
-      Pack(item, packer);
+      Pack(item, packer, out);
     }
   }
 }
@@ -146,7 +155,7 @@ Status Convert(const msgpack::object& object, Value* out) {
 std::string Encode(const Value& value) {
   msgpack::sbuffer buffer;
   Packer packer(buffer);
-  Pack(value, &packer);
+  Pack(value, &packer, &buffer);
   return std::string(buffer.data(), buffer.size());
 }
 

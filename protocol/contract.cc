@@ -86,6 +86,24 @@ Status CheckLibraries(const std::string& transport, const std::vector<MemberOffe
 
 }  // namespace
 
+PlanOptions PlanOptionsOf(const Contract& contract, const Manifest& manifest) {
+  constexpr uint64_t kStepsWanted = 8;
+  constexpr uint64_t kStepBytesMin = uint64_t{1} << 20;
+  PlanOptions options;
+  options.layout = contract.layout;
+  options.buffer_bytes = contract.buffer_bytes;
+  options.direct_bytes_min = contract.direct_bytes_min;
+  if (contract.layout != Layout::kAligned) return options;
+  uint64_t all = 0;
+  for (size_t row = 0; row < manifest.size(); ++row) {
+    all += (manifest.row_bytes(row) + limits::kAlignBytes - 1) / limits::kAlignBytes *
+           limits::kAlignBytes;
+  }
+  const uint64_t part = all / kStepsWanted / limits::kAlignBytes * limits::kAlignBytes;
+  options.buffer_bytes = std::min(contract.buffer_bytes, std::max(part, kStepBytesMin));
+  return options;
+}
+
 StatusOr<Contract> MakeContract(const ContractPolicy& policy, std::vector<MemberOffer> offers) {
   if (offers.empty()) return FailedPrecondition("nobody made an offer");
   std::sort(offers.begin(), offers.end(), [](const MemberOffer& a, const MemberOffer& b) {

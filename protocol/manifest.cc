@@ -1,5 +1,6 @@
 #include "protocol/manifest.h"
 
+#include <algorithm>
 #include <unordered_set>
 
 #include "protocol/codec.h"
@@ -22,17 +23,14 @@ StatusOr<uint64_t> RowElements(const Row& row) {
                            " dimensions; at most " + std::to_string(limits::kTensorRank) +
                            " are allowed");
   }
+  const auto negative = [](int64_t extent) { return extent < 0; };
+  if (std::any_of(row.shape.begin(), row.shape.end(), negative)) {
+    return InvalidArgument("tensor \"" + row.name + "\" has a negative extent in " +
+                           ShapeToString(row.shape));
+  }
+  if (std::find(row.shape.begin(), row.shape.end(), 0) != row.shape.end()) return uint64_t{0};
   uint64_t elements = 1;
-  bool empty = false;
   for (int64_t extent : row.shape) {
-    if (extent < 0) {
-      return InvalidArgument("tensor \"" + row.name + "\" has a negative extent in " +
-                             ShapeToString(row.shape));
-    }
-    if (extent == 0) {
-      empty = true;
-      continue;
-    }
     // 16 elements a byte is beyond any type, so this bound never refuses a legal tensor.
     if (__builtin_mul_overflow(elements, static_cast<uint64_t>(extent), &elements) ||
         elements > limits::kModelBytes * 16) {
@@ -40,7 +38,7 @@ StatusOr<uint64_t> RowElements(const Row& row) {
                              "\" is too large: " + ShapeToString(row.shape));
     }
   }
-  return empty ? uint64_t{0} : elements;
+  return elements;
 }
 
 StatusOr<uint64_t> RowBytes(const Row& row) {

@@ -17,9 +17,10 @@ Status ManifestCache::Add(const ManifestPart& part) {
   }
   if (part.digest != assembling_ || part.first != rows_.size() ||
       part.first + part.rows.size() > part.total) {
+    const size_t expected = rows_.size();
     rows_.clear();
-    return InvalidArgument("manifest part out of order: expected row " +
-                           std::to_string(rows_.size()) + ", got " + std::to_string(part.first));
+    return InvalidArgument("manifest part out of order: expected row " + std::to_string(expected) +
+                           ", got " + std::to_string(part.first));
   }
   for (const Value& value : part.rows) {
     StatusOr<Row> row = RowFromValue(value);

@@ -29,7 +29,17 @@ Value BodyOf(const Variant& message) {
   return std::visit([](const auto& m) { return ToValue(m); }, message);
 }
 
+template <class Variant, size_t... I>
+bool HasName(std::string_view name, std::index_sequence<I...>) {
+  return ((name == std::variant_alternative_t<I, Variant>::kName) || ...);
+}
+
 }  // namespace
+
+bool IsMemberMessage(std::string_view name) {
+  return HasName<MemberMessage>(name,
+                                std::make_index_sequence<std::variant_size_v<MemberMessage>>());
+}
 
 std::string_view MessageName(const MemberMessage& message) { return NameOf(message); }
 std::string_view MessageName(const CoordinatorMessage& message) { return NameOf(message); }

@@ -17,11 +17,14 @@ using MemberMessage = std::variant<JoinCluster, LeaveCluster, SyncCall, SyncCanc
                                    OfferReply, Prepared, Refused, GenerationJoined, Quiesced,
                                    Progress, Staged, Failed, Installed, Halted, AttemptAborted>;
 using CoordinatorMessage =
-    std::variant<Welcome, Expelled, SyncWanted, ManifestPart, Propose, Prepare, RendezvousBlob, Quiesce,
-                 Start, Commit, AbortAttempt, Drain, SyncDone, Shutdown>;
+    std::variant<Welcome, Expelled, SyncWanted, ManifestPart, Propose, Prepare, RendezvousBlob,
+                 Quiesce, Start, Commit, AbortAttempt, Drain, SyncDone, Shutdown>;
 
 std::string_view MessageName(const MemberMessage& message);
 std::string_view MessageName(const CoordinatorMessage& message);
+
+// Whether `name` is a message from members, whatever its body holds.
+bool IsMemberMessage(std::string_view name);
 
 // Bodies as Values. Decoding errors name the message and field; an unknown name is
 // kUnimplemented. Thread-safe.

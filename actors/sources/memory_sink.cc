@@ -255,7 +255,8 @@ StatusOr<MemorySink::BankPtr> MemorySink::Readable() const {
   const std::lock_guard lock(mutex_);
   const SinkState state = state_.Load();
   if (serving_ == nullptr) return FailedPrecondition("no weights are installed");
-  if (state.quiesced || state.dirty) {
+  // Between a good Install and Resume they are at rest, and verified.
+  if (state.dirty) {
     return FailedPrecondition("the weights of " + ToString(state.version) +
                               " are out of service: they may be half-written");
   }

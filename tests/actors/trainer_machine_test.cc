@@ -185,6 +185,7 @@ TEST_F(TrainerMachineTest, AnAnswerOfAnEarlierSessionDoesNotResolveACallThatWait
 
 TEST_F(TrainerMachineTest, RefusesToSendALabelThatNobodyPromised) {
   Join();
+  Sync(5);
   const MemberEffects effects = ToPreparing(Key(1), 9);
   EXPECT_EQ(Effect<PrepareAttempt>(effects), nullptr);
   EXPECT_NE(Sent<Refused>(effects), nullptr);

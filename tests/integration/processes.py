@@ -32,6 +32,7 @@ class Process:
         self.name = name
         self._popen = subprocess.Popen(
             [program(name), *arguments], env=variables, pass_fds=(_LIFELINE[0],), text=True,
+            errors="replace",
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.pid = self._popen.pid
         self._changed = threading.Condition()

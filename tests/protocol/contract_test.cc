@@ -160,4 +160,21 @@ TEST(InstallMode, NamesGoThereAndBack) {
 }
 
 }  // namespace
+TEST(PlanOptionsOfTest, SmallModelsTakeSmallerBuffersAndLargeOnesTheAgreedSize) {
+  const auto buffer_bytes = [](int64_t model_bytes, uint64_t agreed, Layout layout) {
+    Contract contract;
+    contract.buffer_bytes = agreed;
+    contract.layout = layout;
+    const Manifest manifest =
+        Manifest::Make({Row{.name = "w", .dtype = Dtype::kU8, .shape = {model_bytes}}}).value();
+    return PlanOptionsOf(contract, manifest).buffer_bytes;
+  };
+  constexpr uint64_t kMiB = uint64_t{1} << 20;
+  EXPECT_EQ(buffer_bytes(1, 1024 * kMiB, Layout::kAligned), kMiB);
+  EXPECT_EQ(buffer_bytes(1, 512, Layout::kAligned), 512u);
+  EXPECT_EQ(buffer_bytes(80 * kMiB + 7, 1024 * kMiB, Layout::kAligned), 10 * kMiB);
+  EXPECT_EQ(buffer_bytes(80 * kMiB, 4 * kMiB, Layout::kAligned), 4 * kMiB);
+  EXPECT_EQ(buffer_bytes(1, 1024 * kMiB, Layout::kCompat), 1024 * kMiB);
+}
+
 }  // namespace packcast

@@ -1,0 +1,248 @@
+// What the coordinator does when something fails, in each phase.
+#include "actors/coordinator_machine.h"
+#include "gtest/gtest.h"
+#include "tests/actors/coordinator_kit.h"
+
+namespace packcast {
+namespace {
+
+class CoordinatorAbortTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    trainer = c.JoinTrainer();
+    for (uint32_t k = 0; k < 4; ++k) worker.push_back(c.JoinWorker(k, 2));  // two replicas
+  }
+  void TearDown() override { EXPECT_EQ(c.invariants, OkStatus()); }
+
+  const Value& Report() { return c.machine.reports().back(); }
+  std::string Text(std::string_view key) {
+    const Value* value = Report().Find(key);
+    return value == nullptr || value->AsString() == nullptr ? "" : *value->AsString();
+  }
+  Status SyncStatus() { return c.To<SyncDone>("trainer-0")->status.ToStatus(); }
+
+  CoordinatorKit c;
+  MemberId trainer;
+  std::vector<MemberId> worker;
+};
+
+TEST_F(CoordinatorAbortTest, ARefusalEndsTheEpochAndNamesTheTensor) {
+  c.Sync(trainer, 5);
+  c.AnswerUntil(EpochPhase::kPreparing);
+  c.From(worker[1], Refused{c.key(), WireStatus::From(InvalidArgument("shapes differ")), "layer.0",
+                            "[4]", "[8]"});
+  EXPECT_EQ(c.phase(), EpochPhase::kAborting);
+  EXPECT_EQ(c.To<AbortAttempt>("worker-3")->culprit, "worker-1");
+  c.AnswerAll();
+  EXPECT_EQ(SyncStatus().code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(SyncStatus().message().find("layer.0"), std::string::npos);
+}
+
+// Before the decision, wherever it happens: the replica is out, the others try again.
+TEST_F(CoordinatorAbortTest, AWorkerLostInAnyPhaseBeforeTheDecisionIsDoneWithout) {
+  for (const EpochPhase phase : {EpochPhase::kOffers, EpochPhase::kPreparing, EpochPhase::kJoining,
+                                 EpochPhase::kQuiescing, EpochPhase::kStreaming}) {
+    SCOPED_TRACE(EpochPhaseName(phase));
+    c = CoordinatorKit(InstallMode::kInPlace);
+    worker.clear();
+    SetUp();
+    c.Sync(trainer, 5);
+    c.AnswerUntil(phase);
+    ASSERT_EQ(c.phase(), phase);
+    const EpochKey first = c.key();
+    c.On(MemberLost{worker[3], PeerDied("killed")});
+    EXPECT_EQ(c.phase(), EpochPhase::kAborting);
+    c.Answer();
+    ASSERT_TRUE(c.runs());
+    EXPECT_GT(c.key(), first);
+    c.AnswerAll();
+    EXPECT_EQ(SyncStatus(), OkStatus());
+    EXPECT_EQ(Text("culprit"), "worker-3");
+    EXPECT_EQ(Report().Find("workers")->AsArray()->size(), 2u);
+    EXPECT_EQ(*Report().Find("expelled")->AsArray()->front().Find("replica")->AsString(),
+              "replica-1");
+  }
+}
+
+TEST_F(CoordinatorAbortTest, ARetryHasANewGenerationAndNotTheLostReplica) {
+  c.Sync(trainer, 5);
+  c.AnswerUntil(EpochPhase::kStreaming);
+  const GenerationId first = c.machine.epoch()->generation;
+  c.On(MemberLost{worker[0], PeerDied("killed")});
+  c.Forget();
+  c.Answer();
+  EXPECT_EQ(c.phase(), EpochPhase::kPreparing);
+  EXPECT_EQ(c.key().attempt, Attempt(2));
+  EXPECT_GT(c.machine.epoch()->generation, first);
+  EXPECT_EQ(c.To<Prepare>("worker-1"), nullptr);  // the sibling
+  EXPECT_TRUE(c.To<Prepare>("worker-2")->contract.has_value());
+}
+
+TEST_F(CoordinatorAbortTest, AWorkerLostAfterTheDecisionDoesNotUndoIt) {
+  c.Sync(trainer, 5);
+  c.AnswerUntil(EpochPhase::kCommitting);
+  c.On(MemberLost{worker[0], PeerDied("killed")});
+  EXPECT_EQ(c.To<AbortAttempt>("worker-1"), nullptr);
+  c.AnswerAll();
+  EXPECT_EQ(SyncStatus(), OkStatus());
+  EXPECT_EQ(Text("culprit"), "worker-0");
+}
+
+TEST_F(CoordinatorAbortTest, ACancelAfterTheDecisionComesTooLate) {
+  c.Sync(trainer, 5);
+  c.AnswerUntil(EpochPhase::kCommitting);
+  c.From(trainer, SyncCancel{"default", 5});
+  c.On(ControlCall{1, "cancel", {}});
+  EXPECT_EQ(c.replies.back().status.code(), StatusCode::kFailedPrecondition);
+  c.AnswerAll();
+  EXPECT_EQ(SyncStatus(), OkStatus());
+}
+
+TEST_F(CoordinatorAbortTest, ACancelBeforeTheDecisionEndsTheEpoch) {
+  c.Sync(trainer, 5);
+  c.AnswerUntil(EpochPhase::kStreaming);
+  c.From(trainer, SyncCancel{"default", 5});
+  c.AnswerAll();
+  EXPECT_EQ(SyncStatus().code(), StatusCode::kCancelled);
+}
+
+TEST_F(CoordinatorAbortTest, AnInstallThatFailsExpelsTheReplicaOnly) {
+  c.Sync(trainer, 5);
+  c.AnswerUntil(EpochPhase::kCommitting);
+  c.From(worker[2], Installed{c.key(), WireStatus::From(Internal("copy failed")), {}, 0, 0});
+  c.AnswerAll();
+  EXPECT_EQ(SyncStatus(), OkStatus());
+  EXPECT_EQ(Report().Find("workers")->AsArray()->size(), 2u);
+}
+
+TEST_F(CoordinatorAbortTest, ALostTrainerEndsTheEpoch) {
+  c.Sync(trainer, 5);
+  c.AnswerUntil(EpochPhase::kStreaming);
+  c.On(MemberLost{trainer, PeerDied("killed")});
+  c.AnswerAll();
+  EXPECT_FALSE(c.runs());
+  EXPECT_FALSE(*Report().Find("committed")->AsBool());
+  EXPECT_EQ(Text("culprit"), "trainer-0");
+}
+
+// The same trainer joined again and called again: the old epoch's end says nothing to the new call.
+TEST_F(CoordinatorAbortTest, TheEndOfAnEpochDoesNotAnswerALaterCallOfItsLabel) {
+  c.Sync(trainer, 5);
+  c.AnswerUntil(EpochPhase::kStreaming);
+  c.JoinTrainer();
+  c.Sync(trainer, 5);
+  c.Forget();
+  c.Answer();  // of the abort: the old epoch is over
+  EXPECT_EQ(c.To<SyncDone>("trainer-0"), nullptr);
+  c.AnswerAll();
+  EXPECT_EQ(SyncStatus(), OkStatus());
+}
+
+TEST_F(CoordinatorAbortTest, ADeadlineExpelsTheSilentOneAndItsSibling) {
+  c.Sync(trainer, 5);
+  c.AnswerUntil(EpochPhase::kPreparing);
+  c.Answer({worker[1]});
+  EXPECT_EQ(c.phase(), EpochPhase::kPreparing);
+  c.WaitPastDeadline();
+  EXPECT_TRUE(c.To<Expelled>("worker-1")->may_rejoin);
+  c.AnswerAll();
+  EXPECT_EQ(SyncStatus(), OkStatus());
+  EXPECT_EQ(Text("culprit"), "worker-1");
+  EXPECT_EQ(Report().Find("workers")->AsArray()->size(), 2u);
+}
+
+TEST_F(CoordinatorAbortTest, AStuckTransferIsBlamedOnWhoIsFurthestBehind) {
+  c.Sync(trainer, 5);
+  c.AnswerUntil(EpochPhase::kStreaming);
+  for (uint64_t k = 0; k < 4; ++k) {
+    c.From(worker[k], Progress{c.key(), "streaming", 9, k == 2 ? 1u : 8u, 100});
+  }
+  c.WaitPastDeadline();
+  EXPECT_NE(c.To<Expelled>("worker-2"), nullptr);
+  EXPECT_EQ(c.To<Expelled>("worker-0"), nullptr);
+}
+
+TEST_F(CoordinatorAbortTest, AWedgedAbortExpelsItsProcess) {
+  c.Sync(trainer, 5);
+  c.AnswerUntil(EpochPhase::kStreaming);
+  c.From(worker[0], Failed{c.key(), "transfer", WireStatus::From(Unavailable("stuck")), ""});
+  c.From(worker[0], AttemptAborted{c.key(), AbortOutcome::kWedged, true});
+  EXPECT_NE(c.To<Expelled>("worker-0"), nullptr);
+  c.AnswerAll();
+  EXPECT_EQ(SyncStatus(), OkStatus());
+  EXPECT_EQ(Report().Find("workers")->AsArray()->size(), 2u);
+}
+
+TEST_F(CoordinatorAbortTest, AMissingGenerationIsMadeAnewEvenIfTheTrainerMissesIt) {
+  c.Sync(trainer, 5);
+  c.AnswerAll();
+  c.Sync(trainer, 6);
+  c.AnswerUntil(EpochPhase::kPreparing);
+  EXPECT_TRUE(c.To<Prepare>("trainer-0")->reuse_generation);
+  c.From(trainer, Failed{c.key(), "prepare",
+                         WireStatus::From(FailedPrecondition("it does not live here")), ""});
+  c.Answer();
+  EXPECT_FALSE(c.To<Prepare>("trainer-0")->reuse_generation);
+  EXPECT_TRUE(c.To<Prepare>("trainer-0")->contract.has_value());
+  c.AnswerAll();
+  EXPECT_EQ(SyncStatus(), OkStatus());
+}
+
+TEST_F(CoordinatorAbortTest, AGenerationEndsWithTheSessionOfAMember) {
+  c.Sync(trainer, 5);
+  c.AnswerAll();
+  c.JoinWorker(0, 2);  // the same life in a new session: it may have given its end up
+  c.Sync(trainer, 6);
+  c.AnswerUntil(EpochPhase::kPreparing);
+  EXPECT_FALSE(c.To<Prepare>("worker-1")->reuse_generation);
+}
+
+TEST_F(CoordinatorAbortTest, TrainerRanksDrainToTheFurthestGroup) {
+  c = CoordinatorKit();
+  worker.clear();
+  trainer = c.JoinTrainer(0, 2);
+  const MemberId second = c.JoinTrainer(1, 2);
+  worker = {c.JoinWorker(0), c.JoinWorker(1)};
+  c.Sync(trainer, 5);
+  c.Sync(second, 5);
+  c.AnswerUntil(EpochPhase::kStreaming);
+  c.On(MemberLost{worker[0], PeerDied("killed")});
+  c.From(trainer, Halted{c.key(), 4});
+  EXPECT_EQ(c.To<Drain>("trainer-0"), nullptr);
+  c.From(second, Halted{c.key(), 6});
+  EXPECT_EQ(c.To<Drain>("trainer-0")->group, 6u);
+  EXPECT_EQ(c.To<Drain>("trainer-1")->group, 6u);
+}
+
+TEST_F(CoordinatorAbortTest, GivesUpAfterTooManyAttempts) {
+  c.Sync(trainer, 5);
+  for (int k = 0; k < 5; ++k) {
+    c.AnswerUntil(EpochPhase::kStreaming);
+    ASSERT_TRUE(c.runs());
+    c.From(trainer, Failed{c.key(), "transfer", WireStatus::From(Unavailable("cut")), ""});
+    c.Answer();
+  }
+  EXPECT_FALSE(c.runs());
+  EXPECT_EQ(SyncStatus().code(), StatusCode::kAborted);
+}
+
+TEST_F(CoordinatorAbortTest, NoReplicaLeftEndsTheEpoch) {
+  c.Sync(trainer, 5);
+  c.AnswerUntil(EpochPhase::kStreaming);
+  c.On(MemberLost{worker[0], PeerDied("killed")});
+  c.On(MemberLost{worker[2], PeerDied("killed")});
+  c.AnswerAll();
+  EXPECT_EQ(SyncStatus().code(), StatusCode::kAborted);
+}
+
+TEST_F(CoordinatorAbortTest, DifferentContentIsNeverCommitted) {
+  c.Sync(trainer, 5);
+  c.AnswerUntil(EpochPhase::kStreaming);
+  for (uint64_t k = 0; k < 4; ++k) c.From(worker[k], Staged{c.key(), Digest{3, k / 3}, 1024, {}});
+  EXPECT_EQ(c.phase(), EpochPhase::kAborting);
+  c.AnswerAll();
+  EXPECT_EQ(SyncStatus().code(), StatusCode::kDataLoss);
+}
+
+}  // namespace
+}  // namespace packcast

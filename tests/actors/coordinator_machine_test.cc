@@ -1,0 +1,284 @@
+// The coordinator's way through an epoch, message by message, and who gets in.
+#include "actors/coordinator_machine.h"
+
+#include "gtest/gtest.h"
+#include "tests/actors/coordinator_kit.h"
+
+namespace packcast {
+namespace {
+
+class CoordinatorMachineTest : public testing::Test {
+ protected:
+  void TearDown() override { EXPECT_EQ(c.invariants, OkStatus()); }
+
+  void Assemble(uint32_t workers = 2) {
+    trainer = c.JoinTrainer();
+    for (uint32_t k = 0; k < workers; ++k) worker.push_back(c.JoinWorker(k));
+  }
+  Status SyncStatus(const std::string& name = "trainer-0") {
+    const auto* done = c.To<SyncDone>(name);
+    return done == nullptr ? Internal("no answer") : done->status.ToStatus();
+  }
+
+  CoordinatorKit c;
+  MemberId trainer;
+  std::vector<MemberId> worker;
+};
+
+TEST_F(CoordinatorMachineTest, RunsAnEpoch) {
+  Assemble();
+  c.Sync(trainer, 5);
+  EXPECT_EQ(c.phase(), EpochPhase::kOffers);
+  EXPECT_EQ(c.To<Propose>("worker-1")->label, 5u);
+  c.Answer();
+  EXPECT_EQ(c.phase(), EpochPhase::kPreparing);
+  ASSERT_TRUE(c.To<Prepare>("worker-0")->contract.has_value());
+  EXPECT_EQ(c.To<Prepare>("worker-0")->contract->flows.front().members.size(), 3u);
+  EXPECT_NE(c.To<ManifestPart>("worker-0"), nullptr);
+  c.Answer();
+  EXPECT_EQ(c.phase(), EpochPhase::kJoining);
+  EXPECT_EQ(c.To<RendezvousBlob>("worker-1")->blob, Bytes(8));
+  c.Answer();
+  EXPECT_EQ(c.phase(), EpochPhase::kStreaming);
+  EXPECT_NE(c.To<Start>("trainer-0"), nullptr);
+  c.From(worker[0], Staged{c.key(), Digest{3, 4}, 1024, {}});
+  EXPECT_EQ(c.To<Commit>("worker-0"), nullptr);  // S5: one is missing
+  c.From(worker[1], Staged{c.key(), Digest{3, 4}, 1024, {}});
+  EXPECT_NE(c.To<Commit>("worker-0"), nullptr);  // the trainer has no vote
+  EXPECT_NE(c.To<Commit>("trainer-0"), nullptr);
+  EXPECT_EQ(c.To<SyncDone>("trainer-0"), nullptr);
+  c.Answer();
+  EXPECT_FALSE(c.runs());
+  EXPECT_EQ(SyncStatus(), OkStatus());
+}
+
+TEST_F(CoordinatorMachineTest, TheSecondEpochNeedsNoContractNoRowsAndNoRendezvous) {
+  Assemble();
+  c.Sync(trainer, 5);
+  c.AnswerAll();
+  c.Forget();
+  c.Sync(trainer, 6);
+  // Members say in their offers that they hold the rows now.
+  for (const MemberId& member : {trainer, worker[0], worker[1]}) {
+    Offer offer = SmallOffer(member == trainer ? Role::kTrainer : Role::kWorker);
+    offer.manifests = {c.manifest->digest()};
+    c.From(member, OfferReply{c.key(), offer});
+  }
+  const auto* prepare = c.To<Prepare>("worker-0");
+  ASSERT_NE(prepare, nullptr);
+  EXPECT_FALSE(prepare->contract.has_value());
+  EXPECT_TRUE(prepare->reuse_generation);
+  EXPECT_EQ(c.To<ManifestPart>("worker-0"), nullptr);
+  c.Answer();
+  EXPECT_EQ(c.phase(), EpochPhase::kStreaming);
+}
+
+TEST_F(CoordinatorMachineTest, QuiescesWorkersOnlyWhenTheirMemoryIsWritten) {
+  c = CoordinatorKit(InstallMode::kInPlace);
+  Assemble();
+  c.Sync(trainer, 5);
+  c.AnswerUntil(EpochPhase::kQuiescing);
+  ASSERT_EQ(c.phase(), EpochPhase::kQuiescing);
+  EXPECT_EQ(c.To<Quiesce>("trainer-0"), nullptr);
+  c.From(worker[0], Quiesced{c.key()});
+  EXPECT_EQ(c.To<Start>("worker-0"), nullptr);
+  c.From(worker[1], Quiesced{c.key()});
+  EXPECT_NE(c.To<Start>("worker-0"), nullptr);
+}
+
+TEST_F(CoordinatorMachineTest, ALateJoinerWaitsForTheNextEpoch) {
+  Assemble(1);
+  c.Sync(trainer, 5);
+  c.Answer();
+  const MemberId late = c.JoinWorker(1);
+  c.AnswerAll();
+  EXPECT_EQ(c.To<Propose>("worker-1"), nullptr);
+  c.Sync(trainer, 6);
+  EXPECT_NE(c.To<Propose>("worker-1"), nullptr);
+  EXPECT_EQ(c.machine.epoch()->participants.back().id, late);
+}
+
+TEST_F(CoordinatorMachineTest, AnEpochWaitsForItsReplicas) {
+  trainer = c.JoinTrainer();
+  c.Sync(trainer, 5);
+  EXPECT_EQ(c.phase(), EpochPhase::kWaitReplicas);
+  c.JoinWorker(0, 2);
+  EXPECT_EQ(c.phase(), EpochPhase::kWaitReplicas);  // half a replica is none
+  c.JoinWorker(1, 2);
+  EXPECT_EQ(c.phase(), EpochPhase::kOffers);
+}
+
+TEST_F(CoordinatorMachineTest, TheWaitForReplicasEnds) {
+  trainer = c.JoinTrainer();
+  c.Sync(trainer, 5);
+  c.WaitPastDeadline();
+  EXPECT_EQ(SyncStatus().code(), StatusCode::kFailedPrecondition);
+}
+
+TEST_F(CoordinatorMachineTest, NothingIsProposedForACallerThatDiedWhileReplicasWereAwaited) {
+  trainer = c.JoinTrainer();
+  c.Sync(trainer, 5);
+  c.On(MemberLost{trainer, PeerDied("killed")});
+  c.JoinTrainer(0, 1, 2);  // its next life has promised nothing
+  c.JoinWorker(0);
+  EXPECT_FALSE(c.runs());
+}
+
+TEST_F(CoordinatorMachineTest, ItsTermIsAboveWhatMembersPromised) {
+  c.JoinWorker(0, 1, 1, Term{4, 99});
+  EXPECT_EQ(c.machine.term(), (Term{5, 7}));
+  EXPECT_EQ(c.To<Welcome>("worker-0")->term.counter, 5u);
+  c.JoinWorker(1, 1, 1, Term{5, 98});  // the same counter, of a rival
+  EXPECT_EQ(c.machine.term(), (Term{6, 7}));
+  EXPECT_EQ(c.To<Welcome>("worker-0")->term.counter, 6u);
+}
+
+TEST_F(CoordinatorMachineTest, TheTermRisesWhileAnEpochWaitsForReplicas) {
+  trainer = c.JoinTrainer();
+  c.Sync(trainer, 5);
+  c.JoinWorker(0, 1, 1, Term{4, 99});  // the only replica: waiting for the end would be in vain
+  ASSERT_EQ(c.phase(), EpochPhase::kOffers);
+  EXPECT_EQ(c.To<Propose>("worker-0")->key.term, (Term{5, 7}));
+}
+
+TEST_F(CoordinatorMachineTest, AHigherPromiseWaitsForTheRunningEpoch) {
+  Assemble();
+  c.Sync(trainer, 5);
+  c.JoinWorker(2, 1, 1, Term{4, 99});
+  EXPECT_EQ(c.To<Welcome>("worker-2"), nullptr);
+  c.AnswerAll();
+  EXPECT_EQ(SyncStatus(), OkStatus());
+  EXPECT_EQ(c.To<Welcome>("worker-2")->term, (Term{5, 7}));
+}
+
+TEST_F(CoordinatorMachineTest, RefusesASecondTrainerUnitAndATakenRank) {
+  Assemble();
+  c.JoinTrainer(0, 1, 1, "other");
+  EXPECT_FALSE(c.To<Expelled>("other-0")->may_rejoin);
+  c.Join(Role::kWorker, "stranger", "replica-0", 0, 1, 1, {});
+  EXPECT_EQ(c.To<Expelled>("stranger")->reason.ToStatus().code(), StatusCode::kAlreadyExists);
+}
+
+TEST_F(CoordinatorMachineTest, ALaterStartEndsAnEarlierLifeForGood) {
+  Assemble();
+  c.On(MemberLost{worker[0], Unavailable("frozen")});
+  c.JoinWorker(0, 1, 2);
+  EXPECT_FALSE(c.To<Expelled>("worker-0")->may_rejoin);
+  c.Forget();
+  c.JoinWorker(0, 1, 1);  // thawed
+  EXPECT_EQ(c.To<Welcome>("worker-0"), nullptr);
+  EXPECT_FALSE(c.To<Expelled>("worker-0")->may_rejoin);
+  EXPECT_TRUE(c.machine.membership().Has(Id("worker-0", 2)));
+}
+
+TEST_F(CoordinatorMachineTest, WhoWasThoughtLostIsToldToJoinAgain) {
+  Assemble();
+  c.On(MemberLost{worker[0], Unavailable("silent")});
+  c.On(MemberBack{worker[0]});
+  EXPECT_TRUE(c.To<Expelled>("worker-0")->may_rejoin);
+  c.Forget();
+  c.JoinWorker(0);
+  c.On(MemberBack{worker[0]});
+  EXPECT_EQ(c.To<Expelled>("worker-0"), nullptr);
+}
+
+TEST_F(CoordinatorMachineTest, IgnoresWhatIsStale) {
+  Assemble();
+  c.Sync(trainer, 5);
+  c.AnswerUntil(EpochPhase::kStreaming);
+  EpochKey old = c.key();
+  old.attempt = Attempt(0);
+  c.From(worker[0], Staged{old, Digest{3, 4}, 1024, {}});
+  c.From(Id("worker-1", 9), Staged{c.key(), Digest{3, 4}, 1024, {}});
+  c.From(worker[1], Staged{c.key(), Digest{3, 4}, 1024, {}});
+  EXPECT_EQ(c.phase(), EpochPhase::kStreaming);
+}
+
+TEST_F(CoordinatorMachineTest, TrainerRanksCallTogether) {
+  trainer = c.JoinTrainer(0, 2);
+  const MemberId second = c.JoinTrainer(1, 2);
+  c.JoinWorker(0);
+  c.Sync(trainer, 5);
+  EXPECT_FALSE(c.runs());
+  c.Sync(second, 5);
+  c.AnswerAll();
+  EXPECT_EQ(SyncStatus("trainer-0"), OkStatus());
+  EXPECT_EQ(SyncStatus("trainer-1"), OkStatus());
+}
+
+TEST_F(CoordinatorMachineTest, LabelsOfTrainerRanksMustMatch) {
+  trainer = c.JoinTrainer(0, 2);
+  const MemberId second = c.JoinTrainer(1, 2);
+  c.JoinWorker(0);
+  c.Sync(trainer, 5);
+  c.Sync(second, 6);
+  EXPECT_FALSE(c.runs());
+  EXPECT_EQ(SyncStatus("trainer-0").code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(SyncStatus("trainer-1").code(), StatusCode::kInvalidArgument);
+}
+
+TEST_F(CoordinatorMachineTest, OneRunsOneIsQueuedAndAThirdIsBusyOrSupersedes) {
+  Assemble();
+  c.Sync(trainer, 5);
+  c.Sync(trainer, 6);
+  c.Sync(trainer, 7);
+  EXPECT_EQ(c.To<SyncDone>("trainer-0")->label, 7u);
+  EXPECT_EQ(SyncStatus().code(), StatusCode::kBusy);
+  c.Sync(trainer, 8, true);
+  EXPECT_EQ(c.To<SyncDone>("trainer-0")->label, 6u);
+  EXPECT_EQ(SyncStatus().code(), StatusCode::kCancelled);
+  c.AnswerAll();
+  EXPECT_EQ(c.machine.last_committed()->epoch, EpochId(2));
+  EXPECT_EQ(c.To<SyncDone>("trainer-0")->label, 8u);
+}
+
+TEST_F(CoordinatorMachineTest, ADrainedReplicaIsLeftOutUntilItIsReadmitted) {
+  Assemble();
+  c.On(ControlCall{1, "drain", ValueMap{{"replica", "replica-1"}}});
+  EXPECT_EQ(c.replies.back().status, OkStatus());
+  c.Sync(trainer, 5);
+  EXPECT_EQ(c.To<Propose>("worker-1"), nullptr);
+  c.AnswerAll();
+  c.On(ControlCall{2, "readmit", ValueMap{{"replica", "replica-1"}}});
+  c.Sync(trainer, 6);
+  EXPECT_NE(c.To<Propose>("worker-1"), nullptr);
+}
+
+TEST_F(CoordinatorMachineTest, AScriptCanAskForASyncAndGetsItsReport) {
+  Assemble();
+  c.On(ControlCall{1, "sync", ValueMap{{"label", 9}}});
+  EXPECT_EQ(c.To<SyncWanted>("trainer-0")->label, 9u);
+  EXPECT_TRUE(c.replies.empty());
+  c.Sync(trainer, 9);
+  c.AnswerAll();
+  ASSERT_EQ(c.replies.size(), 1u);
+  EXPECT_EQ(c.replies[0].status, OkStatus());
+}
+
+TEST_F(CoordinatorMachineTest, AScriptDoesNotWaitForATrainerThatIsGone) {
+  Assemble();
+  c.On(ControlCall{1, "sync", ValueMap{}});
+  c.On(MemberLost{trainer, PeerDied("killed")});
+  ASSERT_EQ(c.replies.size(), 1u);
+  EXPECT_EQ(c.replies[0].status.code(), StatusCode::kPeerDied);
+}
+
+TEST_F(CoordinatorMachineTest, ShutdownAnswersEverybodyAndBeginsNothing) {
+  Assemble();
+  c.Sync(trainer, 5);
+  c.Sync(trainer, 6);
+  c.On(ControlCall{1, "sync", ValueMap{{"label", 6}}});
+  c.replies.clear();
+  c.On(ControlCall{2, "shutdown", {}});
+  c.AnswerAll();
+  EXPECT_FALSE(c.runs());
+  EXPECT_NE(c.To<Shutdown>("worker-0"), nullptr);
+  for (const MemberId& member : {trainer, worker[0], worker[1]}) {
+    c.On(MemberLost{member, PeerDied("ended")});
+  }
+  EXPECT_TRUE(c.stopped);
+  ASSERT_EQ(c.replies.size(), 1u);  // of the call that shut down; the sync's was Busy before
+}
+
+}  // namespace
+}  // namespace packcast
