@@ -60,6 +60,37 @@ void CoordinatorMachine::BeginAbort(const Status& reason, const std::string& cul
   Advance();
 }
 
+// Messages of an attempt that does not go well.
+void CoordinatorMachine::OnTrouble(Participant* participant, const MemberMessage& message) {
+  Epoch& epoch = *epoch_;
+  Participant& p = *participant;
+  if (const auto* refused = std::get_if<Refused>(&message)) {
+    if (epoch.phase == EpochPhase::kAborting) return;
+    const std::string row = refused->row.empty() ? "" : " (tensor \"" + refused->row + "\")";
+    BeginAbort(refused->status.ToStatus().WithContext(p.id.name + " refused" + row), p.id.name,
+               true);
+  } else if (const auto* failed = std::get_if<Failed>(&message)) {
+    OnFailed(&p, *failed);
+  } else if (epoch.phase != EpochPhase::kAborting) {
+    return;  // an answer to an abort that is over
+  } else if (const auto* halted = std::get_if<Halted>(&message)) {
+    p.halted = true;
+    p.entered_group = halted->entered_group;
+    DrainWhenHalted();
+  } else if (const auto* aborted = std::get_if<AttemptAborted>(&message)) {
+    membership_.Find(p.id)->dirty = aborted->dirty;
+    if (aborted->outcome != AbortOutcome::kClean) {
+      ExpelSilent(p, Aborted(aborted->outcome == AbortOutcome::kWedged
+                                 ? "its abort did not finish; restart the process"
+                                 : "it lost its device; restart the process"));
+      return;
+    }
+    p.answered = true;
+    DrainWhenHalted();
+    Advance();
+  }
+}
+
 void CoordinatorMachine::OnFailed(Participant* participant, const Failed& failed) {
   Epoch& epoch = *epoch_;
   if (epoch.decided() || epoch.phase == EpochPhase::kAborting) return;
@@ -84,15 +115,16 @@ void CoordinatorMachine::OnFailed(Participant* participant, const Failed& failed
 void CoordinatorMachine::ExpelUnit(const std::string& unit, const std::string& culprit,
                                    const Status& reason) {
   Epoch& epoch = *epoch_;
+  for (Participant& p : epoch.participants) {
+    if (p.role == Role::kWorker && p.unit == unit) p.excluded = true;
+  }
+  // It can be listed already: the epoch began anew and it was in again.
   for (const ExpelledUnit& expelled : epoch.expelled) {
     if (expelled.unit == unit) return;
   }
   epoch.expelled.push_back({unit, culprit, reason.ToString()});
   Publish("replica.expelled",
           {{"replica", unit}, {"culprit", culprit}, {"reason", reason.ToString()}});
-  for (Participant& p : epoch.participants) {
-    if (p.role == Role::kWorker && p.unit == unit) p.excluded = true;
-  }
 }
 
 // A participant that does not answer: out until it joins again, as if its process were gone.

@@ -102,59 +102,35 @@ void CoordinatorMachine::OnAnswer(Participant* participant, const MemberMessage&
                          {"total_bytes", epoch.manifest->total_bytes()}});
   } else if (const auto* staged = std::get_if<Staged>(&message)) {
     counts = epoch.phase == EpochPhase::kStreaming;
-    p.staged = true;
+    p.staged = counts;
     p.content_digest = staged->content_digest;
     p.bytes = staged->bytes;
     p.phases = staged->phases;
     if (counts) p.staged_seconds = ToSeconds(now_ - epoch.phase_began);
   } else if (const auto* installed = std::get_if<Installed>(&message)) {
-    if (epoch.phase != EpochPhase::kCommitting) return;
-    if (const Status status = installed->status.ToStatus(); !status.ok()) {
-      ExpelUnit(p.unit, p.id.name, status.WithContext("install"));
-      p.excluded = true;
-    } else {
-      p.installed = true;
-      p.memory_digest = installed->memory_digest;
-      p.pause_seconds = installed->pause_seconds;
-      Member* member = membership_.Find(p.id);
-      member->serving = epoch.key.version();
-      member->dirty = false;
-      member->install_count = installed->install_count;
-    }
-    counts = true;
-  } else if (const auto* refused = std::get_if<Refused>(&message)) {
-    const std::string row = refused->row.empty() ? "" : " (tensor \"" + refused->row + "\")";
-    if (!epoch.decided() && epoch.phase != EpochPhase::kAborting) {
-      BeginAbort(refused->status.ToStatus().WithContext(p.id.name + " refused" + row), p.id.name,
-                 true);
-    }
+    counts = epoch.phase == EpochPhase::kCommitting;
+    if (counts) OnInstalled(&p, *installed);
+  } else {
+    OnTrouble(&p, message);
     return;
-  } else if (const auto* failed = std::get_if<Failed>(&message)) {
-    OnFailed(&p, *failed);
-    return;
-  } else if (const auto* halted = std::get_if<Halted>(&message)) {
-    if (epoch.phase != EpochPhase::kAborting) return;
-    p.halted = true;
-    p.entered_group = halted->entered_group;
-    DrainWhenHalted();
-    return;
-  } else if (const auto* aborted = std::get_if<AttemptAborted>(&message)) {
-    if (epoch.phase != EpochPhase::kAborting) return;
-    membership_.Find(p.id)->dirty = aborted->dirty;
-    if (aborted->outcome != AbortOutcome::kClean) {
-      const Status why = Aborted(aborted->outcome == AbortOutcome::kWedged
-                                     ? "its abort did not finish; restart the process"
-                                     : "it lost its device; restart the process");
-      ExpelSilent(p, why);
-      return;
-    }
-    counts = true;
-    p.answered = true;
-    DrainWhenHalted();
   }
   if (!counts) return;
   p.answered = true;
   Advance();
+}
+
+void CoordinatorMachine::OnInstalled(Participant* participant, const Installed& installed) {
+  if (const Status status = installed.status.ToStatus(); !status.ok()) {
+    ExpelUnit(participant->unit, participant->id.name, status.WithContext("install"));
+    return;
+  }
+  participant->installed = true;
+  participant->memory_digest = installed.memory_digest;
+  participant->pause_seconds = installed.pause_seconds;
+  Member* member = membership_.Find(participant->id);
+  member->serving = epoch_->key.version();
+  member->dirty = false;
+  member->install_count = installed.install_count;
 }
 
 // Goes on when the present phase's question is answered by all who were asked.

@@ -139,6 +139,7 @@ class CoordinatorMachine {
   void Propose();
   void HandleEpochMessage(const MemberId& from, const MemberMessage& message);
   void OnAnswer(Participant* participant, const MemberMessage& message);
+  void OnInstalled(Participant* participant, const Installed& installed);
   void Advance();
   void DecideContract();
   void SendPrepare();
@@ -152,6 +153,7 @@ class CoordinatorMachine {
 
   // coordinator_abort.cc: giving an attempt up, trying again, ending
   void BeginAbort(const Status& reason, const std::string& culprit, bool final);
+  void OnTrouble(Participant* participant, const MemberMessage& message);
   void OnFailed(Participant* participant, const Failed& failed);
   void LoseParticipant(const MemberId& member, const Status& cause);
   void ExpelUnit(const std::string& unit, const std::string& culprit, const Status& reason);

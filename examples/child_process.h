@@ -30,8 +30,8 @@ class Lifeline {
 class ChildProcess {
  public:
   // `program` is looked for beside this executable. Its "--ready-fd" flag is added.
-  static StatusOr<ChildProcess> Spawn(const std::string& program, std::vector<std::string> arguments,
-                                      const Lifeline& lifeline);
+  static StatusOr<ChildProcess> Spawn(const std::string& program,
+                                      std::vector<std::string> arguments, const Lifeline& lifeline);
   ChildProcess(ChildProcess&& other) noexcept;
   ChildProcess& operator=(ChildProcess&& other) noexcept;
   // Kills it if it runs, and reaps it.

@@ -23,21 +23,18 @@ constexpr Duration kFlushTimeout = Seconds(5);
 }  // namespace
 
 Cluster::Cluster(ClusterFlags flags, Lifeline lifeline)
-    : flags_(std::move(flags)),
-      lifeline_(std::move(lifeline)),
-      view_(isatty(STDOUT_FILENO) != 0) {}
+    : flags_(std::move(flags)), lifeline_(std::move(lifeline)), view_(isatty(STDOUT_FILENO) != 0) {}
 
 Cluster::~Cluster() { Shutdown(); }
 
 Status Cluster::StartCoordinator() {
   PC_ASSIGN_OR_RETURN(
       coordinator_,
-      ChildProcess::Spawn("coordinator",
-                          {"--endpoint=" + flags_.endpoint,
-                           "--buffer-bytes=" + std::to_string(flags_.buffer_bytes),
-                           "--buffers=" + std::to_string(flags_.buffers),
-                           "--install=" + flags_.install},
-                          lifeline_));
+      ChildProcess::Spawn(
+          "coordinator",
+          {"--endpoint=" + flags_.endpoint, "--buffer-bytes=" + std::to_string(flags_.buffer_bytes),
+           "--buffers=" + std::to_string(flags_.buffers), "--install=" + flags_.install},
+          lifeline_));
   StatusOr<std::string> endpoint = coordinator_->WaitReady(kStartTimeout);
   if (!endpoint.ok()) return endpoint.status().WithContext("coordinator");
   endpoint_ = *endpoint;
@@ -61,10 +58,10 @@ Status Cluster::Start() {
   options.name = "launcher";
   options.bind = "";
   PC_ASSIGN_OR_RETURN(runtime_, Runtime::Start(options));
-  PC_ASSIGN_OR_RETURN(control_,
-                      ControlClient::Connect(
-                          runtime_.get(), endpoint_,
-                          [this](const Value& event) { view_.OnEvent(event); }, Seconds(30)));
+  PC_ASSIGN_OR_RETURN(
+      control_, ControlClient::Connect(
+                    runtime_.get(), endpoint_, [this](const Value& event) { view_.OnEvent(event); },
+                    Seconds(30)));
   Child trainer{"trainer-0", "trainer", flags_.model.Arguments(), {}, 0};
   trainer.arguments.push_back("--coordinator=" + endpoint_);
   members_.push_back(std::move(trainer));
@@ -111,7 +108,8 @@ Status Cluster::WaitComplete(Duration timeout) {
     TendChildren();
     size_t running = 0;
     for (const Child& child : members_) running += child.process.has_value() ? 1 : 0;
-    PC_ASSIGN_OR_RETURN(const Value status, control_->Call("status", {}, Seconds(5)).Get(Seconds(6)));
+    PC_ASSIGN_OR_RETURN(const Value status,
+                        control_->Call("status", {}, Seconds(5)).Get(Seconds(6)));
     if (running > 0 && NumberAt(status, "members") >= static_cast<double>(running)) {
       return OkStatus();
     }

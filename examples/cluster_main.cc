@@ -39,8 +39,7 @@ int main(int argc, char** argv) {
   app.add_option("--workers", flags.workers, "worker processes")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
-  app.add_option("--replica-size", flags.replica_size,
-                 "consecutive workers that form one replica")
+  app.add_option("--replica-size", flags.replica_size, "consecutive workers that form one replica")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
   app.add_option("--epochs", flags.epochs, "syncs; the weights change between them")

@@ -60,10 +60,9 @@ std::string BytesText(double bytes) {
 }
 
 std::string EpochTable(const std::vector<Value>& reports) {
-  const std::vector<std::string> titles = {"epoch", "version", "label",   "state",
-                                           "try",   "workers", "contract", "bytes",
-                                           "seconds", "GB/s",  "pause s", "slowest",
-                                           "seconds by phase"};
+  const std::vector<std::string> titles = {
+      "epoch", "version", "label", "state",   "try",     "workers",         "contract",
+      "bytes", "seconds", "GB/s",  "pause s", "slowest", "seconds by phase"};
   std::vector<std::vector<std::string>> rows = {titles};
   for (const Value& report : reports) {
     const Value* committed = report.Find("committed");

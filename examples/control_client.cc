@@ -19,11 +19,10 @@ class EventActor : public Actor {
         subscribed_(std::move(subscribed)) {}
 
   void OnStart(Context&) override {
-    const Future<Value> answer = coordinator_.Call(
-        "subscribe", ValueMap{}, CallOptions{.deadline = kSubscribeDeadline});
-    answer.Then([subscribed = subscribed_](const StatusOr<Value>& result) {
-      subscribed.Set(result);
-    });
+    const Future<Value> answer =
+        coordinator_.Call("subscribe", ValueMap{}, CallOptions{.deadline = kSubscribeDeadline});
+    answer.Then(
+        [subscribed = subscribed_](const StatusOr<Value>& result) { subscribed.Set(result); });
   }
   void OnMessage(Context&, Message message) override {
     if (message.method == "event") on_event_(message.body);
@@ -44,10 +43,9 @@ StatusOr<std::unique_ptr<ControlClient>> ControlClient::Connect(
   PC_ASSIGN_OR_RETURN(const ActorRef coordinator,
                       runtime->Connect(endpoint, "coordinator", timeout));
   const Promise<Value> subscribed;
-  PC_ASSIGN_OR_RETURN(
-      const ActorRef events,
-      runtime->Spawn("events", std::make_unique<EventActor>(coordinator, std::move(on_event),
-                                                            subscribed)));
+  PC_ASSIGN_OR_RETURN(const ActorRef events,
+                      runtime->Spawn("events", std::make_unique<EventActor>(
+                                                   coordinator, std::move(on_event), subscribed)));
   const StatusOr<Value> answer = subscribed.future().Get(timeout);
   if (!answer.ok()) return answer.status().WithContext("subscribing to events");
   return std::unique_ptr<ControlClient>(new ControlClient(coordinator, events));

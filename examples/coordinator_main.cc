@@ -1,7 +1,8 @@
 // The coordinator as a program of its own: start one per cluster, then trainers and workers with
 // --coordinator pointing here.
-#include <CLI/CLI.hpp>
 #include <cstdio>
+
+#include <CLI/CLI.hpp>
 
 #include "actors/coordinator.h"
 #include "examples/child_process.h"

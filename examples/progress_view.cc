@@ -21,8 +21,8 @@ void ProgressView::OnEvent(const Value& event) {
     bytes_[TextAt(event, "member")] = NumberAt(event, "bytes");
     double least = NumberAt(event, "total_bytes");
     for (const auto& [member, bytes] : bytes_) least = std::min(least, bytes);
-    if (terminal_) Bar(static_cast<uint64_t>(NumberAt(event, "epoch")), least,
-                       NumberAt(event, "total_bytes"));
+    if (terminal_)
+      Bar(static_cast<uint64_t>(NumberAt(event, "epoch")), least, NumberAt(event, "total_bytes"));
   } else if (name == "epoch.begin") {
     bytes_.clear();
     if (terminal_) {
@@ -37,10 +37,10 @@ void ProgressView::OnEvent(const Value& event) {
     reports_.push_back(*report);
     const std::string wrong = WrongWith(*report);
     Print("epoch " + std::to_string(static_cast<int>(NumberAt(*report, "epoch"))) +
-          (wrong.empty() ? " committed and verified, version " + TextAt(*report, "version") +
-                               ", attempt " +
-                               std::to_string(static_cast<int>(NumberAt(*report, "attempt")))
-                         : " FAILED: " + wrong));
+          (wrong.empty()
+               ? " committed and verified, version " + TextAt(*report, "version") + ", attempt " +
+                     std::to_string(static_cast<int>(NumberAt(*report, "attempt")))
+               : " FAILED: " + wrong));
   } else if (name == "epoch.abort") {
     Print("attempt " + std::to_string(static_cast<int>(NumberAt(event, "attempt"))) +
           " is given up: " + TextAt(event, "reason"));

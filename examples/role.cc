@@ -1,8 +1,9 @@
 #include "examples/role.h"
 
-#include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
+
+#include <CLI/CLI.hpp>
 
 #include "examples/lifeline.h"
 

@@ -1,7 +1,8 @@
 // A trainer rank as a program: weights from a checkpoint that change with each label. Syncs when
 // asked by a control call, or --epochs times by itself.
-#include <CLI/CLI.hpp>
 #include <cstdio>
+
+#include <CLI/CLI.hpp>
 
 #include "actors/trainer.h"
 #include "examples/child_process.h"
@@ -39,9 +40,8 @@ Status Run(Flags flags) {
   PC_ASSIGN_OR_RETURN(const std::unique_ptr<ChangingSource> source, MakeSource(flags.model));
   flags.options.model = flags.role.model;
   flags.options.coordinator = flags.role.coordinator;
-  flags.options.name = flags.role.name.empty()
-                           ? "trainer-" + std::to_string(flags.options.rank)
-                           : flags.role.name;
+  flags.options.name =
+      flags.role.name.empty() ? "trainer-" + std::to_string(flags.options.rank) : flags.role.name;
   PC_ASSIGN_OR_RETURN(const std::unique_ptr<Runtime> runtime,
                       StartRuntime(flags.role, flags.options.name));
   PC_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer,
@@ -56,8 +56,8 @@ Status Run(Flags flags) {
   }
   while (flags.epochs == 0 && !stop_requested) {
     const StatusOr<std::optional<uint64_t>> label = trainer->WaitForRequest(kTurn);
-    if (!label.ok()) return label.status().code() == StatusCode::kCancelled ? OkStatus()
-                                                                          : label.status();
+    if (!label.ok())
+      return label.status().code() == StatusCode::kCancelled ? OkStatus() : label.status();
     if (!*label) continue;
     // Who asked gets the error as well; the next request may fare better.
     const Status status = SyncOnce(trainer.get(), source.get(), **label, deadline);

@@ -1,6 +1,7 @@
 // What the coordinator does when something fails, in each phase.
-#include "actors/coordinator_machine.h"
 #include "gtest/gtest.h"
+
+#include "actors/coordinator_machine.h"
 #include "tests/actors/coordinator_kit.h"
 
 namespace packcast {
@@ -233,6 +234,22 @@ TEST_F(CoordinatorAbortTest, NoReplicaLeftEndsTheEpoch) {
   c.On(MemberLost{worker[2], PeerDied("killed")});
   c.AnswerAll();
   EXPECT_EQ(SyncStatus().code(), StatusCode::kAborted);
+}
+
+// Found by seed 3675: an epoch that began anew remembered the replica as expelled, so when it lost
+// a rank again, its sibling stayed in and half a replica was committed.
+TEST_F(CoordinatorAbortTest, AReplicaThatIsExpelledTwiceIsOutAsAWhole) {
+  c.Sync(trainer, 5);
+  c.JoinWorker(0, 2);  // while offers are made: the epoch begins anew, with everybody
+  c.Answer();
+  c.AnswerUntil(EpochPhase::kStreaming);
+  ASSERT_EQ(c.machine.epoch()->participants.size(), 5u);
+  c.On(MemberLost{worker[0], PeerDied("killed")});
+  c.Answer();
+  EXPECT_EQ(c.machine.epoch()->participants.size(), 3u);
+  c.AnswerAll();
+  EXPECT_EQ(SyncStatus(), OkStatus());
+  EXPECT_EQ(Report().Find("workers")->AsArray()->size(), 2u);
 }
 
 TEST_F(CoordinatorAbortTest, DifferentContentIsNeverCommitted) {

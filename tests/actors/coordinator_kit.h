@@ -50,7 +50,8 @@ class CoordinatorKit {
 
   MemberId JoinTrainer(uint32_t rank = 0, uint32_t size = 1, uint64_t life = 1,
                        const std::string& unit = "trainer", Term promised = {}) {
-    return Join(Role::kTrainer, unit + "-" + std::to_string(rank), unit, rank, size, life, promised);
+    return Join(Role::kTrainer, unit + "-" + std::to_string(rank), unit, rank, size, life,
+                promised);
   }
   MemberId JoinWorker(uint32_t number, uint32_t size = 1, uint64_t life = 1, Term promised = {}) {
     return Join(Role::kWorker, "worker-" + std::to_string(number),
@@ -72,8 +73,8 @@ class CoordinatorKit {
 
   void Sync(const MemberId& trainer, uint64_t label, bool supersede = false) {
     for (ManifestPart& part : ManifestParts(*manifest)) From(trainer, std::move(part));
-    From(trainer, SyncCall{"default", label, SyncKind::kFull, std::nullopt, manifest->digest(),
-                           supersede});
+    From(trainer,
+         SyncCall{"default", label, SyncKind::kFull, std::nullopt, manifest->digest(), supersede});
   }
 
   EpochKey key() const { return machine.epoch() ? machine.epoch()->key : EpochKey{}; }
@@ -101,8 +102,7 @@ class CoordinatorKit {
         return From(p.id, GenerationJoined{present, machine.epoch()->generation});
       case EpochPhase::kQuiescing: return From(p.id, Quiesced{present});
       case EpochPhase::kStreaming: return From(p.id, Staged{present, Digest{3, 4}, 1024, {}});
-      case EpochPhase::kCommitting:
-        return From(p.id, Installed{present, {}, std::nullopt, 0.0, 1});
+      case EpochPhase::kCommitting: return From(p.id, Installed{present, {}, std::nullopt, 0.0, 1});
       case EpochPhase::kAborting:
         return From(p.id, AttemptAborted{present, AbortOutcome::kClean, false});
     }

@@ -2,6 +2,7 @@
 #include "actors/coordinator_machine.h"
 
 #include "gtest/gtest.h"
+
 #include "tests/actors/coordinator_kit.h"
 
 namespace packcast {

@@ -20,9 +20,7 @@ inline std::shared_ptr<const Manifest> SmallManifest(const std::string& name = "
   return std::make_shared<const Manifest>(Manifest::Make({row}).value());
 }
 
-inline MemberId Id(const std::string& name, uint64_t life = 1) {
-  return {name, Incarnation(life)};
-}
+inline MemberId Id(const std::string& name, uint64_t life = 1) { return {name, Incarnation(life)}; }
 
 inline EpochKey Key(uint64_t epoch, uint64_t attempt = 1, Term term = {1, 7}) {
   return {"default", term, EpochId(epoch), Attempt(attempt)};

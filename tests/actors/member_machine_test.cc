@@ -2,6 +2,7 @@
 #include "actors/member_machine.h"
 
 #include "gtest/gtest.h"
+
 #include "tests/actors/machine_kit.h"
 
 namespace packcast {
@@ -31,9 +32,9 @@ TEST(MemberMachine, GoesThroughAStagedEpoch) {
   ASSERT_NE(Sent<OfferReply>(effects), nullptr);
   EXPECT_EQ(Sent<OfferReply>(effects)->offer.manifests.size(), 1u);
 
-  effects = worker.On(CoordinatorMessage(
-      Prepare{key, 5, worker.manifest->digest(), ContractDigest(worker.contract), worker.contract,
-              GenerationId(1), false}));
+  effects = worker.On(
+      CoordinatorMessage(Prepare{key, 5, worker.manifest->digest(), ContractDigest(worker.contract),
+                                 worker.contract, GenerationId(1), false}));
   ASSERT_NE(Effect<PrepareAttempt>(effects), nullptr);
   EXPECT_FALSE(Effect<PrepareAttempt>(effects)->make_rendezvous);  // not the root
   effects = worker.On(PrepareDone{key, OkStatus(), Digest{1, 2}, "", {}, ""});
@@ -169,10 +170,9 @@ TEST(MemberMachine, ReusesItsGenerationAndContractInTheSteadyState) {
   worker.ToServing(Key(1));
   worker.On(CoordinatorMessage(
       Propose{Key(2), 6, SyncKind::kFull, std::nullopt, worker.manifest->digest()}));
-  const MemberEffects effects = worker.On(
-      CoordinatorMessage(Prepare{Key(2), 6, worker.manifest->digest(),
-                                 ContractDigest(worker.contract), std::nullopt, GenerationId(1),
-                                 true}));
+  const MemberEffects effects = worker.On(CoordinatorMessage(
+      Prepare{Key(2), 6, worker.manifest->digest(), ContractDigest(worker.contract), std::nullopt,
+              GenerationId(1), true}));
   EXPECT_NE(Effect<PrepareAttempt>(effects), nullptr);
   EXPECT_EQ(Effect<CloseGeneration>(effects), nullptr);
   worker.On(PrepareDone{Key(2), OkStatus(), Digest{1, 2}, "", {}, ""});
@@ -187,10 +187,9 @@ TEST(MemberMachine, CannotReuseAGenerationThatAnAbortRetired) {
   worker.On(AbortDone{Key(1)});
   worker.On(CoordinatorMessage(
       Propose{Key(2), 6, SyncKind::kFull, std::nullopt, worker.manifest->digest()}));
-  const MemberEffects effects = worker.On(
-      CoordinatorMessage(Prepare{Key(2), 6, worker.manifest->digest(),
-                                 ContractDigest(worker.contract), worker.contract, GenerationId(1),
-                                 true}));
+  const MemberEffects effects = worker.On(CoordinatorMessage(
+      Prepare{Key(2), 6, worker.manifest->digest(), ContractDigest(worker.contract),
+              worker.contract, GenerationId(1), true}));
   EXPECT_EQ(Sent<Failed>(effects)->phase, "prepare");
 }
 
@@ -200,10 +199,9 @@ TEST(MemberMachine, TriesAgainOnANewGeneration) {
   worker.ToStreaming(Key(1));
   worker.Abort(Key(1));
   worker.On(AbortDone{Key(1)});
-  const MemberEffects effects = worker.On(
-      CoordinatorMessage(Prepare{Key(1, 2), 5, worker.manifest->digest(),
-                                 ContractDigest(worker.contract), worker.contract, GenerationId(2),
-                                 false}));
+  const MemberEffects effects = worker.On(CoordinatorMessage(
+      Prepare{Key(1, 2), 5, worker.manifest->digest(), ContractDigest(worker.contract),
+              worker.contract, GenerationId(2), false}));
   EXPECT_NE(Effect<PrepareAttempt>(effects), nullptr);
 }
 
@@ -240,7 +238,7 @@ TEST(MemberMachine, KeepsTheOldVersionWhenTheCoordinatorIsLostInMidEpoch) {
   worker.On(CoordinatorUp{});
   const MemberEffects effects = worker.On(AbortDone{Key(2)});
   EXPECT_EQ(Sent<AttemptAborted>(effects), nullptr);  // nobody asks any more
-  ASSERT_NE(Sent<JoinCluster>(effects), nullptr);      // now that it is idle
+  ASSERT_NE(Sent<JoinCluster>(effects), nullptr);     // now that it is idle
   EXPECT_EQ(Sent<JoinCluster>(effects)->serving, Key(1).version());
   EXPECT_TRUE(worker.machine.in_service());
 }

@@ -1,10 +1,10 @@
 #include "actors/sink_binding.h"
 
-#include <gtest/gtest.h>
-
 #include <string>
 #include <utility>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 namespace packcast {
 namespace {
@@ -74,7 +74,8 @@ TEST_F(SinkBindingTest, PiecesOfARowComeInAnyOrder) {
 }
 
 TEST_F(SinkBindingTest, CallbackAndSkip) {
-  ASSERT_TRUE(BindBank({{Kind::kCallback, 0, 0, 8, nullptr}, {Kind::kSkip, 1, 0, 0, nullptr}}).ok());
+  ASSERT_TRUE(
+      BindBank({{Kind::kCallback, 0, 0, 8, nullptr}, {Kind::kSkip, 1, 0, 0, nullptr}}).ok());
   EXPECT_EQ(binding_.targets()->Find(0, "a").kind, RowTarget::Kind::kCallback);
   EXPECT_EQ(binding_.targets()->Find(1, "b").kind, RowTarget::Kind::kSkip);
 }

@@ -2,6 +2,7 @@
 #include "actors/trainer_machine.h"
 
 #include "gtest/gtest.h"
+
 #include "tests/actors/machine_kit.h"
 
 namespace packcast {

@@ -226,6 +226,35 @@ void Cluster::OnStop(MemberShell* shell, const std::string&) {
   });
 }
 
+void Cluster::OnCommitted(const Value& report) {
+  const CoordinatorMachine& machine = coordinators_.back().machine();
+  const std::string& version = *report.Find("version")->AsString();
+  std::map<std::string, uint32_t> listed;
+  for (const Value& worker : *report.Find("workers")->AsArray()) {
+    const std::string& name = *worker.Find("name")->AsString();
+    ++listed[*worker.Find("replica")->AsString()];
+    if (worker.Find("version")->is_nil()) {
+      world_->Violate("S2: committed without an answer of " + name);
+    }
+    const auto known = machine.membership().all().find(name);
+    if (known == machine.membership().all().end()) {
+      return world_->Violate("S2: " + name + " is listed and no member");
+    }
+    for (const MemberShell& shell : members_) {
+      const MemberMachine& member = shell.member();
+      if (!shell.process()->alive || member.config().self != known->second.id) continue;
+      if (ToString(member.serving()) != version || !member.in_service()) {
+        world_->Violate("S2: " + name + " is listed and does not serve " + version);
+      }
+    }
+  }
+  for (const Post& post : posts_) {
+    if (listed.contains(post.unit) && listed[post.unit] != post.size) {
+      world_->Violate("S2: a part of " + post.unit + " is listed");
+    }
+  }
+}
+
 // ---- questions ----------------------------------------------------------------------------------
 
 std::string Cluster::Unrest() {

@@ -68,6 +68,12 @@ class Cluster : public NetworkUser, public MemberOwner {
   void OnSyncFinished(MemberShell* shell, uint64_t label, const Status& status) override;
   void OnSyncRequested(MemberShell* shell, uint64_t label) override;
   void OnStop(MemberShell* shell, const std::string& reason) override;
+  // What S2 promises of replicas: when a committed epoch ends, each replica that its report lists
+  // has all its ranks in service at that version. One that is not listed (it lost a rank, an
+  // install failed, a rank's session broke between its Staged and its Commit) may be mixed or
+  // partly out of service, as the coordinator's `members` shows, until the next committed epoch,
+  // which lists it if it is complete: Behind() checks that at the end.
+  void OnCommitted(const Value& report) override;
 
   MemberConfig ConfigOf(const Post& post, const Process& process);
   MemberShell* ShellOf(const Process* process);
@@ -83,7 +89,7 @@ class Cluster : public NetworkUser, public MemberOwner {
   Truth truth_;
   Surroundings around_;
   std::vector<Post> posts_;
-  std::deque<MemberShell> members_;           // all lives, in order of birth
+  std::deque<MemberShell> members_;  // all lives, in order of birth
   std::deque<CoordinatorShell> coordinators_;
 };
 

@@ -7,8 +7,7 @@
 
 namespace packcast::sim {
 
-CoordinatorShell::CoordinatorShell(Surroundings* around, Process* process,
-                                   CoordinatorConfig config)
+CoordinatorShell::CoordinatorShell(Surroundings* around, Process* process, CoordinatorConfig config)
     : around_(around), world_(around->world), process_(process), machine_(std::move(config)) {}
 
 void CoordinatorShell::TraceEvent(const CoordinatorEvent& event) {
@@ -102,6 +101,7 @@ void CoordinatorShell::Do(const PublishEvent& effect) {
   last_report_ = *effect.event.Find("report");
   const bool committed = *last_report_->Find("committed")->AsBool();
   ++(committed ? world_->stats.committed : world_->stats.aborted);
+  if (committed) around_->owner->OnCommitted(*last_report_);
 }
 
 void CoordinatorShell::Do(const WakeAt& effect) {

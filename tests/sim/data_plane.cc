@@ -171,9 +171,8 @@ void DataPlane::RootLaunch(Generation* generation) {
                   [this, generation, k] { MemberLaunch(generation, k); });
   }
   if (host_) {
-    world_->After(Soon(), [this, generation, index] {
-      Complete(generation, generation->root, index);
-    });
+    world_->After(Soon(),
+                  [this, generation, index] { Complete(generation, generation->root, index); });
   }
   Advance(generation);
 }

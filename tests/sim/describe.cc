@@ -57,9 +57,9 @@ std::string Describe(const CoordinatorMessage& message) {
 
 std::string_view NameOf(const MemberEvent& event) {
   constexpr std::array<std::string_view, std::variant_size_v<MemberEvent>> kNames{
-      "coordinator-up", "coordinator-lost", "message",      "prepare-done", "generation-ready",
-      "quiesce-done",   "stream-done",      "install-done", "halt-done",    "abort-done",
-      "offer-changed"};
+      "coordinator-up",   "coordinator-lost", "message",      "prepare-done",
+      "generation-ready", "quiesce-done",     "stream-done",  "install-done",
+      "halt-done",        "abort-done",       "offer-changed"};
   return kNames[event.index()];
 }
 
@@ -70,9 +70,9 @@ std::string Describe(const MemberEvent& event) {
 
 std::string_view NameOf(const MemberEffect& effect) {
   constexpr std::array<std::string_view, std::variant_size_v<MemberEffect>> kNames{
-      "  send",       "  prepare",     "  join",           "  quiesce",        "  stream",
-      "  install",    "  resume",      "  halt",           "  abort",          "  source-free",
-      "  close",      "  sync-wanted", "  sync-finished",  "  stop"};
+      "  send",    "  prepare",     "  join",          "  quiesce", "  stream",
+      "  install", "  resume",      "  halt",          "  abort",   "  source-free",
+      "  close",   "  sync-wanted", "  sync-finished", "  stop"};
   return kNames[effect.index()];
 }
 

@@ -10,7 +10,8 @@
 namespace packcast::sim {
 namespace {
 
-constexpr std::string_view kHelp = R"(Simulates packcast clusters with faults and checks the invariants.
+constexpr std::string_view kHelp =
+    R"(Simulates packcast clusters with faults and checks the invariants.
 
   --seeds N        how many seeds (default 100)
   --first-seed S   the first one (default 1); a seed gives the same run each time

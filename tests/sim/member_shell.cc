@@ -329,8 +329,7 @@ uint64_t MemberShell::ReadWord(const EpochKey& key, uint32_t cell) {
   if (key != prepared_) Violate("S6: reads for an attempt of the past");
   // Once the promise has ended the trainer trains on: the bytes are other ones each time.
   const auto source = sources_.find(label_);
-  const uint64_t token =
-      source == sources_.end() ? ++around_->truth->tokens : source->second.token;
+  const uint64_t token = source == sources_.end() ? ++around_->truth->tokens : source->second.token;
   return WordOf(token, cell);
 }
 
@@ -366,7 +365,8 @@ void MemberShell::CheckService() {
   if (machine.serving().IsZero()) return;
   const Truth::Content& content = around_->truth->contents[machine.serving()];
   bool right = live_.size() == content.cells;
-  for (uint32_t k = 0; right && k < content.cells; ++k) right = live_[k] == WordOf(content.token, k);
+  for (uint32_t k = 0; right && k < content.cells; ++k)
+    right = live_[k] == WordOf(content.token, k);
   if (!right) {
     Violate("S1: serves " + ToString(machine.serving()) + " with other bytes than the trainer's");
   }

@@ -25,6 +25,8 @@ class MemberOwner {
   virtual void OnSyncFinished(MemberShell* shell, uint64_t label, const Status& status) = 0;
   virtual void OnSyncRequested(MemberShell* shell, uint64_t label) = 0;
   virtual void OnStop(MemberShell* shell, const std::string& reason) = 0;
+  // A coordinator published the end of an epoch that was committed.
+  virtual void OnCommitted(const Value& report) = 0;
 };
 
 // What the shells of a cluster share.
@@ -101,8 +103,8 @@ class MemberShell : public StreamUser {
 
   Job job_ = Job::kNone;
   EpochKey job_key_;
-  EpochKey aborted_;     // the last attempt of which nothing is left
-  EpochKey committed_;   // the last attempt this rank saw decided
+  EpochKey aborted_;    // the last attempt of which nothing is left
+  EpochKey committed_;  // the last attempt this rank saw decided
   EpochKey prepared_;
   std::shared_ptr<const Contract> contract_;
   std::shared_ptr<const Manifest> manifest_;

@@ -1,6 +1,7 @@
 // The invariants bite: each of these bugs, put into a shell on purpose, is found within a few
 // seeds, and under the invariant's own name.
 #include "gtest/gtest.h"
+
 #include "tests/sim/run.h"
 
 namespace packcast::sim {
@@ -31,17 +32,16 @@ TEST_P(MutationTest, IsFound) {
 
 INSTANTIATE_TEST_SUITE_P(
     All, MutationTest,
-    testing::Values(
-        Case{Mutation::kCommitOneStagedEarly, "CommitOneStagedEarly", "S5", 20},
-        Case{Mutation::kAbortIgnored, "AbortIgnored", "S9", 60},
-        Case{Mutation::kStaleStagedAccepted, "StaleStagedAccepted", "S5", 20},
-        Case{Mutation::kGenerationReused, "GenerationReused", "S4", 20},
-        Case{Mutation::kWriteBeforeQuiesce, "WriteBeforeQuiesce", "S2", 20},
-        Case{Mutation::kSourceFreeAtStreamEnd, "SourceFreeAtStreamEnd", "S1", 300},
-        Case{Mutation::kInstallSkipped, "InstallSkipped", "S1", 20},
-        Case{Mutation::kTermNotRaised, "TermNotRaised", "L", 60},
-        Case{Mutation::kAnswerLost, "AnswerLost", "L", 20},
-        Case{Mutation::kExpelledForgotten, "ExpelledForgotten", "L2", 60}),
+    testing::Values(Case{Mutation::kCommitOneStagedEarly, "CommitOneStagedEarly", "S5", 20},
+                    Case{Mutation::kAbortIgnored, "AbortIgnored", "S9", 60},
+                    Case{Mutation::kStaleStagedAccepted, "StaleStagedAccepted", "S5", 20},
+                    Case{Mutation::kGenerationReused, "GenerationReused", "S4", 20},
+                    Case{Mutation::kWriteBeforeQuiesce, "WriteBeforeQuiesce", "S2", 20},
+                    Case{Mutation::kSourceFreeAtStreamEnd, "SourceFreeAtStreamEnd", "S1", 300},
+                    Case{Mutation::kInstallSkipped, "InstallSkipped", "S1", 20},
+                    Case{Mutation::kTermNotRaised, "TermNotRaised", "L", 60},
+                    Case{Mutation::kAnswerLost, "AnswerLost", "L", 20},
+                    Case{Mutation::kExpelledForgotten, "ExpelledForgotten", "L2", 60}),
     [](const testing::TestParamInfo<Case>& info) { return info.param.name; });
 
 }  // namespace

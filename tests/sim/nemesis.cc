@@ -71,9 +71,7 @@ void Nemesis::StrikeName(Fault fault, const std::string& name) {
     case Fault::kFreeze:
       cluster_->Freeze(name);
       return later([this, name] { cluster_->Thaw(name); });
-    case Fault::kZombie:
-      cluster_->Twin(name);
-      return later([this, name] { cluster_->Thaw(name); });
+    case Fault::kZombie: cluster_->Twin(name); return later([this, name] { cluster_->Thaw(name); });
     case Fault::kPartition:
       cluster_->network().Cut(name, true, true);
       return later([this, name] { cluster_->network().Heal(name); });

@@ -237,8 +237,7 @@ void Network::OnKilled(Process* process) {
     for (CoordinatorMessage& message : down) {
       auto& late = late_down_[link.member->name];
       if (!member_died || late.size() >= kLateKept) break;
-      late.push_back(
-          {link.member->incarnation, link.coordinator->incarnation, std::move(message)});
+      late.push_back({link.member->incarnation, link.coordinator->incarnation, std::move(message)});
     }
     const bool cut = link.up.cut || link.down.cut;
     const Duration soon = cut ? world_->random.Between(Milliseconds(900), Milliseconds(1300))

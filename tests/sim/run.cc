@@ -70,6 +70,9 @@ RunResult RunSeed(const RunOptions& options) {
     cluster.Calm();
     Rest(&world, &cluster, &user);
   }
+  if (IsPeaceful(scenario) && world.stats.aborted + world.stats.retries > 0) {
+    world.Violate("L1: an epoch was given up without a cause");
+  }
   return {world.violation(), world.trace.hash(), world.trace.lines(), world.stats};
 }
 

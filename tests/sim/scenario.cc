@@ -24,6 +24,11 @@ void ChooseTrouble(Random* random, Scenario* scenario) {
 
 }  // namespace
 
+bool IsPeaceful(const Scenario& s) {
+  const double trouble = s.refuse + s.join_fails + s.stream_fails + s.install_fails + s.wedge;
+  return s.kinds.empty() && trouble + s.cancel + s.control == 0;
+}
+
 Scenario MakeScenario(Random* random, uint32_t workers) {
   Scenario scenario;
   scenario.trainer_ranks = random->Chance(0.4) ? 2 : 1;

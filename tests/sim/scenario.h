@@ -38,6 +38,9 @@ struct Scenario {
   double control = 0.3;  // limits, drains, syncs by control
 };
 
+// Nobody and nothing disturbs the epochs, so each must commit at its first attempt.
+bool IsPeaceful(const Scenario& scenario);
+
 // `workers`: fixed number of worker ranks, or 0 to let the seed choose 1 to 8.
 Scenario MakeScenario(Random* random, uint32_t workers);
 

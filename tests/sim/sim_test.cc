@@ -1,5 +1,6 @@
 // A few hundred seeds keep every invariant, and a seed is a run.
 #include "gtest/gtest.h"
+
 #include "tests/sim/run.h"
 
 namespace packcast::sim {

@@ -34,9 +34,8 @@ void User::CallAll(uint64_t label, bool supersede) {
     world_->After(shell->process(), skew, [this, shell, label, model = model_, supersede] {
       CallOne(shell, label, model, supersede);
     });
-    const Duration patience =
-        cancels ? world_->random.Between(Milliseconds(4), Milliseconds(100))
-                : scenario_.call_deadline;
+    const Duration patience = cancels ? world_->random.Between(Milliseconds(4), Milliseconds(100))
+                                      : scenario_.call_deadline;
     world_->After(shell->process(), patience, [this, shell, label] {
       if (open_.contains({shell, label})) shell->Cancel(label);
     });
@@ -62,9 +61,8 @@ void User::OnFinished(MemberShell* shell, uint64_t label, const Status& status) 
 
 void User::OnWanted(MemberShell* shell, uint64_t label) {
   last_label_ = std::max(last_label_, label);
-  world_->After(shell->process(), Milliseconds(1), [this, shell, label] {
-    CallOne(shell, label, model_, false);
-  });
+  world_->After(shell->process(), Milliseconds(1),
+                [this, shell, label] { CallOne(shell, label, model_, false); });
   world_->After(shell->process(), scenario_.call_deadline, [this, shell, label] {
     if (open_.contains({shell, label})) shell->Cancel(label);
   });

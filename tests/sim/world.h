@@ -19,16 +19,16 @@ namespace packcast::sim {
 // Bugs put into the shells on purpose: the invariants must find each (mutation_test.cc).
 enum class Mutation : uint8_t {
   kNone,
-  kCommitOneStagedEarly,    // the coordinator is told that the last voters have staged
-  kAbortIgnored,            // a worker confirms aborts and streams on
-  kStaleStagedAccepted,     // Staged of an earlier attempt counts for the present one
-  kGenerationReused,        // a rendezvous blob is handed out twice
-  kWriteBeforeQuiesce,      // the engine is said to be quiet while it runs
-  kSourceFreeAtStreamEnd,   // the trainer changes its weights once they are sent
-  kInstallSkipped,          // a worker says Installed and kept its old bytes
-  kTermNotRaised,           // members do not tell a new coordinator what they promised
-  kAnswerLost,              // a sync.done never reaches the trainer
-  kExpelledForgotten,       // a member is not told that it is out
+  kCommitOneStagedEarly,   // the coordinator is told that the last voters have staged
+  kAbortIgnored,           // a worker confirms aborts and streams on
+  kStaleStagedAccepted,    // Staged of an earlier attempt counts for the present one
+  kGenerationReused,       // a rendezvous blob is handed out twice
+  kWriteBeforeQuiesce,     // the engine is said to be quiet while it runs
+  kSourceFreeAtStreamEnd,  // the trainer changes its weights once they are sent
+  kInstallSkipped,         // a worker says Installed and kept its old bytes
+  kTermNotRaised,          // members do not tell a new coordinator what they promised
+  kAnswerLost,             // a sync.done never reaches the trainer
+  kExpelledForgotten,      // a member is not told that it is out
 };
 
 enum class Fault : uint8_t {
