@@ -93,7 +93,12 @@ void CoordinatorMachine::OnTrouble(Participant* participant, const MemberMessage
 
 void CoordinatorMachine::OnFailed(Participant* participant, const Failed& failed) {
   Epoch& epoch = *epoch_;
-  if (epoch.decided() || epoch.phase == EpochPhase::kAborting) return;
+  if (epoch.phase == EpochPhase::kAborting) return;
+  if (epoch.decided()) {  // a trainer's trouble after the workers had all bytes
+    participant->answered = true;
+    Advance();
+    return;
+  }
   const Status status = failed.status.ToStatus();
   const Status reason = status.WithContext(participant->id.name + " in " + failed.phase);
   const std::string unit = participant->unit;
@@ -240,7 +245,7 @@ void CoordinatorMachine::NextAttempt() {
   }
 }
 
-void CoordinatorMachine::EndEpoch(const Status& status) {
+void CoordinatorMachine::EndEpoch(Status status) {
   Epoch& epoch = *epoch_;
   epoch.phase_seconds.push_back(
       {std::string(EpochPhaseName(epoch.phase)), ToSeconds(now_ - epoch.phase_began)});

@@ -101,7 +101,9 @@ void CoordinatorMachine::OnAnswer(Participant* participant, const MemberMessage&
                          {"bytes", progress->bytes},
                          {"total_bytes", epoch.manifest->total_bytes()}});
   } else if (const auto* staged = std::get_if<Staged>(&message)) {
-    counts = epoch.phase == EpochPhase::kStreaming;
+    // Trainers do not vote; theirs may come after the decision, and belongs to the report.
+    counts = epoch.phase == EpochPhase::kStreaming ||
+             (epoch.phase == EpochPhase::kCommitting && p.role == Role::kTrainer);
     p.staged = counts;
     p.content_digest = staged->content_digest;
     p.bytes = staged->bytes;
@@ -296,7 +298,7 @@ void CoordinatorMachine::DecideCommit() {
   last_committed_ = epoch.key.version();
   EnterPhase(EpochPhase::kCommitting, config_.deadlines.install);
   for (Participant& p : epoch.participants) {
-    if (p.role != Role::kWorker) p.answered = true;
+    if (p.role == Role::kTrainer && p.staged) p.answered = true;
     if (!p.lost && !p.excluded) Send(p.id, Commit{epoch.key});
   }
 }

@@ -68,7 +68,7 @@ void CoordinatorMachine::Handle(const FromMember& event) {
   } else if (const auto* call = std::get_if<SyncCall>(&event.message)) {
     HandleSyncCall(event.from, *call);
   } else if (const auto* cancel = std::get_if<SyncCancel>(&event.message)) {
-    HandleSyncCancel(event.from, cancel->label);
+    HandleSyncCancel(event.from, *cancel);
   } else if (const auto* part = std::get_if<ManifestPart>(&event.message)) {
     const Member& sender = *membership_.Find(event.from);
     if (sender.role != Role::kTrainer || sender.rank_in_unit != 0) return;  // only roots send rows
@@ -250,17 +250,24 @@ void CoordinatorMachine::HandleSyncCall(const MemberId& from, const SyncCall& ca
   StartNextSync();
 }
 
-void CoordinatorMachine::HandleSyncCancel(const MemberId& from, uint64_t label) {
+void CoordinatorMachine::HandleSyncCancel(const MemberId& from, const SyncCancel& cancel) {
+  const uint64_t label = cancel.label;
+  const Status told = cancel.reason ? cancel.reason->ToStatus() : OkStatus();
+  const Status why = told.ok() || told.code() == StatusCode::kCancelled
+                         ? Cancelled("cancelled by " + from.name)
+                         : told.WithContext(from.name);
   for (size_t k = 0; k < pending_.size(); ++k) {
     if (pending_[k].label != label) continue;
     const PendingSync sync = pending_[k];
     pending_.erase(pending_.begin() + static_cast<ptrdiff_t>(k));
-    AnswerSync(sync, Cancelled("cancelled by " + from.name), {});
+    AnswerSync(sync, why, {});
     return;
   }
-  if (epoch_ && epoch_->label == label && !epoch_->decided()) {
-    BeginAbort(Cancelled("cancelled by " + from.name), from.name, true);
+  if (epoch_ && epoch_->label == label) {
+    if (!epoch_->decided()) BeginAbort(why, from.name, true);
+    return;
   }
+  AnswerSync(PendingSync{label, {}, {}}, why, {});  // scripts that wait for it
 }
 
 void CoordinatorMachine::AnswerSync(const PendingSync& sync, const Status& status,

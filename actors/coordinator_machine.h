@@ -128,7 +128,7 @@ class CoordinatorMachine {
   void LoseCaller(const MemberId& member, const Status& cause);
   void FailWaiters(const Status& cause);
   void HandleSyncCall(const MemberId& from, const SyncCall& call);
-  void HandleSyncCancel(const MemberId& from, uint64_t label);
+  void HandleSyncCancel(const MemberId& from, const SyncCancel& cancel);
   void AnswerSync(const PendingSync& sync, const Status& status, const Value& report);
   void DropPending(const Status& why, const MemberId* caller);
   void StartNextSync();
@@ -161,7 +161,7 @@ class CoordinatorMachine {
   void DrainWhenHalted();
   void AfterAbort();
   void NextAttempt();
-  void EndEpoch(const Status& status);
+  void EndEpoch(Status status);  // by value: it is often the epoch's own
   void RetireGeneration() { generation_.reset(); }
 
   // coordinator_control.cc: scripts

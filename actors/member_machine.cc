@@ -304,13 +304,18 @@ void MemberMachine::Handle(const Start& start) {
 
 void MemberMachine::Handle(const StreamDone& done) {
   if (phase_ != MemberPhase::kStreaming || done.key != key_) return;
-  if (committed_) {  // every worker held all bytes before this root noticed
+  if (!done.status.ok()) Fail("transfer", done.status, done.culprit);
+  if (committed_) {  // every worker held all bytes before this trainer noticed
     phase_ = MemberPhase::kIdle;
     Emit(SourceFree{label_});
-    if (!done.status.ok()) Retire();
+    if (!done.status.ok()) {
+      Retire();
+    } else {
+      Send(Staged{key_, done.content_digest, done.bytes, done.phases});
+    }
     return;
   }
-  if (!done.status.ok()) return Fail("transfer", done.status, done.culprit);
+  if (!done.status.ok()) return;
   phase_ = config_.role == Role::kWorker ? MemberPhase::kStaged : MemberPhase::kStreamed;
   Send(Staged{key_, done.content_digest, done.bytes, done.phases});
 }

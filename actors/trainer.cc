@@ -124,7 +124,11 @@ SyncResult Trainer::Sync(uint64_t label, Duration deadline, const SyncOptions& o
   if (const Status standing = impl_->handle.Standing(); !standing.ok()) return {standing, {}};
   const Time until = Now() + deadline;
   StatusOr<Manifest> manifest = impl_->side->source->Describe(SyncRequest{label, options.kind});
-  if (!manifest.ok()) return {manifest.status().WithContext("describing the weights"), {}};
+  if (!manifest.ok()) {
+    const Status status = manifest.status().WithContext("describing the weights");
+    impl_->handle.shared().inbox.Post(UserCancel{label, status});  // a script may wait for it
+    return {status, {}};
+  }
   {
     std::lock_guard lock(impl_->side->mutex);
     impl_->side->open_label = label;
@@ -170,7 +174,7 @@ SyncResult Trainer::Sync(uint64_t label, Duration deadline, const SyncOptions& o
     }
     if (now >= until && !cancelled) {
       cancelled = true;
-      impl_->handle.shared().inbox.Post(UserCancel{label});
+      impl_->handle.shared().inbox.Post(UserCancel{.label = label});
     }
   }
 }

@@ -70,11 +70,17 @@ void TrainerMachine::Cancel(const UserCancel& cancel, MemberEffects* effects) {
     if (call.sync.label != cancel.label) continue;
     if (call.answer) return;  // resolves as soon as the source is at rest
     if (call.sent && member_.joined()) {
-      effects->push_back(SendToCoordinator{SyncCancel{member_.config().model, cancel.label}});
+      effects->push_back(SendToCoordinator{
+          SyncCancel{member_.config().model, cancel.label, WireStatus::From(cancel.reason)}});
     } else {
-      Resolve(cancel.label, Cancelled("the caller gave the sync up"), {}, effects);
+      Resolve(cancel.label, cancel.reason, {}, effects);
     }
     return;
+  }
+  // Never called: somebody may wait for it all the same.
+  if (member_.joined()) {
+    effects->push_back(SendToCoordinator{
+        SyncCancel{member_.config().model, cancel.label, WireStatus::From(cancel.reason)}});
   }
 }
 

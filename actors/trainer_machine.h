@@ -21,6 +21,7 @@ struct UserSync {
 // once when there is none.
 struct UserCancel {
   uint64_t label = 0;
+  Status reason = Cancelled("the caller gave the sync up");
 };
 
 using TrainerEvent = std::variant<UserSync, UserCancel, MemberEvent>;

@@ -172,6 +172,9 @@ Status Cluster::Verdict() {
   for (const Value& report : reports_) {
     if (const std::string wrong = WrongWith(report); !wrong.empty()) return Aborted(wrong);
   }
+  if (report_file_.is_open() && !report_file_) {
+    return DataLoss("the report file " + flags_.report + " could not be written");
+  }
   if (reports_.empty()) return OkStatus();
   const Value* workers = reports_.back().Find("workers");
   if (workers->AsArray()->size() != flags_.workers) {

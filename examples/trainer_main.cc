@@ -62,6 +62,10 @@ Status Run(Flags flags) {
     // Who asked gets the error as well; the next request may fare better.
     const Status status = SyncOnce(trainer.get(), source.get(), **label, deadline);
     if (status.code() == StatusCode::kDataLoss) return status;
+    if (!status.ok()) {
+      std::fprintf(stderr, "%s: sync(%llu): %s\n", flags.options.name.c_str(),
+                   static_cast<unsigned long long>(**label), status.ToString().c_str());
+    }
   }
   return OkStatus();
 }

@@ -75,15 +75,18 @@ struct SyncCall {
   }
 };
 
-// The trainer gives the sync up (its deadline passed, or its caller cancelled).
+// The trainer gives the sync up (its deadline passed, its caller cancelled), or cannot begin one
+// that was wanted; `reason` then says why.
 struct SyncCancel {
   PC_MESSAGE("sync.cancel");
   std::string model;
   uint64_t label = 0;
+  std::optional<WireStatus> reason;
   template <class V>
   void Fields(V& v) {
     v("model", model);
     v("label", label);
+    v("reason", reason);
   }
 };
 

@@ -79,6 +79,7 @@ class BadInputTest(unittest.TestCase):
         self.check(["--shapes=" + weights.write_shapes(self.folder, [["w", "F17", [2]]])], "F17")
         self.check(["--shapes=" + weights.write_shapes(self.folder, [["w", "F32", [-2]]])], "w")
         self.check(["--report=" + self.folder + "/no/such/report"], "no/such/report")
+        self.check(["--report=/dev/full"], "/dev/full")
 
     def test_flags(self) -> None:
         self.check(["--workers=0"], "--workers")
@@ -92,6 +93,7 @@ class BadInputTest(unittest.TestCase):
         self.check(["--buffers=65"], "65")
         self.check(["--buffer-bytes=0"], "buffer")
         self.check(["--buffer-bytes=255"], "255")
+        self.check(["--worker-limits=100,100"], "buffer")
         self.check(["--endpoint=nonsense"], "nonsense")
 
     def test_port_in_use(self) -> None:

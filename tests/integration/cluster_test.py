@@ -94,6 +94,11 @@ class ClusterTest(unittest.TestCase):
                          {(1024 * 1025 * 2 + 8 + 12345 + 77, 5)})
         self.assertEqual({r["contract"]["buffer_count"] for r in reports}, {3})
 
+    def test_numbers_of_buffers(self) -> None:
+        for count in (1, 64):
+            reports = self.cluster("--buffers=%d" % count, "--worker-limits=1048577", epochs=1)
+            self.assertEqual(reports[0]["contract"]["buffer_count"], count)
+
     def test_models_that_hold_next_to_nothing(self) -> None:
         for rows in ([["scalar", "F32", []]], [["none", "F32", [0]]]):
             with self.subTest(rows=rows):

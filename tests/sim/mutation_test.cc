@@ -42,7 +42,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{Mutation::kTermNotRaised, "TermNotRaised", "L", 60},
                     Case{Mutation::kAnswerLost, "AnswerLost", "L", 20},
                     Case{Mutation::kExpelledForgotten, "ExpelledForgotten", "L2", 60}),
-    [](const testing::TestParamInfo<Case>& info) { return info.param.name; });
+    [](const testing::TestParamInfo<Case>& c) { return c.param.name; });
 
 }  // namespace
 }  // namespace packcast::sim
