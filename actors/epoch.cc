@@ -119,7 +119,7 @@ Value EpochReport(const Epoch& epoch, const Status& status, Time now) {
   const Participant* slowest = nullptr;
   for (const Participant& p : epoch.participants) {
     if (p.role == Role::kTrainer && p.rank_in_unit == 0) {
-      if (!p.content_digest.IsZero()) report.emplace_back("digest", ToHex(p.content_digest));
+      if (p.staged) report.emplace_back("digest", ToHex(p.content_digest));
       report.emplace_back("trainer",
                           ValueMap{{"name", p.id.name}, {"phases", PhasesValue(p.phases)}});
     }
