@@ -183,9 +183,11 @@ void CoordinatorMachine::DecideContract() {
     BeginAbort(contract.status().WithContext("contract"), "", true);
     return;
   }
-  contract->transfer_deadline = config_.deadlines.transfer_base +
-                                FromSeconds(static_cast<double>(epoch.manifest->total_bytes()) /
-                                            config_.deadlines.transfer_floor_bytes_per_second);
+  const uint64_t bytes = epoch.manifest->total_bytes();
+  contract->transfer_deadline =
+      config_.deadlines.transfer_base +
+      FromSeconds(static_cast<double>(bytes) / config_.deadlines.transfer_floor_bytes_per_second) +
+      config_.deadlines.transfer_step * static_cast<int64_t>(bytes / contract->buffer_bytes + 1);
   epoch.contract = std::move(contract).value();
   epoch.contract_digest = ContractDigest(*epoch.contract);
   SendPrepare();

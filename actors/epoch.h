@@ -24,6 +24,7 @@ struct EpochDeadlines {
   Duration quiesce = Seconds(60);
   Duration transfer_base = Seconds(30);
   double transfer_floor_bytes_per_second = 50e6;
+  Duration transfer_step = Milliseconds(5);  // for each buffer: many tiny ones take round trips
   Duration install = Seconds(60);
   Duration abort = Seconds(10);
 };

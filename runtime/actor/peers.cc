@@ -186,7 +186,15 @@ void Peers::FailCalls(const std::shared_ptr<Link>& link) {
 void Peers::Lost(const std::shared_ptr<Link>& link) {
   link->connected.store(false);
   const bool was_fresh = !link->beats || Now() - link->last_heard < node_->options().suspect_after;
-  if (link->state.load() >= LinkState::kDied || !was_fresh || link->is_loss_pending) return;
+  if (link->state.load() >= LinkState::kDied || link->is_loss_pending) return;
+  if (!was_fresh) {
+    // Frozen or cut off for a while, one of us: the peer may have given us up meanwhile, so that
+    // coming back must be told as such even when we had not noticed.
+    if (link->state.load() < LinkState::kUnreachable) {
+      SetState(link, LinkState::kUnreachable, "connection lost after a silence");
+    }
+    return;
+  }
   link->is_loss_pending = true;
   losses_.push_back({Now() + kGoodbyeGrace, link});
 }

@@ -40,7 +40,7 @@ Status CheckTarget(const Row& row, uint64_t row_bytes, const RowTarget& target, 
   }
   if (whole && end != row_bytes) {
     return InvalidArgument("target of tensor \"" + row.name + "\" takes " + std::to_string(end) +
-                           " of " + std::to_string(row_bytes) + " bytes, and it travels direct");
+                           " of " + std::to_string(row_bytes) + " bytes");
   }
   return OkStatus();
 }

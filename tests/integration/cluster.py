@@ -63,6 +63,7 @@ class Watch:
 
     def join(self) -> None:
         self._thread.join(PATIENCE_SECONDS)
+        assert not self._thread.is_alive(), "the end of the coordinator was not noticed"
 
 
 class Session:
@@ -119,6 +120,7 @@ class Session:
         self.watch.join()
         for thread in self._syncs:
             thread.join(PATIENCE_SECONDS)
+            assert not thread.is_alive(), "a sync call was never answered"
 
 
 class Cluster(Session):
