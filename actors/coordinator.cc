@@ -110,13 +110,7 @@ void CoordinatorShell::OnPeer(Context& context, const PeerEvent& event) {
   switch (event.kind) {
     case PeerEvent::Kind::kSuspect: return;
     case PeerEvent::Kind::kRecovered:
-      if (machine_.membership().Has(member)) return;
-      // It may not know that it was thought lost: it is out until it joins again.
-      (void)event.ref.Tell(
-          std::string(Expelled::kName),
-          MessageBody(CoordinatorMessage(
-              Expelled{machine_.model(),
-                       WireStatus::From(Unavailable("was not reachable for a while")), true})));
+      Feed(context, MemberBack{member});
       return;
     case PeerEvent::Kind::kUnreachable:
       Feed(context, MemberLost{member, Unavailable(event.cause)});

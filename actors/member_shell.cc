@@ -74,7 +74,10 @@ void MemberShell::OnPeer(Context& context, const PeerEvent& event) {
   if (!(event.ref == coordinator_) || shared_->stopped) return;
   switch (event.kind) {
     case PeerEvent::Kind::kSuspect: return;
-    case PeerEvent::Kind::kRecovered: Feed(context, MemberEvent(CoordinatorUp{})); return;
+    case PeerEvent::Kind::kRecovered:
+      // After a mere suspicion nothing was given up, and a new session would abort the attempt.
+      if (!machine().connected()) Feed(context, MemberEvent(CoordinatorUp{}));
+      return;
     case PeerEvent::Kind::kUnreachable:
       LogWarning("the coordinator is not reachable: ", event.cause);
       Feed(context, MemberEvent(CoordinatorLost{event.cause}));

@@ -34,6 +34,11 @@ net::SocketOptions Peers::BaseOptions() const {
 StatusOr<std::string> Peers::Open() {
   const RuntimeOptions& options = node_->options();
   if (options.bind.empty()) return std::string();
+  if (!options.bind.starts_with("tcp://") && !options.bind.starts_with("ipc://")) {
+    return InvalidArgument("\"" + options.bind +
+                           "\" is not an address; use tcp://host:port, tcp://127.0.0.1:* for any "
+                           "free port, or ipc://path");
+  }
   if (!net::IsLocalEndpoint(options.bind) && !options.keys && !options.insecure) {
     return PermissionDenied("binding " + options.bind +
                             " lets other machines in: give CURVE keys, or allow it with "
