@@ -109,9 +109,7 @@ void CoordinatorShell::OnPeer(Context& context, const PeerEvent& event) {
   const MemberId member{event.ref.actor(), event.ref.incarnation()};
   switch (event.kind) {
     case PeerEvent::Kind::kSuspect: return;
-    case PeerEvent::Kind::kRecovered:
-      Feed(context, MemberBack{member});
-      return;
+    case PeerEvent::Kind::kRecovered: Feed(context, MemberBack{member}); return;
     case PeerEvent::Kind::kUnreachable:
       Feed(context, MemberLost{member, Unavailable(event.cause)});
       return;
