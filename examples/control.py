@@ -59,6 +59,7 @@ class Control(contextlib.AbstractContextManager):  # type: ignore[type-arg]
         for option, value in (
                 (zmq.LINGER, 100),  # the default hangs at the end when nobody listens
                 (zmq.IMMEDIATE, 1),  # never queue for the coordinator's successor
+                (zmq.SNDTIMEO, 0),  # the connection may end between poll and send
                 (zmq.HEARTBEAT_IVL, 1000), (zmq.HEARTBEAT_TIMEOUT, 4000),  # finds frozen machines
                 (zmq.MAXMSGSIZE, 16 << 20), (zmq.RECONNECT_IVL, 100)):
             self._socket.setsockopt(option, value)
@@ -107,8 +108,10 @@ class Control(contextlib.AbstractContextManager):  # type: ignore[type-arg]
 
     def close(self) -> None:
         if not self._socket.closed:
-            if self._socket.poll(0, zmq.POLLOUT):  # connected
+            try:
                 self._socket.send(msgpack.packb({"v": VERSION, "k": "bye"}))
+            except zmq.Again:
+                pass  # not connected: nobody to say goodbye to
             self._socket.disable_monitor()
             self._context.destroy()
 
@@ -134,11 +137,16 @@ class Control(contextlib.AbstractContextManager):  # type: ignore[type-arg]
 
     def _send(self, envelope: Dict[str, Any], body: Any, deadline: float) -> None:
         frames = [msgpack.packb(dict(envelope, v=VERSION)), msgpack.packb(body)]
-        while not self._socket.poll(50, zmq.POLLOUT):
+        while True:
+            if self._socket.poll(50, zmq.POLLOUT):
+                try:
+                    self._socket.send_multipart(frames)
+                    return
+                except zmq.Again:
+                    pass
             self._check_connection()
             if time.monotonic() >= deadline:
                 raise ControlError(UNAVAILABLE, "nothing answers at %s" % self._endpoint)
-        self._socket.send_multipart(frames)
 
     def _receive(self, deadline: float) -> Optional[Tuple[Dict[str, Any], Any]]:
         """The next message but beats; an event is also put aside. None: the time is up."""

@@ -62,8 +62,8 @@ class Watch:
                 raise AssertionError("no %s; the last events:\n%s" % (what, tail))
 
     def join(self) -> None:
-        # Only this test client's own thread: a goodbye that it missed says nothing of the cluster.
-        self._thread.join(5)
+        self._thread.join(PATIENCE_SECONDS)
+        assert not self._thread.is_alive(), "the end of the coordinator was not noticed"
 
 
 class Session:
