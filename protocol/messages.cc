@@ -55,11 +55,6 @@ StatusOr<CoordinatorMessage> DecodeCoordinatorMessage(std::string_view name, con
 }
 
 Digest ContractDigest(const Contract& contract) { return HashBytes(Encode(ToValue(contract))); }
-Value ContractToValue(const Contract& contract) { return ToValue(contract); }
 Value OfferToValue(const Offer& offer) { return ToValue(offer); }
-Value PolicyToValue(const ContractPolicy& policy) { return ToValue(policy); }
-StatusOr<ContractPolicy> PolicyFromValue(const Value& value) {
-  return FromValue<ContractPolicy>(value);
-}
 
 }  // namespace packcast

@@ -35,9 +35,6 @@ StatusOr<CoordinatorMessage> DecodeCoordinatorMessage(std::string_view name, con
 
 // XXH3-128 of the contract's encoding.
 Digest ContractDigest(const Contract& contract);
-Value ContractToValue(const Contract& contract);
 Value OfferToValue(const Offer& offer);
-StatusOr<ContractPolicy> PolicyFromValue(const Value& value);
-Value PolicyToValue(const ContractPolicy& policy);
 
 }  // namespace packcast

@@ -14,22 +14,13 @@ namespace packcast {
 // Acquire and release on the words themselves instead of fences (which the thread sanitizer does
 // not know): who reads a new word also sees the odd counter that was stored before it.
 void SinkStateCell::Store(const SinkState& state) {
-  const uint64_t next = sequence_.load(std::memory_order_relaxed) + 2;
   const uint64_t flags = (state.quiesced ? 1u : 0u) | (state.dirty ? 2u : 0u);
-  const uint64_t words[kWords] = {state.version.term.counter, state.version.term.nonce,
-                                  state.version.epoch.value, state.installs, flags};
-  sequence_.store(next - 1, std::memory_order_relaxed);
-  for (size_t k = 0; k < kWords; ++k) words_[k].store(words[k], std::memory_order_release);
-  sequence_.store(next, std::memory_order_release);
+  words_.Store({state.version.term.counter, state.version.term.nonce, state.version.epoch.value,
+                state.installs, flags});
 }
 
 SinkState SinkStateCell::Load() const {
-  uint64_t words[kWords];
-  uint64_t before = 0;
-  do {
-    before = sequence_.load(std::memory_order_acquire);
-    for (size_t k = 0; k < kWords; ++k) words[k] = words_[k].load(std::memory_order_acquire);
-  } while (before % 2 != 0 || sequence_.load(std::memory_order_relaxed) != before);
+  const auto words = words_.Load();
   SinkState state;
   state.version = Version{{words[0], words[1]}, EpochId(words[2])};
   state.installs = words[3];

@@ -14,6 +14,7 @@
 #include "protocol/ids.h"
 #include "protocol/manifest.h"
 #include "protocol/status.h"
+#include "runtime/base/seqlock.h"
 
 namespace packcast {
 
@@ -28,8 +29,7 @@ struct SinkState {
   friend bool operator==(const SinkState&, const SinkState&) = default;
 };
 
-// One writer's SinkState, readable from any thread without a lock: a sequence counter around atomic
-// words (a seqlock), so that a reader who met a writer tries again.
+// One writer's SinkState, readable from any thread without a lock.
 class SinkStateCell {
  public:
   // One thread at a time.
@@ -37,9 +37,7 @@ class SinkStateCell {
   SinkState Load() const;
 
  private:
-  static constexpr size_t kWords = 5;
-  std::atomic<uint64_t> sequence_{0};  // odd while it is written
-  std::atomic<uint64_t> words_[kWords] = {};
+  Seqlock<5> words_;
 };
 
 // A stand-in for an inference engine: weights in host memory. Staged, it has two banks, and

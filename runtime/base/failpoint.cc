@@ -35,7 +35,7 @@ bool ParseInt(std::string_view text, int* out) {
 bool ParseAction(std::string_view text, Setting* setting) {
   const size_t at = text.find('@');
   if (at != std::string_view::npos) {
-    if (!ParseInt(text.substr(at + 1), &setting->only_hit)) return false;
+    if (!ParseInt(text.substr(at + 1), &setting->only_hit) || setting->only_hit == 0) return false;
     text = text.substr(0, at);
   }
   constexpr std::string_view kDelay = "delay:";

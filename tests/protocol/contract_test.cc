@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include "protocol/fields.h"
 #include "protocol/messages.h"
 
 namespace packcast {
@@ -97,7 +98,7 @@ TEST(Contract, DoesNotDependOnTheOrderOfOffers) {
     EXPECT_EQ(first.buffer_count, fewest);
     for (int k = 0; k < 5; ++k) {
       std::shuffle(offers.begin(), offers.end(), rng);
-      EXPECT_EQ(ContractToValue(*MakeContract({}, offers)), ContractToValue(first));
+      EXPECT_EQ(ToValue(*MakeContract({}, offers)), ToValue(first));
     }
   }
 }

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "protocol/codec.h"
+#include "protocol/fields.h"
 #include "tests/golden/samples.h"
 
 namespace packcast {
@@ -155,7 +156,7 @@ TEST(Messages, ContractsHaveADigestOfTheirBytes) {
   Contract contract;
   contract.buffer_bytes = 512;
   const Digest digest = ContractDigest(contract);
-  EXPECT_EQ(digest, HashBytes(Encode(ContractToValue(contract))));
+  EXPECT_EQ(digest, HashBytes(Encode(ToValue(contract))));
   contract.buffer_count = 2;
   EXPECT_NE(ContractDigest(contract), digest);
 }
@@ -166,9 +167,9 @@ TEST(Messages, PoliciesGoThereAndBack) {
   policy.install = InstallMode::kInPlace;
   policy.transport = "zmq";
   policy.integrity = Integrity::kNone;
-  const ContractPolicy back = PolicyFromValue(PolicyToValue(policy)).value();
-  EXPECT_EQ(PolicyToValue(back), PolicyToValue(policy));
-  EXPECT_FALSE(PolicyFromValue(Value(3)).ok());
+  const ContractPolicy back = FromValue<ContractPolicy>(ToValue(policy)).value();
+  EXPECT_EQ(ToValue(back), ToValue(policy));
+  EXPECT_FALSE(FromValue<ContractPolicy>(Value(3)).ok());
 }
 
 }  // namespace
