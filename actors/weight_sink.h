@@ -52,8 +52,9 @@ class WeightSink {
   // Binds rows to memory by name, once per manifest and install mode. Refuse a mismatch with an
   // error that names the row and both sides' values: the epoch then ends before a byte moved.
   virtual StatusOr<Binding> Bind(const Manifest& manifest, InstallMode mode) = 0;
-  // In place only: stop reading live memory, then `done`. Resume follows a commit, or an abort before
-  // the first byte. May come again without a Resume between, when an attempt was given up early.
+  // In place only: stop reading live memory, then `done`. Resume follows a commit, or an abort
+  // before the first byte. May come again without a Resume between, when an attempt was given up
+  // early.
   virtual void Quiesce(const EpochInfo& epoch, Done done) = 0;
   virtual void Resume(const EpochInfo& epoch, EpochOutcome outcome) = 0;
   // For rows bound as kCallback: the bytes of one buffer, valid during the call.
