@@ -88,6 +88,7 @@ class ZmqRoot final : public ZmqEnd {
   void HandleHello(const std::string& routing_id, const Header& header);
   Status HandleMember(uint32_t member, const Header& header, const net::Frames& frames);
   Status HandleGranted(uint32_t member, const Header& header);
+  StatusOr<bool> SendWelcomes();
   void QueueEnd(uint32_t member);
   bool SendControl(uint32_t member);
   bool SendChunks(uint32_t member);
@@ -123,9 +124,25 @@ StatusOr<bool> ZmqRoot::Joined() {
   const StatusOr<bool> pumped = Pump();
   if (!pumped.ok()) return Fail(pumped.status());
   const std::vector<uint32_t> missing = Missing();
-  joined_ = missing.empty();
+  if (missing.empty()) {
+    PC_ASSIGN_OR_RETURN(joined_, SendWelcomes());
+  }
   if (joined_ || Now() < options().deadline) return joined_;
   return Fail(DeadlineExceeded("these have not joined: " + DescribeAll(missing)));
+}
+
+// Whoever has joined may stop polling, so no welcome may be left here by then: its member would
+// wait for it until somebody streams.
+StatusOr<bool> ZmqRoot::SendWelcomes() {
+  bool all = true;
+  for (uint32_t member = 0; member < size(); ++member) {
+    SendControl(member);
+    if (peers_[member].gone) {
+      return Fail(Unavailable(Describe(member) + " left before the others had joined"));
+    }
+    all = all && peers_[member].control.empty();
+  }
+  return all;
 }
 
 Status ZmqRoot::Begin(const StreamId& stream) {
