@@ -1,7 +1,9 @@
 #!/bin/sh
 # Runs a command with our ThreadSanitizer options, which need the absolute path of the list.
 here=$(cd "$(dirname "$0")" && pwd)
-export TSAN_OPTIONS="suppressions=$here/tsan.supp:halt_on_error=1:second_deadlock_stack=1"
+# By default every process sleeps for a second at its end, in case a race is still to come.
+export TSAN_OPTIONS="suppressions=$here/tsan.supp:halt_on_error=1:second_deadlock_stack=1\
+:atexit_sleep_ms=50"
 
 # GCC 12's and 13's runtimes stop where the kernel randomises addresses by more than 28 bits. Some
 # containers forbid switching that off; there the program runs as it is.
