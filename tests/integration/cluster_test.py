@@ -25,6 +25,8 @@ class ClusterTest(unittest.TestCase):
     def cluster(self, *flags: str, workers: int = 2, epochs: int = 3) -> List[Dict[str, Any]]:
         """The reports of a run that must end well."""
         path = os.path.join(self.folder, "report.jsonl")
+        if not any(flag.startswith(("--shapes", "--model")) for flag in flags):
+            flags += ("--shapes=" + weights.mebibytes(self.folder, 16),)
         self.process = run("cluster", "--workers=%d" % workers, "--epochs=%d" % epochs,
                            "--report=" + path, *flags)
         self.assertEqual(self.process.code, 0, self.process.text())

@@ -2,20 +2,23 @@
 
 import random
 import socket
+import tempfile
 import unittest
 from typing import List
 
 import msgpack
 import zmq
 
-from tests.integration import hostile
+from tests.integration import hostile, weights
 from tests.integration.cluster import Cluster, wrong_with
 from tests.integration.processes import children
 
 
 class HostileBytesTest(unittest.TestCase):
     def setUp(self) -> None:
-        self.cluster = Cluster()
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.cluster = Cluster("--shapes=" + weights.mebibytes(folder.name, 16))
         self.addCleanup(self.cluster.end)
         self.assertFalse(wrong_with(self.cluster.sync(), 2))
         self.pids = [self.cluster.launcher.pid, *children(self.cluster.launcher.pid)]

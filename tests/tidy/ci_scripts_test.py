@@ -10,9 +10,9 @@ RECORD = {
     "epoch": 1,
     "version": "1.1",
     "committed": True,
-    "contract": {"buffer_bytes": 10},
+    "contract": {"buffer_bytes": 10, "install": "staged"},
     "digest": "d",
-    "workers": [{"name": "w0", "version": "1.1", "digest": "d"}],
+    "workers": [{"name": "w0", "version": "1.1", "digest": "d", "verified": True}],
 }
 
 
@@ -20,7 +20,7 @@ class CheckReportTest(unittest.TestCase):
     def faults(self, change):
         record = copy.deepcopy(RECORD)
         change(record)
-        return check_report.check([record], 1, [10])
+        return check_report.check([record], 1, [10], "staged")
 
     def test_a_good_report_has_no_fault(self):
         self.assertEqual(self.faults(lambda record: None), [])
@@ -31,14 +31,16 @@ class CheckReportTest(unittest.TestCase):
             lambda record: record.update(digest=""),
             lambda record: record.update(workers=[]),
             lambda record: record["contract"].update(buffer_bytes=11),
+            lambda record: record["contract"].update(install="in-place"),
             lambda record: record["workers"][0].update(digest="e"),
+            lambda record: record["workers"][0].update(verified=False),
             lambda record: record["workers"][0].update(version="1.0"),
         ]:
             self.assertNotEqual(self.faults(change), [])
 
     def test_missing_and_repeated_epochs_are_faults(self):
-        self.assertNotEqual(check_report.check([RECORD], 2, [10]), [])
-        self.assertNotEqual(check_report.check([RECORD, RECORD], 2, [10]), [])
+        self.assertNotEqual(check_report.check([RECORD], 2, [10], "staged"), [])
+        self.assertNotEqual(check_report.check([RECORD, RECORD], 2, [10], "staged"), [])
 
 
 class CountTestsTest(unittest.TestCase):

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Asks Bazel who depends on whom: the rules of docs/architecture.md on targets, as
+# Asks Bazel who depends on whom: the rules of ARCHITECTURE.md on targets, as
 # //tests/tidy:layering_test checks them on includes.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
