@@ -91,18 +91,16 @@ void Cell::Schedule(Group group) {
       group == kControl, [self = shared_from_this(), group] { self->Run(group); });
 }
 
-bool Cell::HasWork(Group lane) const {
-  if (phase_ == Phase::kNew) return false;  // OnStart comes before everything
-  if (!options_.concurrent_control) {
-    return !queues_[kControl].empty() || (!queues_[kDefault].empty() && !is_starting_);
-  }
-  return !queues_[lane].empty() && (lane == kControl || !is_starting_);
+bool Cell::HasWork(Group group) const {
+  if (phase_ == Phase::kNew || phase_ == Phase::kStopped) return false;
+  // OnStart comes before everything.
+  return !queues_[group].empty() && (group == kControl || !is_starting_);
 }
 
-bool Cell::NextItem(Group lane, Item* item) {
-  if (phase_ == Phase::kStopped || !HasWork(lane)) return false;
-  Group group = lane;
-  if (!options_.concurrent_control) group = queues_[kControl].empty() ? kDefault : kControl;
+bool Cell::NextItem(Group token, Item* item) {
+  const bool control_first = LaneOf(token) == LaneOf(kControl) && HasWork(kControl);
+  const Group group = control_first ? kControl : token;
+  if (!HasWork(group)) return false;
   *item = std::move(queues_[group].front());
   queues_[group].pop_front();
   return true;
@@ -112,19 +110,21 @@ void Cell::Run(Group token) {
   const Group lane = LaneOf(token);
   std::unique_lock lock(mutex_);
   is_posted_[token] = false;
-  // The one who runs looks at the queues again before it leaves.
+  // The one who runs looks at the queues before it leaves, and asks for another turn.
   if (is_running_[lane]) return;
   is_running_[lane] = true;
   Cell* const outer = std::exchange(current_cell, this);
   Item item;
-  for (int k = 0; k < kTurnItems && NextItem(lane, &item); ++k) {
+  for (int k = 0; k < kTurnItems && NextItem(token, &item); ++k) {
     lock.unlock();
     Handle(std::move(item));
     item = TimerId();  // what it still holds goes without the lock
     lock.lock();
   }
   is_running_[lane] = false;
-  if (HasWork(lane)) Schedule(token == kControl && queues_[kControl].empty() ? kDefault : token);
+  for (Group group : {kControl, kDefault}) {
+    if (LaneOf(group) == lane && HasWork(group)) Schedule(group);
+  }
   MaybeFinish(&lock);
   current_cell = outer;
 }

@@ -92,9 +92,11 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
   // Which of our lanes serves `group`: both share one unless control is concurrent.
   Group LaneOf(Group group) const { return options_.concurrent_control ? group : kDefault; }
   void Run(Group token);
-  // Needs mutex_.
-  bool NextItem(Group lane, Item* item);
-  bool HasWork(Group lane) const;
+  // Needs mutex_. What a turn with `token` may handle now: on a shared lane a default turn handles
+  // control items too, and first, but a control turn nothing else, as it may have the executor's
+  // control thread.
+  bool HasWork(Group group) const;
+  bool NextItem(Group token, Item* item);
   void Handle(Item item);
   void HandleMail(Mail mail);
   void MaybeFinish(std::unique_lock<std::mutex>* lock);

@@ -32,8 +32,9 @@ bool Executor::Post(bool control, std::function<void()>&& work) {
   std::lock_guard lock(state_->mutex);
   if (state_->stopping) return false;
   (control ? state_->control : state_->normal).push_back(std::move(work));
+  // The control thread may be inside slow user code: an idle one of the others takes it then.
   if (control) state_->control_ready.notify_one();
-  if (!control) state_->any_ready.notify_one();
+  state_->any_ready.notify_one();
   return true;
 }
 

@@ -9,8 +9,8 @@
 
 namespace packcast::internal {
 
-// A pool of threads with two lanes. Control work has a thread of its own and goes first on the
-// others, so it never waits for default work. Owned by a Node; thread-safe.
+// A pool of threads with two lanes. Control work has a thread of its own, wakes an idle one of the
+// others and goes first there, so it never waits for default work. Owned by a Node; thread-safe.
 class Executor {
  public:
   explicit Executor(int default_threads);
