@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 
@@ -20,6 +21,12 @@ constexpr int64_t ToMilliseconds(Duration d) {
 }
 constexpr Duration FromSeconds(double s) {
   return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(s));
+}
+
+// A wait that a clock can be asked for: from now on and at most a year, so that "for ever"
+// (Duration::max()) does not overflow the time it ends at.
+constexpr Duration ClampedWait(Duration wait) {
+  return std::clamp<Duration>(wait, Duration(0), std::chrono::hours(24 * 365));
 }
 
 }  // namespace packcast

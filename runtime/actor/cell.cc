@@ -198,7 +198,7 @@ void Cell::BeginStop() {
 
 bool Cell::WaitStopped(Duration patience) {
   std::unique_lock lock(mutex_);
-  return stopped_.wait_for(lock, patience, [this] { return is_finished_; });
+  return stopped_.wait_for(lock, ClampedWait(patience), [this] { return is_finished_; });
 }
 
 void Cell::Abandon(const Status& status) {

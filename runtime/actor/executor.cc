@@ -70,8 +70,8 @@ bool Executor::Stop(Duration patience) {
     state_->any_ready.notify_all();
     dropped_control.swap(state_->control);
     dropped_normal.swap(state_->normal);
-    all_ended =
-        state_->ended.wait_for(lock, patience, [this] { return state_->live_threads == 0; });
+    all_ended = state_->ended.wait_for(lock, ClampedWait(patience),
+                                       [this] { return state_->live_threads == 0; });
   }
   for (std::thread& thread : threads_) all_ended ? thread.join() : thread.detach();
   threads_.clear();

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <algorithm>
 #include <condition_variable>
 #include <functional>
 #include <memory>
@@ -65,17 +64,14 @@ class FutureState {
 
   StatusOr<T> Get(Duration timeout) const {
     std::unique_lock lock(mutex_);
-    // Clamped, so that "for ever" does not overflow the clock.
-    const bool is_resolved = resolved_.wait_for(lock, std::min<Duration>(timeout, kLongestWait),
-                                                [this] { return result_.has_value(); });
+    const bool is_resolved =
+        resolved_.wait_for(lock, ClampedWait(timeout), [this] { return result_.has_value(); });
     if (is_resolved) return *result_;
     return DeadlineExceeded("no result after " + std::to_string(ToMilliseconds(timeout)) + " ms")
         .WithOutcome(Outcome::kMaybeExecuted);
   }
 
  private:
-  static constexpr Duration kLongestWait = std::chrono::hours(24 * 365);
-
   // The result is immutable once set, so callbacks read it without the lock.
   void Run(Callback callback) {
     if (!runner_) {

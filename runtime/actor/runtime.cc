@@ -57,14 +57,14 @@ StatusOr<ActorRef> Runtime::Connect(const std::string& endpoint, const std::stri
   }
   Promise<ActorRef> promise;
   const Future<ActorRef> future = promise.future();
-  const Time deadline = Now() + timeout;
+  const Time deadline = Now() + ClampedWait(timeout);
   const bool is_posted = node_->reactor().Post(
       [endpoint, actor, deadline, promise = std::move(promise)](internal::Peers& peers) {
         peers.Connect(endpoint, actor, deadline, promise);
       });
   if (!is_posted) return Cancelled("the runtime shut down");
   // The reactor ends it, with the better error; the rest is for a reactor that is starved.
-  return future.Get(timeout + Seconds(2));
+  return future.Get(ClampedWait(timeout) + Seconds(2));
 }
 
 std::optional<uint64_t> Runtime::PeerProgress(const ActorRef& ref) const {
@@ -74,6 +74,6 @@ std::optional<uint64_t> Runtime::PeerProgress(const ActorRef& ref) const {
 
 Value Runtime::Metrics() const { return node_->metrics().Snapshot(); }
 
-void Runtime::Shutdown(Duration drain) { node_->Shutdown(drain); }
+void Runtime::Shutdown(Duration drain) { node_->Shutdown(ClampedWait(drain)); }
 
 }  // namespace packcast

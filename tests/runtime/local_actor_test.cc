@@ -1,5 +1,6 @@
 // Actors of one runtime: calls without a wire, timers, mailboxes, typed methods, stopping.
 #include <stdexcept>
+#include <thread>
 
 #include <gtest/gtest.h>
 
@@ -186,6 +187,26 @@ TEST_F(LocalActorTest, AwaitRunsInTheActor) {
   };
   Spawn(std::move(actor));
   EXPECT_TRUE(got.WaitForCount(1));
+}
+
+TEST_F(LocalActorTest, ForEverDoesNotOverflow) {
+  const ActorRef ref = Spawn(Echo());
+  const auto other = StartRuntime("other");
+  const StatusOr<ActorRef> found = other->Connect(runtime_->endpoint(), "actor", Duration::max());
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_TRUE(found->Call("e", Value(), {.deadline = Duration::max()}).Get(Duration::max()).ok());
+  EXPECT_TRUE(runtime_->Stop(ref, Duration::max()).ok());
+  Record<int> handled;
+  Gate gate;
+  const ActorRef slow = Spawn(OnMessages([&](Context&, Message) {
+    gate.Wait();
+    handled.Add(1);
+  }));
+  ASSERT_TRUE(slow.Tell("x", Value()).ok());
+  std::thread opener([&] { gate.Open(); });
+  runtime_->Shutdown(Duration::max());  // waits for the handler
+  opener.join();
+  EXPECT_EQ(handled.items().size(), 1u);
 }
 
 TEST_F(LocalActorTest, ShutdownIsBoundedWhenUserCodeIsStuck) {
