@@ -50,10 +50,12 @@ std::string_view PeerEventKindName(PeerEvent::Kind kind);
 
 // User code that handles messages one at a time. Owned by the runtime from Spawn on; all methods
 // run on the executor. Unless SpawnOptions::concurrent_control is set no two run at once. An
-// exception that leaves OnMessage fails that call and is logged; the actor goes on.
+// exception that leaves a handler is logged and the actor goes on; the call of OnMessage fails.
 class Actor {
  public:
   virtual ~Actor() = default;
+  // Comes before everything else. When it throws the actor dies: OnStop follows, queued and later
+  // calls fail with the exception's text (kInternal, not executed), and the name becomes free.
   virtual void OnStart(Context&) {}
   virtual void OnMessage(Context& context, Message message) = 0;
   virtual void OnTimer(Context&, TimerId) {}

@@ -17,16 +17,21 @@ thread_local Cell* current_cell = nullptr;
 // Items that one turn handles before other actors get the thread.
 constexpr int kTurnItems = 64;
 
-// Runs user code; what it throws ends here.
+// Runs user code; what it throws ends here, is logged and comes back as kInternal.
 template <class F>
-void Guarded(const std::string& actor, const char* handler, F call) {
+Status Guarded(const std::string& actor, const char* handler, F call) {
+  std::string what;
   try {
     call();
+    return OkStatus();
   } catch (const std::exception& error) {
-    LogError("actor ", actor, ": ", handler, " threw: ", error.what());
+    what = std::string("threw: ") + error.what();
   } catch (...) {
-    LogError("actor ", actor, ": ", handler, " threw something that is no std::exception");
+    what = "threw something that is no std::exception";
   }
+  const Status status = Internal("actor \"" + actor + "\": " + handler + " " + what);
+  LogError(status.message());
+  return status;
 }
 
 }  // namespace
@@ -37,7 +42,8 @@ Cell::Cell(std::shared_ptr<Node> node, std::string name, Incarnation incarnation
       name_(std::move(name)),
       incarnation_(incarnation),
       options_(options),
-      actor_(std::move(actor)) {}
+      actor_(std::move(actor)),
+      end_(NotFound("actor \"" + name_ + "\" has stopped").WithOutcome(Outcome::kNotExecuted)) {}
 
 Cell* Cell::Current() { return current_cell; }
 
@@ -48,21 +54,22 @@ void Cell::Start() {
   if (phase_ != Phase::kNew) return;
   phase_ = Phase::kRunning;
   // First in the group that goes first.
-  queues_[kControl].push_front(Work([this](Context& context) {
-    actor_->OnStart(context);
-    std::lock_guard inner(mutex_);
-    is_starting_ = false;
-    if (!queues_[kDefault].empty()) Schedule(kDefault);
-  }));
+  queues_[kControl].push_front(Work([this](Context&) { RunOnStart(); }));
   Schedule(kControl);
+}
+
+void Cell::RunOnStart() {
+  const Status started = Guarded(name_, "OnStart", [&] { actor_->OnStart(*this); });
+  if (!started.ok()) Die(started.WithOutcome(Outcome::kNotExecuted));
+  std::lock_guard lock(mutex_);
+  is_starting_ = false;
+  if (HasWork(kDefault)) Schedule(kDefault);
 }
 
 Status Cell::Push(Mail* mail, bool control) {
   const Group group = control ? kControl : kDefault;
   std::lock_guard lock(mutex_);
-  if (phase_ == Phase::kStopping || phase_ == Phase::kStopped) {
-    return NotFound("actor \"" + name_ + "\" has stopped").WithOutcome(Outcome::kNotExecuted);
-  }
+  if (phase_ == Phase::kStopping || phase_ == Phase::kStopped) return end_;
   if (queues_[group].size() >= limits::kMailboxMessages) {
     return ResourceExhausted("the mailbox of actor \"" + name_ + "\" is full (" +
                              std::to_string(limits::kMailboxMessages) + " messages)")
@@ -137,11 +144,11 @@ void Cell::Handle(Item item) {
       std::lock_guard lock(mutex_);
       if (timers_.erase(*timer) == 0) return;  // cancelled after it expired
     }
-    Guarded(name_, "OnTimer", [&] { actor_->OnTimer(*this, *timer); });
+    (void)Guarded(name_, "OnTimer", [&] { actor_->OnTimer(*this, *timer); });
   } else if (const PeerEvent* event = std::get_if<PeerEvent>(&item)) {
-    Guarded(name_, "OnPeer", [&] { actor_->OnPeer(*this, *event); });
+    (void)Guarded(name_, "OnPeer", [&] { actor_->OnPeer(*this, *event); });
   } else {
-    Guarded(name_, "work", [&] { std::get<Work>(item)(*this); });
+    (void)Guarded(name_, "work", [&] { std::get<Work>(item)(*this); });
   }
 }
 
@@ -156,6 +163,11 @@ void Cell::HandleMail(Mail mail) {
     StatusOr<Value> body = Decode(mail.raw_body->view());
     if (!body.ok()) {
       node_->metrics().Get("malformed_bodies_total").Add();
+      // Nobody else learns that a tell is lost.
+      if (!message.responder.valid() && bad_body_log_.Allow(Now())) {
+        LogWarning("actor \"", name_, "\": dropped tell \"", message.method, "\" from ",
+                   message.from.ToString(), ": ", body.status().message());
+      }
       message.responder.Fail(body.status()
                                  .WithContext("body of \"" + message.method + "\"")
                                  .WithOutcome(Outcome::kNotExecuted));
@@ -163,7 +175,7 @@ void Cell::HandleMail(Mail mail) {
     }
     message.body = std::move(*body);
   }
-  Guarded(name_, "OnMessage", [&] { actor_->OnMessage(*this, std::move(message)); });
+  (void)Guarded(name_, "OnMessage", [&] { actor_->OnMessage(*this, std::move(message)); });
 }
 
 void Cell::MaybeFinish(std::unique_lock<std::mutex>* lock) {
@@ -171,17 +183,18 @@ void Cell::MaybeFinish(std::unique_lock<std::mutex>* lock) {
                        queues_[kDefault].empty() && queues_[kControl].empty();
   if (phase_ != Phase::kStopping || !is_idle) return;
   phase_ = Phase::kStopped;  // nobody else comes here any more
+  const std::string cause = end_.message();
   std::vector<Watcher> watchers = std::move(watchers_);
   watchers_.clear();
   for (TimerId timer : timers_) node_->timers().Cancel(timer);
   timers_.clear();
   lock->unlock();
-  Guarded(name_, "OnStop", [&] { actor_->OnStop(*this); });
-  Guarded(name_, "destructor", [&] { actor_.reset(); });
+  (void)Guarded(name_, "OnStop", [&] { actor_->OnStop(*this); });
+  (void)Guarded(name_, "destructor", [&] { actor_.reset(); });
   node_->Forget(shared_from_this());
   for (const Watcher& watcher : watchers) {
     if (auto cell = watcher.cell.lock()) {
-      cell->PushPeer({PeerEvent::Kind::kLeft, watcher.ref, incarnation_, "the actor was stopped"});
+      cell->PushPeer({PeerEvent::Kind::kLeft, watcher.ref, incarnation_, cause});
     }
   }
   lock->lock();
@@ -202,19 +215,28 @@ bool Cell::WaitStopped(Duration patience) {
 }
 
 void Cell::Abandon(const Status& status) {
+  {
+    std::lock_guard lock(mutex_);
+    watchers_.clear();
+  }
+  Die(status.WithOutcome(Outcome::kNotExecuted));
+}
+
+void Cell::Die(const Status& why) {
   std::deque<Item> dropped[2];
   {
     std::lock_guard lock(mutex_);
-    if (phase_ != Phase::kStopped) phase_ = Phase::kStopping;
+    if (phase_ == Phase::kStopped) return;
+    phase_ = Phase::kStopping;
+    end_ = why;
     dropped[kDefault].swap(queues_[kDefault]);
     dropped[kControl].swap(queues_[kControl]);
-    watchers_.clear();
-    if (dropped[kDefault].empty() && dropped[kControl].empty()) return;
+    Schedule(kControl);  // nothing that is queued brings the turn that finishes any more
   }
   for (std::deque<Item>& queue : dropped) {
     for (Item& item : queue) {
       Mail* mail = std::get_if<Mail>(&item);
-      if (mail != nullptr) mail->message.responder.Fail(status.WithOutcome(Outcome::kNotExecuted));
+      if (mail != nullptr) mail->message.responder.Fail(why);
     }
   }
 }
@@ -229,7 +251,7 @@ void Cell::AddWatcher(const std::shared_ptr<Cell>& watcher, const ActorRef& ref)
       return;
     }
   }
-  watcher->PushPeer({PeerEvent::Kind::kLeft, ref, incarnation_, "the actor was stopped"});
+  watcher->PushPeer({PeerEvent::Kind::kLeft, ref, incarnation_, end_.message()});
 }
 
 void Cell::RemoveWatcher(const Cell* watcher) {

@@ -16,6 +16,7 @@
 #include "protocol/status.h"
 #include "runtime/actor/actor.h"
 #include "runtime/actor/runtime.h"
+#include "runtime/base/log.h"
 #include "runtime/net/zmq_socket.h"
 
 namespace packcast::internal {
@@ -53,7 +54,8 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
   // Takes no more mail; the rest is handled, then OnStop runs.
   void BeginStop();
   bool WaitStopped(Duration patience);
-  // Answers what is still queued with `status`, and handles nothing any more.
+  // As BeginStop, but what is still queued is answered with `status` and not handled. Nobody who
+  // watches is told.
   void Abandon(const Status& status);
 
   // `watcher` gets kLeft for `ref` when this actor stops; at once if it has.
@@ -92,6 +94,9 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
   // Which of our lanes serves `group`: both share one unless control is concurrent.
   Group LaneOf(Group group) const { return options_.concurrent_control ? group : kDefault; }
   void Run(Group token);
+  void RunOnStart();
+  // Stops without handling what is queued: it is answered with `why`, and so is what comes later.
+  void Die(const Status& why);
   // Needs mutex_. What a turn with `token` may handle now: on a shared lane a default turn handles
   // control items too, and first, but a control turn nothing else, as it may have the executor's
   // control thread.
@@ -107,6 +112,7 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
   const SpawnOptions options_;
   std::atomic<uint64_t> progress_{0};
   std::atomic<uint32_t> calls_in_flight_{0};
+  LogLimiter bad_body_log_;
 
   std::mutex mutex_;
   std::condition_variable stopped_;
@@ -114,8 +120,9 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
   std::deque<Item> queues_[2];
   bool is_posted_[2] = {false, false};   // a token of the group waits in the executor
   bool is_running_[2] = {false, false};  // per lane
-  bool is_starting_ = true;              // OnStart has not returned yet
+  bool is_starting_ = true;              // OnStart has not ended yet
   Phase phase_ = Phase::kNew;
+  Status end_;                // what callers and watchers are told once it stops
   bool is_finished_ = false;  // OnStop has returned and the actor is destroyed
   std::set<TimerId> timers_;
   std::vector<Watcher> watchers_;

@@ -189,6 +189,40 @@ TEST_F(LocalActorTest, AwaitRunsInTheActor) {
   EXPECT_TRUE(got.WaitForCount(1));
 }
 
+TEST_F(LocalActorTest, AnActorWhoseStartThrowsDies) {
+  Gate gate;
+  Record<std::string> steps;
+  auto actor = std::make_unique<FunctionActor>();
+  actor->on_start = [&](Context&) {
+    gate.Wait();
+    throw std::runtime_error("boom");
+  };
+  actor->on_message = [&](Context&, Message message) { steps.Add(message.method); };
+  actor->on_stop = [&](Context&) { steps.Add("stop"); };
+  const ActorRef ref = Spawn(std::move(actor));
+  Record<PeerEvent> events;
+  auto watcher = std::make_unique<FunctionActor>();
+  watcher->on_start = [&](Context& context) {
+    context.Monitor(ref);
+    gate.Open();
+  };
+  watcher->on_peer = [&](Context&, const PeerEvent& event) { events.Add(event); };
+  const Future<Value> queued = ref.Call("queued", Value());
+  ASSERT_TRUE(runtime_->Spawn("watcher", std::move(watcher)).ok());
+
+  const Status failed = queued.Get(kPatience).status();
+  EXPECT_EQ(failed, Internal("actor \"actor\": OnStart threw: boom"));
+  EXPECT_EQ(failed.outcome(), Outcome::kNotExecuted);
+  ASSERT_TRUE(steps.WaitForCount(1));
+  EXPECT_TRUE(runtime_->Stop(ref).ok());
+  EXPECT_EQ(ref.Call("late", Value()).Get(kPatience).status(), failed);
+  ASSERT_TRUE(events.WaitForCount(1));
+  EXPECT_EQ(events.items()[0].kind, PeerEvent::Kind::kLeft);
+  EXPECT_EQ(events.items()[0].cause, failed.message());
+  EXPECT_EQ(steps.items(), std::vector<std::string>{"stop"});
+  EXPECT_NE(Spawn(Echo()).incarnation(), ref.incarnation());
+}
+
 TEST_F(LocalActorTest, ForEverDoesNotOverflow) {
   const ActorRef ref = Spawn(Echo());
   const auto other = StartRuntime("other");
