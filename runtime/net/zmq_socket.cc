@@ -111,7 +111,6 @@ StatusOr<ZmqSocket> ZmqSocket::Open(ZmqContext& context, SocketType type,
                                     const SocketOptions& options) {
   ZmqSocket socket;
   socket.socket_ = zmq_socket(context.handle(), TypeNumber(type));
-  socket.type_ = type;
   if (socket.socket_ == nullptr) return Unavailable("cannot open a ZeroMQ socket: " + LastError());
   for (const OptionSetting& setting : OptionTable(type, options)) {
     PC_RETURN_IF_ERROR(Apply(socket.socket_, setting));
@@ -121,14 +120,12 @@ StatusOr<ZmqSocket> ZmqSocket::Open(ZmqContext& context, SocketType type,
 
 ZmqSocket::ZmqSocket(ZmqSocket&& other) noexcept
     : socket_(std::exchange(other.socket_, nullptr)),
-      type_(other.type_),
       is_monitored_(std::exchange(other.is_monitored_, false)) {}
 
 ZmqSocket& ZmqSocket::operator=(ZmqSocket&& other) noexcept {
   if (this != &other) {
     Close();
     socket_ = std::exchange(other.socket_, nullptr);
-    type_ = other.type_;
     is_monitored_ = std::exchange(other.is_monitored_, false);
   }
   return *this;
@@ -215,13 +212,14 @@ StatusOr<ZmqSocket> ZmqSocket::OpenMonitor(ZmqContext& context) {
   // The address of the socket is unique among the open sockets of this process.
   const std::string endpoint =
       "inproc://monitor-" + std::to_string(reinterpret_cast<uintptr_t>(socket_));
-  if (zmq_socket_monitor(socket_, endpoint.c_str(), ZMQ_EVENT_ALL) != 0) {
-    return Internal("cannot monitor a socket: " + LastError());
-  }
-  is_monitored_ = true;
   SocketOptions options;
   options.receive_high_water = 0;  // events are few, and none may be lost
+  // First: libzmq blocks where it has an event, and Close makes the last one, without a reader.
   PC_ASSIGN_OR_RETURN(ZmqSocket monitor, Open(context, SocketType::kPair, options));
+  if (zmq_socket_monitor(socket_, endpoint.c_str(), ZMQ_EVENT_ALL) != 0) {
+    return Unavailable("cannot monitor a socket: " + LastError());
+  }
+  is_monitored_ = true;
   PC_RETURN_IF_ERROR(monitor.Connect(endpoint));
   return monitor;
 }

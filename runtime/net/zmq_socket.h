@@ -125,11 +125,11 @@ class ZmqSocket {
 
   // A PAIR socket, of the same thread, from which NextMonitorEvent reads this socket's events.
   // Close this socket before it: libzmq sends the monitor a last event, and blocks without one.
+  // Errors: kUnavailable (no descriptor left); then nothing is monitored.
   StatusOr<ZmqSocket> OpenMonitor(ZmqContext& context);
 
  private:
   void* socket_ = nullptr;
-  SocketType type_ = SocketType::kPair;
   bool is_monitored_ = false;
 };
 

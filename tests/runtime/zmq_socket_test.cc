@@ -1,5 +1,8 @@
 #include "runtime/net/zmq_socket.h"
 
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <map>
 
 #include <gtest/gtest.h>
@@ -57,6 +60,36 @@ TEST(ZmqSocketTest, BindsAFreePortAndRefusesUnknownPeers) {
   EXPECT_EQ(dealer.Send(&frames), SendResult::kFull);  // not connected: nothing is queued
   EXPECT_FALSE(IsLocalEndpoint("tcp://0.0.0.0:5555"));
   EXPECT_EQ(dealer.Connect("nonsense").code(), StatusCode::kInvalidArgument);
+}
+
+// Leaves the process `count` descriptors to open.
+class FewDescriptors {
+ public:
+  explicit FewDescriptors(int count) {
+    getrlimit(RLIMIT_NOFILE, &before_);
+    const int next = dup(STDERR_FILENO);
+    close(next);
+    rlimit few = before_;
+    few.rlim_cur = static_cast<rlim_t>(next + count);
+    setrlimit(RLIMIT_NOFILE, &few);
+  }
+  ~FewDescriptors() { setrlimit(RLIMIT_NOFILE, &before_); }
+
+ private:
+  rlimit before_ = {};
+};
+
+// A monitor that nobody reads blocks its socket's end for ever.
+TEST(ZmqSocketTest, AMonitorThatCannotOpenLeavesASocketThatCloses) {
+  for (int descriptors : {0, 1}) {  // for the reader, and for libzmq's own end
+    ZmqContext context;
+    ZmqSocket router = ZmqSocket::Open(context, SocketType::kRouter, {}).value();
+    {
+      const FewDescriptors few(descriptors);
+      EXPECT_EQ(router.OpenMonitor(context).status().code(), StatusCode::kUnavailable);
+    }
+    router.Close();
+  }
 }
 
 }  // namespace
