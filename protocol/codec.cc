@@ -10,6 +10,8 @@
 #include <msgpack.hpp>
 
 namespace packcast {
+#include "protocol/text.h"
+
 namespace {
 
 using Packer = msgpack::packer<msgpack::sbuffer>;
@@ -53,38 +55,6 @@ void Pack(const Value& value, Packer* packer, msgpack::sbuffer* out) {
       Pack(item, packer, out);
     }
   }
-}
-
-// Length of the UTF-8 sequence that starts at s[i], or 0 when it is malformed (overlong forms,
-// surrogates and values past U+10FFFF included).
-size_t Utf8SequenceLength(std::string_view s, size_t i) {
-  const auto byte = [&](size_t k) -> unsigned {
-    return i + k < s.size() ? static_cast<unsigned char>(s[i + k]) : 0u;
-  };
-  const auto tail = [&](size_t k) { return (byte(k) & 0xc0) == 0x80; };
-  const unsigned c = byte(0);
-  if (c < 0x80) return 1;
-  if (c >= 0xc2 && c <= 0xdf) return tail(1) ? 2 : 0;
-  if (c >= 0xe0 && c <= 0xef) {
-    const bool overlong = c == 0xe0 && byte(1) < 0xa0;
-    const bool surrogate = c == 0xed && byte(1) > 0x9f;
-    return tail(1) && tail(2) && !overlong && !surrogate ? 3 : 0;
-  }
-  if (c >= 0xf0 && c <= 0xf4) {
-    const bool overlong = c == 0xf0 && byte(1) < 0x90;
-    const bool beyond = c == 0xf4 && byte(1) > 0x8f;
-    return tail(1) && tail(2) && tail(3) && !overlong && !beyond ? 4 : 0;
-  }
-  return 0;
-}
-
-bool IsUtf8(std::string_view s) {
-  for (size_t i = 0; i < s.size();) {
-    const size_t length = Utf8SequenceLength(s, i);
-    if (length == 0) return false;
-    i += length;
-  }
-  return true;
 }
 
 Status ToString(const msgpack::object& object, std::string_view what, std::string* out) {

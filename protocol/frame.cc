@@ -5,6 +5,7 @@
 
 #include "protocol/codec.h"
 #include "protocol/limits.h"
+#include "protocol/text.h"
 
 namespace packcast {
 namespace {
@@ -21,7 +22,6 @@ constexpr std::array<std::string_view, 13> kKnownKeys = {
 constexpr DecodeLimits kEnvelopeLimits = {
     .depth = 4, .items = 64, .string_bytes = 64u << 10, .bytes_bytes = 4096};
 constexpr uint64_t kDeadlineMsMax = uint64_t{1000} * 3600 * 24 * 30;
-constexpr size_t kStatusTextBytes = 16u << 10;
 
 Status Bad(std::string_view key, std::string_view want) {
   return InvalidArgument("envelope: \"" + std::string(key) + "\" must be " + std::string(want));
@@ -114,7 +114,7 @@ Status ReadStatus(const Value& map, Envelope* out) {
   std::string text;
   PC_RETURN_IF_ERROR(ReadUint(map, "code", &code));
   PC_RETURN_IF_ERROR(ReadUint(map, "out", &outcome));
-  PC_RETURN_IF_ERROR(ReadText(map, "msg", kStatusTextBytes, &text));
+  PC_RETURN_IF_ERROR(ReadText(map, "msg", limits::kStatusTextBytes, &text));
   if (code == 0) return OkStatus();
   // A code that a later version added: keep the text, say what is not known.
   if (code > static_cast<uint64_t>(StatusCode::kStale)) {
@@ -125,15 +125,6 @@ Status ReadStatus(const Value& map, Envelope* out) {
   out->status = Status(static_cast<StatusCode>(code), std::move(text))
                     .WithOutcome(static_cast<Outcome>(outcome));
   return OkStatus();
-}
-
-// An error's text as the other side accepts it: not too long, and UTF-8 whatever it quotes.
-std::string WireText(std::string text) {
-  if (text.size() > kStatusTextBytes) text.resize(kStatusTextBytes);
-  if (Decode(Encode(Value(text))).ok()) return text;
-  std::replace_if(
-      text.begin(), text.end(), [](char c) { return (c & 0x80) != 0; }, '?');
-  return text;
 }
 
 Status CheckSemantics(const Envelope& e) {

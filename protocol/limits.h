@@ -28,6 +28,8 @@ inline constexpr size_t kValueDepth = 16;
 inline constexpr size_t kValueItems = 1u << 17;  // per array or map
 inline constexpr size_t kStringBytes = 1u << 20;
 inline constexpr size_t kBytesBytes = 8u << 20;
+// The text of a status, in an envelope or a message: longer ones are cut.
+inline constexpr size_t kStatusTextBytes = 16u << 10;
 
 // Buffers of the packed broadcast.
 inline constexpr uint64_t kBufferBytesMin = 256;

@@ -5,6 +5,7 @@
 
 #include "protocol/codec.h"
 #include "protocol/limits.h"
+#include "protocol/text.h"
 
 namespace packcast {
 
@@ -63,6 +64,23 @@ Manifest::Manifest(std::vector<Row> rows, std::vector<uint64_t> bytes, uint64_t 
   digest_ = HashBytes(Encode(Value(std::move(all))));
 }
 
+namespace {
+
+// A row with another text in it would be refused by every receiver, with nothing to say which.
+Status CheckText(size_t number, const Row& row) {
+  const auto error = [&](const std::string& what) {
+    return InvalidArgument("row " + std::to_string(number) + ", tensor \"" + WireText(row.name) +
+                           "\": " + what + " is not UTF-8");
+  };
+  if (!IsUtf8(row.name)) return error("its name");
+  for (const std::string& name : row.auxiliary) {
+    if (!IsUtf8(name)) return error("auxiliary \"" + WireText(name) + "\"");
+  }
+  return OkStatus();
+}
+
+}  // namespace
+
 StatusOr<Manifest> Manifest::Make(std::vector<Row> rows) {
   if (rows.size() > limits::kManifestRows) {
     return InvalidArgument("the manifest has " + std::to_string(rows.size()) + " rows; at most " +
@@ -79,6 +97,7 @@ StatusOr<Manifest> Manifest::Make(std::vector<Row> rows) {
                              std::to_string(row.name.size()) + " bytes; 1 to " +
                              std::to_string(limits::kTensorNameBytes) + " are allowed");
     }
+    PC_RETURN_IF_ERROR(CheckText(k, row));
     if (!names.insert(row.name).second) {
       return InvalidArgument("tensor \"" + row.name + "\" comes twice");
     }

@@ -36,8 +36,9 @@ std::string ShapeToString(const std::vector<int64_t>& shape);
 // shared between threads.
 class Manifest {
  public:
-  // Errors (kInvalidArgument) name the row: empty, overlong or duplicate name, bad shape, unknown
-  // encoding, more than limits::kManifestRows rows or limits::kModelBytes bytes.
+  // Errors (kInvalidArgument) name the row: empty, overlong or duplicate name, a name that is
+  // not UTF-8, bad shape, unknown encoding, more than limits::kManifestRows rows or
+  // limits::kModelBytes bytes.
   static StatusOr<Manifest> Make(std::vector<Row> rows);
   Manifest() : Manifest(std::vector<Row>{}, {}, 0) {}
 

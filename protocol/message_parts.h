@@ -5,6 +5,7 @@
 
 #include "protocol/ids.h"
 #include "protocol/status.h"
+#include "protocol/text.h"
 
 // What several messages carry (messages.h).
 namespace packcast {
@@ -27,12 +28,12 @@ struct EpochKey {
   }
 };
 
-// A Status on the wire.
+// A Status on the wire. What an error quotes may be no UTF-8, and it must arrive all the same.
 struct WireStatus {
   int code = 0;
   std::string message;
   static WireStatus From(const Status& status) {
-    return {static_cast<int>(status.code()), status.message()};
+    return {static_cast<int>(status.code()), WireText(status.message())};
   }
   Status ToStatus() const {
     const bool known = code >= 0 && code <= static_cast<int>(StatusCode::kStale);

@@ -2,6 +2,8 @@
 
 #include <limits>
 
+#include "protocol/text.h"
+
 namespace packcast {
 
 bool Value::GetInt(int64_t* out) const {
@@ -106,7 +108,7 @@ std::string Value::ToString(size_t max_chars) const {
   std::string out;
   Append(*this, max_chars, &out);
   if (out.size() > max_chars) {
-    out.resize(max_chars);
+    out.resize(CutText(out, max_chars).size());
     out += "...";
   }
   return out;

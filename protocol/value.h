@@ -60,7 +60,7 @@ class Value {
 
   // "nil", "integer", "map" and so on, for errors.
   std::string_view KindName() const;
-  // JSON-like text, for logs and errors; long values are cut at `max_chars`.
+  // JSON-like text, for logs and errors; long ones are cut at `max_chars` bytes.
   std::string ToString(size_t max_chars = 400) const;
 
   // Equal when they encode alike: 1 and 1u are equal.

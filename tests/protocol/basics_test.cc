@@ -1,8 +1,10 @@
-// ids.h, status.h and value.h: small things that everything else leans on.
+// ids.h, status.h, text.h and value.h: small things that everything else leans on.
 #include <gtest/gtest.h>
 
 #include "protocol/ids.h"
+#include "protocol/limits.h"
 #include "protocol/status.h"
+#include "protocol/text.h"
 #include "protocol/value.h"
 
 namespace packcast {
@@ -90,6 +92,35 @@ TEST(Value, MapsKeepTheirOrder) {
   EXPECT_EQ(map.ToString(), "{b: 1, a: [null, true, \"x\", <3 bytes>]}");
   EXPECT_EQ(map.Find("c"), nullptr);
   EXPECT_EQ(Value(3).Find("a"), nullptr);
+}
+
+TEST(Text, Utf8IsRecognised) {
+  for (const char* good : {"", "plain", "\xc3\xa4", "\xe2\x82\xac", "\xf4\x8f\xbf\xbf"}) {
+    EXPECT_TRUE(IsUtf8(good)) << good;
+  }
+  for (const char* bad : {"\xff", "\xc3", "\xe2\x82", "\xed\xa0\x80", "\xf4\x90\x80\x80"}) {
+    EXPECT_FALSE(IsUtf8(bad)) << bad;
+  }
+}
+
+TEST(Text, CutsBetweenCodePoints) {
+  EXPECT_EQ(CutText("abc", 3), "abc");
+  EXPECT_EQ(CutText("abc", 2), "ab");
+  EXPECT_EQ(CutText("a\xe2\x82\xac", 4), "a\xe2\x82\xac");
+  EXPECT_EQ(CutText("a\xe2\x82\xac", 3), "a");
+  EXPECT_EQ(CutText("\xf0\x9f\x98\x80", 3), "");
+  EXPECT_EQ(CutText(std::string(9, '\x80'), 5).size(), 5u);  // no code point to be found
+}
+
+TEST(Text, OnTheWireItIsUtf8AndBounded) {
+  EXPECT_EQ(WireText("caf\xc3\xa9"), "caf\xc3\xa9");
+  EXPECT_EQ(WireText("caf\xe9 \xc3\xa9"), "caf? \xc3\xa9");
+  EXPECT_EQ(WireText("\xe2\x82\xac", 2), "");
+  EXPECT_EQ(WireText(std::string(100'000, 'x')).size(), limits::kStatusTextBytes);
+}
+
+TEST(Value, TextIsNotCutWithinACodePoint) {
+  EXPECT_EQ(Value("\xc3\xa4\xc3\xa4").ToString(4), "\"\xc3\xa4...");
 }
 
 TEST(Value, LongTextIsCut) {

@@ -66,6 +66,8 @@ TEST(Manifest, BadRowsAreNamed) {
   ExpectBad({Named("")}, "row 0 has a name of 0 bytes");
   ExpectBad({Named("a"), Named(std::string(limits::kTensorNameBytes + 1, 'x'))}, "row 1");
   ExpectBad({Named("a"), Named("b"), Named("a")}, "\"a\" comes twice");
+  ExpectBad({Named("a"), Named("caf\xe9")}, "row 1, tensor \"caf?\": its name is not UTF-8");
+  ExpectBad({{.name = "a", .auxiliary = {"\xff"}}}, "tensor \"a\": auxiliary \"?\" is not UTF-8");
   ExpectBad({{.name = "a", .shape = {2, -1}}}, "negative extent in [2, -1]");
   ExpectBad({{.name = "a", .shape = std::vector<int64_t>(33, 1)}}, "33 dimensions");
   ExpectBad({{.name = "a", .dtype = Dtype::kF4, .shape = {3}}}, "does not fill whole bytes");
