@@ -2,6 +2,7 @@
 
 // The only translation unit that sees msgpack: its exceptions and its unbounded defaults
 // (../docs/protocol.md, "Limits") stop here.
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <exception>
@@ -9,9 +10,9 @@
 
 #include <msgpack.hpp>
 
-namespace packcast {
 #include "protocol/text.h"
 
+namespace packcast {
 namespace {
 
 using Packer = msgpack::packer<msgpack::sbuffer>;
@@ -120,6 +121,47 @@ Status Convert(const msgpack::object& object, Value* out) {
   return InvalidArgument("unknown msgpack type");
 }
 
+// Adds up what all arrays and maps claim to hold. msgpack-c allocates for a claim when it meets it,
+// so this looks first, and allocates nothing.
+class ItemCounter : public msgpack::null_visitor {
+ public:
+  ItemCounter(size_t max_items, size_t max_depth) : max_items_(max_items), max_depth_(max_depth) {}
+  size_t items() const { return items_; }
+  bool start_array(uint32_t items) { return Enter(items); }
+  bool start_map(uint32_t items) { return Enter(items); }
+  bool end_array() { return Leave(); }
+  bool end_map() { return Leave(); }
+
+ private:
+  bool Enter(uint32_t items) {
+    items_ += items;
+    return items_ <= max_items_ && ++depth_ <= max_depth_;
+  }
+  bool Leave() {
+    --depth_;
+    return true;
+  }
+
+  const size_t max_items_;
+  const size_t max_depth_;
+  size_t items_ = 0;
+  size_t depth_ = 0;
+};
+
+// Says nothing about what is malformed: that is seen when it is unpacked.
+Status CheckItems(std::string_view bytes, const DecodeLimits& limits) {
+  // Each item takes a byte at least: who claims more does not bring it.
+  ItemCounter counter(std::min(limits.total_items, bytes.size()), limits.depth);
+  size_t offset = 0;
+  (void)msgpack::parse(bytes.data(), bytes.size(), offset, counter);
+  if (counter.items() > limits.total_items) {
+    return InvalidArgument("msgpack value exceeds a limit: more than " +
+                           std::to_string(limits.total_items) + " items");
+  }
+  if (counter.items() > bytes.size()) return InvalidArgument("msgpack value is cut short");
+  return OkStatus();
+}
+
 }  // namespace
 
 std::string Encode(const Value& value) {
@@ -130,12 +172,10 @@ std::string Encode(const Value& value) {
 }
 
 StatusOr<Value> Decode(std::string_view bytes, const DecodeLimits& limits) {
-  // An array or map claims its item count before the items come, and msgpack-c allocates for the
-  // claim. Each item takes a byte at least, so the input's own length bounds an honest claim.
-  const size_t items = std::min(limits.items, bytes.size());
-  const msgpack::unpack_limit bound(items, items, limits.string_bytes, limits.bytes_bytes, 0,
-                                    limits.depth);
+  const msgpack::unpack_limit bound(limits.items, limits.items, limits.string_bytes,
+                                    limits.bytes_bytes, 0, limits.depth);
   try {
+    PC_RETURN_IF_ERROR(CheckItems(bytes, limits));
     size_t offset = 0;
     bool referenced = false;
     msgpack::object_handle handle = msgpack::unpack(

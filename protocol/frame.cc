@@ -20,7 +20,7 @@ constexpr std::array<std::string_view, 13> kKnownKeys = {
 
 // Envelopes are small: a longer one is nonsense, whatever it says.
 constexpr DecodeLimits kEnvelopeLimits = {
-    .depth = 4, .items = 64, .string_bytes = 64u << 10, .bytes_bytes = 4096};
+    .depth = 4, .items = 64, .total_items = 256, .string_bytes = 64u << 10, .bytes_bytes = 4096};
 constexpr uint64_t kDeadlineMsMax = uint64_t{1000} * 3600 * 24 * 30;
 
 Status Bad(std::string_view key, std::string_view want) {

@@ -25,7 +25,8 @@ inline constexpr size_t kFramesPerMessage = 8;
 
 // msgpack shapes.
 inline constexpr size_t kValueDepth = 16;
-inline constexpr size_t kValueItems = 1u << 17;  // per array or map
+inline constexpr size_t kValueItems = 1u << 17;   // per array or map
+inline constexpr size_t kDecodeItems = 1u << 20;  // of all arrays and maps of one value
 inline constexpr size_t kStringBytes = 1u << 20;
 inline constexpr size_t kBytesBytes = 8u << 20;
 // The text of a status, in an envelope or a message: longer ones are cut.

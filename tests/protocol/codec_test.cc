@@ -5,6 +5,10 @@
 
 #include <gtest/gtest.h>
 
+#include "protocol/fields.h"
+#include "protocol/manifest.h"
+#include "protocol/messages.h"
+
 namespace packcast {
 namespace {
 
@@ -131,6 +135,41 @@ TEST(Codec, SizesAreBounded) {
   EXPECT_TRUE(Decode(Encode(Bytes(limits::kBytesBytes))).ok());
   EXPECT_FALSE(Decode(Encode(Bytes(limits::kBytesBytes + 1))).ok());
   EXPECT_FALSE(Decode(Encode(std::string(limits::kStringBytes + 1, 'a'))).ok());
+}
+
+TEST(Codec, ItemsAreBoundedInAll) {
+  const DecodeLimits limits{.total_items = 5};
+  EXPECT_TRUE(Decode(Encode(ValueArray(2, ValueArray(1))), limits).ok());
+  const std::string six = Encode(ValueArray(3, ValueMap{{"k", 1}}));
+  EXPECT_EQ(Error(six, limits),
+            InvalidArgument("msgpack value exceeds a limit: more than 5 items"));
+  // As many as fit into a frame would take a gigabyte; nested claims of maps a hundred megabytes.
+  const Value many(ValueArray(64, ValueArray(limits::kValueItems)));
+  EXPECT_NE(Error(Encode(many)).message().find("1048576 items"), std::string::npos);
+  std::string nested;
+  for (size_t k = 0; k < limits::kValueDepth; ++k) nested += "\xdf\x00\x01\xff\xff\xa1k"s;
+  EXPECT_EQ(Error(nested + std::string(1u << 17, '\xc0')),
+            InvalidArgument("msgpack value is cut short"));
+}
+
+// The largest messages there are: they must fit what one decoding may hold.
+TEST(Codec, LargestMessagesDecode) {
+  ManifestPart part;
+  for (size_t k = 0; k < limits::kManifestPartRows; ++k) {
+    part.rows.push_back(RowToValue({.name = "row " + std::to_string(k),
+                                    .shape = std::vector<int64_t>(limits::kTensorRank, 1),
+                                    .auxiliary = {"scale", "zero point"}}));
+  }
+  EXPECT_TRUE(Decode(Encode(ToValue(part))).ok());
+  ValueMap phases{{"receive", 0.5}, {"unpack", 0.5}, {"hash", 0.5}, {"install", 0.5}};
+  const Value worker = ValueMap{{"name", "worker/0"},   {"replica", "replica/0"},
+                                {"version", "3.17"},    {"digest", ToHex(Digest{1, 2})},
+                                {"verified", true},     {"seconds", 0.5},
+                                {"pause_seconds", 0.5}, {"phases", std::move(phases)}};
+  const Value report = ValueMap{{"workers", ValueArray(limits::kMembers, worker)}};
+  const std::string bytes = Encode(ValueArray(8, report));
+  EXPECT_LE(bytes.size(), limits::kControlFrameBytes);
+  EXPECT_TRUE(Decode(bytes).ok());
 }
 
 TEST(Codec, NothingMayFollowTheValue) {
