@@ -1,5 +1,7 @@
 #include "protocol/fields.h"
 
+#include "protocol/limits.h"
+
 namespace packcast::fields {
 
 Status WrongKind(std::string_view expected, const Value& got) {
@@ -59,20 +61,28 @@ Status ReadWords(const Value& value, size_t count, uint64_t* out) {
   return OkStatus();
 }
 
+Status ReadTerm(uint64_t counter, uint64_t nonce, Term* out) {
+  if (counter > limits::kTermCounter) {
+    return InvalidArgument("the term's counter " + std::to_string(counter) + " exceeds " +
+                           std::to_string(limits::kTermCounter));
+  }
+  *out = Term{counter, nonce};
+  return OkStatus();
+}
+
 }  // namespace
 
 Status Convert<Term>::From(const Value& value, Term* out) {
   uint64_t words[2] = {};
   PC_RETURN_IF_ERROR(ReadWords(value, 2, words));
-  *out = Term{words[0], words[1]};
-  return OkStatus();
+  return ReadTerm(words[0], words[1], out);
 }
 
 Status Convert<Version>::From(const Value& value, Version* out) {
   uint64_t words[3] = {};
   PC_RETURN_IF_ERROR(ReadWords(value, 3, words));
-  *out = Version{Term{words[0], words[1]}, EpochId(words[2])};
-  return OkStatus();
+  out->epoch = EpochId(words[2]);
+  return ReadTerm(words[0], words[1], &out->term);
 }
 
 }  // namespace packcast::fields

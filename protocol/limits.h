@@ -28,9 +28,9 @@ inline constexpr size_t kValueDepth = 16;
 inline constexpr size_t kValueItems = 1u << 17;   // per array or map
 inline constexpr size_t kDecodeItems = 1u << 20;  // of all arrays and maps of one value
 inline constexpr size_t kStringBytes = 1u << 20;
-inline constexpr size_t kBytesBytes = 8u << 20;
 // The text of a status, in an envelope or a message: longer ones are cut.
 inline constexpr size_t kStatusTextBytes = 16u << 10;
+inline constexpr size_t kBytesBytes = 8u << 20;
 
 // Buffers of the packed broadcast.
 inline constexpr uint64_t kBufferBytesMin = 256;
@@ -42,6 +42,9 @@ inline constexpr uint32_t kBufferCountDefault = 2;
 inline constexpr uint64_t kAlignBytes = 256;
 // Steps of one plan, so that a tiny buffer with a huge model is refused instead of planned.
 inline constexpr size_t kPlanSteps = 1u << 22;
+
+// The counter of a term. Far from overflow: a coordinator goes beyond what any member promised.
+inline constexpr uint64_t kTermCounter = uint64_t{1} << 62;
 
 // Members of a cluster, calls in flight per peer, messages queued per actor.
 inline constexpr size_t kMembers = 8192;

@@ -49,7 +49,7 @@ TEST(Fields, PlainKindsGoThereAndBack) {
   ExpectRoundTrip(std::string("text"));
   ExpectRoundTrip(Bytes(3));
   ExpectRoundTrip(Digest{1, 2});
-  ExpectRoundTrip(Term{~uint64_t{0}, 7});
+  ExpectRoundTrip(Term{limits::kTermCounter, ~uint64_t{0}});
   ExpectRoundTrip(Version{Term{1, 2}, EpochId(3)});
   ExpectRoundTrip(GenerationId(9));
   ExpectRoundTrip(Milliseconds(1500));

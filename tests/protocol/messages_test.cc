@@ -152,6 +152,31 @@ TEST(Messages, StatusCodesOfLaterVersionsBecomeInternal) {
   EXPECT_TRUE(WireStatus().ToStatus().ok());
 }
 
+// An error that quotes what a file or a library said reaches the other side.
+TEST(Messages, StatusesOfAnyTextArrive) {
+  const Failed failed{EpochKey{}, "transfer", WireStatus::From(Internal("open caf\xe9")), ""};
+  const std::string bytes = Encode(MessageBody(MemberMessage(failed)));
+  const StatusOr<Value> body = Decode(bytes);
+  ASSERT_TRUE(body.ok()) << body.status();
+  const MemberMessage back = DecodeMemberMessage("failed", *body).value();
+  EXPECT_EQ(std::get<Failed>(back).status.ToStatus(), Internal("open caf?"));
+  const Status longest = Internal(std::string(limits::kStringBytes + 1, 'x'));
+  EXPECT_EQ(WireStatus::From(longest).message.size(), limits::kStatusTextBytes);
+}
+
+TEST(Messages, TermsNearTheEndAreRefused) {
+  JoinCluster join{.promised = Term{limits::kTermCounter, ~uint64_t{0}}};
+  EXPECT_TRUE(DecodeMemberMessage("join", ToValue(join)).ok());
+  join.promised.counter = ~uint64_t{0};
+  EXPECT_EQ(DecodeMemberMessage("join", ToValue(join)).status(),
+            InvalidArgument("join: promised: the term's counter 18446744073709551615 exceeds "
+                            "4611686018427387904"));
+  join.promised = Term{};
+  join.serving.term.counter = limits::kTermCounter + 1;
+  const Status status = DecodeMemberMessage("join", ToValue(join)).status();
+  EXPECT_NE(status.message().find("serving: the term's counter"), std::string::npos) << status;
+}
+
 TEST(Messages, ContractsHaveADigestOfTheirBytes) {
   Contract contract;
   contract.buffer_bytes = 512;
