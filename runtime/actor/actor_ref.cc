@@ -43,8 +43,16 @@ Future<Value> ActorRef::Call(std::string method, Value body, CallOptions options
 bool operator==(const ActorRef& a, const ActorRef& b) {
   if (a.state_ == b.state_) return true;
   if (!a.valid() || !b.valid()) return false;
-  return a.actor() == b.actor() && a.node() == b.node() && a.incarnation() == b.incarnation() &&
-         a.local() == b.local();
+  if (a.local() || b.local()) return a.state_->cell == b.state_->cell;
+  if (a.actor() != b.actor() || a.node() != b.node() || a.incarnation() != b.incarnation()) {
+    return false;
+  }
+  // Scripts share names and may leave the incarnation out: then only the connection tells them
+  // apart. With one, the actor is the same on every connection to that life of its process.
+  const internal::Link& a_link = *a.state_->link;
+  const internal::Link& b_link = *b.state_->link;
+  return &a_link == &b_link ||
+         (a.incarnation().value != 0 && a_link.incarnation == b_link.incarnation);
 }
 
 std::string_view PeerEventKindName(PeerEvent::Kind kind) {

@@ -56,7 +56,8 @@ class ActorRef {
   Future<Value> Call(std::string method, Value body, CallOptions options = {}) const;
 
   const internal::RefState* state() const { return state_.get(); }
-  // Same actor, same life.
+  // Same actor, same life. A remote sender that gave no incarnation (a script may) equals only
+  // itself on the same connection.
   friend bool operator==(const ActorRef& a, const ActorRef& b);
 
  private:

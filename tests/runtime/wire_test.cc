@@ -110,6 +110,52 @@ class WireTest : public ::testing::Test {
   std::unique_ptr<Runtime> node_ = StartRuntime("node", Patient());
 };
 
+// Scripts may share names and leave incarnations out: each of them subscribes for itself.
+TEST_F(WireTest, SendersOfOneNameAreToldApartByTheirConnection) {
+  testing::Record<ActorRef> senders;
+  ASSERT_TRUE(node_
+                  ->Spawn("listener", testing::OnMessages([&](Context&, Message message) {
+                            senders.Add(message.from);
+                          }))
+                  .ok());
+  Script first(node_->endpoint(), "first");
+  Script second(node_->endpoint(), "second");
+  const auto tell = [&](Script& script, const FrameAddress& from) {
+    const size_t before = senders.items().size();
+    Envelope envelope;
+    envelope.from = from;
+    envelope.to.actor = "listener";
+    envelope.method = "m";
+    script.Send(envelope, Value());
+    EXPECT_TRUE(senders.WaitForCount(before + 1));
+    return senders.items().back();
+  };
+  for (Script* script : {&first, &second}) {
+    script->SendHello("listener");
+    script->Expect(FrameKind::kWelcome);
+  }
+  const FrameAddress nobody;
+  const FrameAddress life{"me", Incarnation(7)};
+  const ActorRef one = tell(first, nobody);
+  EXPECT_FALSE(tell(first, life) == one);
+  EXPECT_TRUE(tell(first, nobody) == one);
+  EXPECT_FALSE(tell(second, nobody) == one);
+  EXPECT_TRUE(tell(second, life) == tell(first, life));
+}
+
+TEST_F(WireTest, TellsThatDoNotDecodeAreCounted) {
+  Script script(node_->endpoint());
+  script.SendHello("echo");
+  script.Expect(FrameKind::kWelcome);
+  Envelope envelope;
+  envelope.to.actor = "echo";
+  envelope.method = "m";
+  script.Send(envelope, Value("caf\xe9"));
+  script.Send(CallOf("echo", "echo", 1), Value());
+  script.Expect(FrameKind::kReply);
+  EXPECT_EQ(Metric("malformed_bodies_total"), 1);
+}
+
 TEST_F(WireTest, ScriptSaysHelloCallsAndIsTold) {
   ASSERT_TRUE(node_
                   ->Spawn("teller", testing::OnMessages([](Context&, Message message) {
