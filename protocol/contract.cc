@@ -96,8 +96,7 @@ PlanOptions PlanOptionsOf(const Contract& contract, const Manifest& manifest) {
   if (contract.layout != Layout::kAligned) return options;
   uint64_t all = 0;
   for (size_t row = 0; row < manifest.size(); ++row) {
-    all += (manifest.row_bytes(row) + limits::kAlignBytes - 1) / limits::kAlignBytes *
-           limits::kAlignBytes;
+    all += AlignUp(manifest.row_bytes(row));
   }
   const uint64_t part = all / kStepsWanted / limits::kAlignBytes * limits::kAlignBytes;
   options.buffer_bytes = std::min(contract.buffer_bytes, std::max(part, kStepBytesMin));

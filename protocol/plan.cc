@@ -9,10 +9,6 @@
 namespace packcast {
 namespace {
 
-uint64_t AlignUp(uint64_t bytes) {
-  return (bytes + limits::kAlignBytes - 1) / limits::kAlignBytes * limits::kAlignBytes;
-}
-
 Status CheckOptions(const PlanOptions& options) {
   if (options.buffer_bytes < limits::kBufferBytesMin ||
       options.buffer_bytes > limits::kBufferBytesMax) {

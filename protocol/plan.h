@@ -5,10 +5,16 @@
 #include <vector>
 
 #include "protocol/digest.h"
+#include "protocol/limits.h"
 #include "protocol/manifest.h"
 #include "protocol/status.h"
 
 namespace packcast {
+
+// The next multiple of limits::kAlignBytes; `bytes` is a size of a model or less.
+constexpr uint64_t AlignUp(uint64_t bytes) {
+  return (bytes + limits::kAlignBytes - 1) / limits::kAlignBytes * limits::kAlignBytes;
+}
 
 // How rows are laid out in buffers.
 enum class Layout : uint8_t {
