@@ -15,6 +15,7 @@
 #include "runtime/actor/call_table.h"
 #include "runtime/actor/future.h"
 #include "runtime/actor/link.h"
+#include "runtime/actor/lives.h"
 #include "runtime/base/log.h"
 #include "runtime/net/zmq_socket.h"
 
@@ -70,7 +71,7 @@ class Peers {
     std::vector<PendingConnect> connects;
     bool is_connected = false;
     bool is_hello_due = false;
-    bool is_shunned = false;  // the other side refused us: hello again at the next beat
+    Status superseded;  // not OK: a later life of this node took our place there, for good
     int failed_tries = 0;
   };
   // A closed connection that is a death unless a goodbye turns up until then.
@@ -107,6 +108,9 @@ class Peers {
   void SendHellos(Channel* channel);
   void OnWelcome(Channel* channel, const Hello& hello);
   void OnRefused(Channel* channel, const Envelope& envelope);
+  void OnHelloRefused(Channel* channel, const Envelope& envelope, const Status& named);
+  void OnUnknownThere(Channel* channel, const Status& why);
+  void OnSuperseded(Channel* channel, const Status& why);
   void AdoptLink(Channel* channel, const Hello& hello);
   void TickConnects(Time now);
   Status ConnectError(const Channel& channel, const PendingConnect& connect) const;
@@ -119,8 +123,10 @@ class Peers {
   void OnEnvelope(Source& source, Envelope envelope, net::Frame body);
   void OnUnknown(const Source& source, const Envelope& partial, const Status& error);
   void OnHello(Source& source, const Envelope& envelope, std::string_view body);
-  StatusOr<Hello> CheckHello(const Source& source, std::string_view body);
+  Status CheckHello(const Source& source, const Hello& hello);
   std::shared_ptr<Link> LinkFor(const std::string& routing_id, const Hello& hello);
+  void RefuseMessage(const Source& source, const Envelope& envelope);
+  void RefuseSuperseded(const Link& link);
   void OnCallOrTell(const std::shared_ptr<Link>& link, Envelope envelope, net::Frame body);
   bool IsRepeated(const std::shared_ptr<Link>& link, const Envelope& envelope);
   void OnReply(const std::shared_ptr<Link>& link, const Envelope& envelope, std::string_view body);
@@ -134,7 +140,8 @@ class Peers {
   net::ZmqContext* const context_;
   net::ZmqSocket router_monitor_;
   net::ZmqSocket router_;
-  Links links_;                               // at the ROUTER, by routing id
+  Links links_;  // at the ROUTER, by routing id
+  Lives lives_;
   std::list<Channel> channels_;               // stable addresses
   std::vector<std::weak_ptr<Link>> blocked_;  // with a backlog
   std::vector<Time> probes_;  // when to see who is gone, after a connection has closed

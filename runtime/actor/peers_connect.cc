@@ -83,8 +83,9 @@ StatusOr<Peers::Channel*> Peers::ChannelTo(const std::string& endpoint) {
 void Peers::Connect(const std::string& endpoint, std::string actor, Time deadline,
                     Promise<ActorRef> promise) {
   StatusOr<Channel*> channel = ChannelTo(endpoint);
-  if (!channel.ok()) {
-    promise.Set(channel.status());
+  const Status usable = channel.ok() ? (*channel)->superseded : channel.status();
+  if (!usable.ok()) {
+    promise.Set(usable);
     return;
   }
   (*channel)->connects.push_back({std::move(actor), deadline, std::move(promise), true, Status()});
@@ -119,7 +120,8 @@ void Peers::ReceiveMonitor(Channel* channel) {
 }
 
 void Peers::SendHellos(Channel* channel) {
-  if (!channel->is_connected) return;
+  if (!channel->superseded.ok()) channel->is_hello_due = false;
+  if (!channel->is_connected || !channel->superseded.ok()) return;
   Envelope envelope;
   envelope.kind = FrameKind::kHello;
   Hello hello;
@@ -174,7 +176,7 @@ void Peers::AdoptLink(Channel* channel, const Hello& hello) {
 }
 
 void Peers::OnWelcome(Channel* channel, const Hello& hello) {
-  channel->is_shunned = false;
+  if (!channel->superseded.ok()) return;
   channel->failed_tries = 0;
   AdoptLink(channel, hello);
   std::vector<PendingConnect> done;
@@ -192,15 +194,39 @@ void Peers::OnWelcome(Channel* channel, const Hello& hello) {
 }
 
 void Peers::OnRefused(Channel* channel, const Envelope& envelope) {
-  channel->is_shunned = true;
   const Status why = envelope.status.ok() ? Internal("refused without a reason") : envelope.status;
   const Status named = why.WithContext(channel->endpoint + " refused");
+  if (why.code() == StatusCode::kStale) return OnSuperseded(channel, named);
+  // What answers a hello names the actor that it asked for. Before the first welcome nothing but
+  // hellos was sent.
+  const bool is_about_hello = channel->link == nullptr || !envelope.from.actor.empty() ||
+                              why.code() != StatusCode::kFailedPrecondition;
+  if (is_about_hello) return OnHelloRefused(channel, envelope, named);
+  OnUnknownThere(channel, named);
+}
+
+// The other side holds no session with us although the connection stands: it gave us up, or it is a
+// new life. The session is lost, and the next beat says hello again.
+void Peers::OnUnknownThere(Channel* channel, const Status& why) {
+  const std::shared_ptr<Link> link = channel->link;
+  if (link->connected.load()) SetState(link, LinkState::kDied, why.message());
+}
+
+void Peers::OnSuperseded(Channel* channel, const Status& why) {
+  if (!channel->superseded.ok()) return;
+  channel->superseded = why;
+  LogError("node ", node_->options().name, ": ", why.ToString());
+  if (channel->link) SetState(channel->link, LinkState::kLeft, why.message());
+  for (PendingConnect& connect : std::exchange(channel->connects, {})) connect.promise.Set(why);
+}
+
+void Peers::OnHelloRefused(Channel* channel, const Envelope& envelope, const Status& named) {
   std::vector<PendingConnect> refused;
   std::erase_if(channel->connects, [&](PendingConnect& connect) {
     if (!envelope.from.actor.empty() && connect.actor != envelope.from.actor) return false;
     connect.last_error = named;
     // The actor may be about to start, and after a lost hello another one helps.
-    if (why.code() == StatusCode::kNotFound) return false;
+    if (named.code() == StatusCode::kNotFound) return false;
     refused.push_back(std::move(connect));
     return true;
   });
@@ -228,7 +254,9 @@ void Peers::TickConnects(Time now) {
       return true;
     });
     for (auto& [connect, error] : expired) connect.promise.Set(error);
-    if (channel.is_shunned && channel.link) channel.is_hello_due = true;
+    // A session that ended on a connection that stands, or a welcome that was lost.
+    const bool lacks_session = channel.link && !channel.link->connected.load();
+    if (channel.is_connected && lacks_session) channel.is_hello_due = true;
   }
   // Nobody waits for it and it never answered: stop trying.
   std::erase_if(channels_, [](const Channel& channel) {

@@ -13,6 +13,12 @@ constexpr int kMessagesPerTurn = 256;
 // A closed connection is noticed by a send only once ZeroMQ has taken its pipe down.
 constexpr Duration kProbeDelays[] = {Milliseconds(0), Milliseconds(2), Milliseconds(10)};
 
+Status Superseded(const std::string& node) {
+  return Stale("a later process was started as node \"" + node +
+               "\", and of one name only the last counts: end this process, or start it again "
+               "under a name of its own");
+}
+
 // Answers a call from another process.
 class RemoteReply : public ReplyTarget {
  public:
@@ -161,9 +167,9 @@ void Peers::OnEnvelope(Source& source, Envelope envelope, net::Frame body) {
   if (link != nullptr) {
     link->last_heard = Now();
     const LinkState state = link->state.load();
-    if (state == LinkState::kSuspect || state == LinkState::kUnreachable) {
-      if (envelope.kind != FrameKind::kBye) SetState(link, LinkState::kUp, "heard again");
-    }
+    const bool is_silent = state == LinkState::kSuspect || state == LinkState::kUnreachable;
+    if (is_silent && envelope.kind != FrameKind::kBye)
+      SetState(link, LinkState::kUp, "heard again");
   }
   switch (envelope.kind) {
     case FrameKind::kHello: return OnHello(source, envelope, body.view());
@@ -187,12 +193,7 @@ void Peers::OnEnvelope(Source& source, Envelope envelope, net::Frame body) {
     case FrameKind::kBye: break;
   }
   if (link == nullptr || link->is_gone()) {
-    Envelope refused;
-    refused.kind = FrameKind::kRefused;
-    refused.to = envelope.from;
-    refused.call_id = envelope.call_id;
-    refused.status = FailedPrecondition("say hello first").WithOutcome(Outcome::kNotExecuted);
-    if (source.channel == nullptr) Answer(source, refused, Value());
+    if (source.channel == nullptr) RefuseMessage(source, envelope);
     return;
   }
   if (envelope.kind == FrameKind::kReply) return OnReply(link, envelope, body.view());
@@ -201,9 +202,31 @@ void Peers::OnEnvelope(Source& source, Envelope envelope, net::Frame body) {
   OnCallOrTell(link, std::move(envelope), std::move(body));
 }
 
-StatusOr<Hello> Peers::CheckHello(const Source& source, std::string_view body) {
-  PC_ASSIGN_OR_RETURN(const Value value, Decode(body));
-  PC_ASSIGN_OR_RETURN(Hello hello, DecodeHello(value));
+void Peers::RefuseMessage(const Source& source, const Envelope& envelope) {
+  const Link* link = source.link.get();
+  Envelope refused;
+  refused.kind = FrameKind::kRefused;
+  refused.to = envelope.from;
+  refused.call_id = envelope.call_id;
+  refused.status = FailedPrecondition("say hello first");
+  if (link != nullptr && lives_.IsSuperseded(link->node, link->incarnation)) {
+    refused.status = Superseded(link->node);
+  }
+  refused.status = refused.status.WithOutcome(Outcome::kNotExecuted);
+  Answer(source, refused, Value());
+}
+
+// Tells a life that it is out. One that is frozen hears it when it thaws, or when it says hello.
+void Peers::RefuseSuperseded(const Link& link) {
+  Source source;
+  source.routing_id = link.routing_id;
+  Envelope refused;
+  refused.kind = FrameKind::kRefused;
+  refused.status = Superseded(link.node);
+  Answer(source, refused, Value());
+}
+
+Status Peers::CheckHello(const Source& source, const Hello& hello) {
   const RuntimeOptions& options = node_->options();
   if (hello.cluster != options.cluster) {
     return FailedPrecondition("this node belongs to cluster \"" + options.cluster + "\", not \"" +
@@ -213,7 +236,9 @@ StatusOr<Hello> Peers::CheckHello(const Source& source, std::string_view body) {
     return ResourceExhausted("this node has " + std::to_string(limits::kMembers) +
                              " peers already");
   }
-  return hello;
+  // Last: it ends the earlier life. Scripts may share a name.
+  if (hello.beats && !lives_.Admit(hello.node, hello.incarnation)) return Superseded(hello.node);
+  return OkStatus();
 }
 
 std::shared_ptr<Link> Peers::LinkFor(const std::string& routing_id, const Hello& hello) {
@@ -246,22 +271,24 @@ std::shared_ptr<Link> Peers::LinkFor(const std::string& routing_id, const Hello&
     SetState(old, LinkState::kLeft, old->cause);  // final: it cannot come back
     old->last_sender = ActorRef();
     node_->ForgetPeerProgress(*old);
+    if (old->routing_id != routing_id) RefuseSuperseded(*old);
   }
   return link;
 }
 
 void Peers::OnHello(Source& source, const Envelope& envelope, std::string_view body) {
   if (source.channel != nullptr) return;  // only the side that connected says hello
-  StatusOr<Hello> hello = CheckHello(source, body);
+  const StatusOr<Value> value = Decode(body);
+  const StatusOr<Hello> hello = value.ok() ? DecodeHello(*value) : value.status();
   Envelope answer;
   answer.kind = FrameKind::kRefused;
   answer.to = envelope.from;
-  if (!hello.ok()) {
-    answer.status = hello.status();
+  if (hello.ok()) answer.from.actor = hello->actor;
+  answer.status = hello.ok() ? CheckHello(source, *hello) : hello.status();
+  if (!answer.status.ok()) {
     Answer(source, answer, Value());
     return;
   }
-  answer.from.actor = hello->actor;
   const auto cell = hello->actor.empty() ? nullptr : node_->FindCell(hello->actor);
   LinkFor(source.routing_id, *hello);
   if (!hello->actor.empty() && cell == nullptr) {

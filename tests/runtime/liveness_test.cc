@@ -155,6 +155,43 @@ TEST(LivenessTest, NewLifeAtTheSameAddressEndsTheOldOne) {
   EXPECT_EQ(deaths, 1u);
 }
 
+// The hello of a superseded life must not end the life that took its name.
+TEST(LivenessTest, OfTwoProcessesWithOneNameTheLastCountsAndTheOtherIsTold) {
+  auto server = StartRuntime("server");
+  ASSERT_TRUE(server->Spawn("callee", testing::Echo()).ok());
+  auto first = StartRuntime("twin");
+  const ActorRef old = first->Connect(server->endpoint(), "callee", kPatience).value();
+  Watcher watcher(*first);
+  watcher.Watch(old);
+  auto second = StartRuntime("twin");
+  const ActorRef ref = second->Connect(server->endpoint(), "callee", kPatience).value();
+  ASSERT_TRUE(watcher.Sees(Kind::kLeft));
+  EXPECT_NE(watcher.events.items()[0].cause.find("\"twin\""), std::string::npos);
+  EXPECT_EQ(old.Call("echo", Value()).Get(kPatience).status().code(), StatusCode::kPeerDied);
+  const Status again = first->Connect(server->endpoint(), "callee", kPatience).status();
+  EXPECT_EQ(again.code(), StatusCode::kStale) << again;
+  EXPECT_NE(again.message().find("a name of its own"), std::string::npos) << again;
+  EXPECT_TRUE(ref.Call("echo", Value()).Get(kPatience).ok());
+}
+
+TEST(LivenessTest, ThawedProcessDoesNotEvictItsSuccessor) {
+  auto runtime = StartRuntime("server");
+  Watcher watcher(*runtime);
+  ChildProcess zombie({"client", "-", runtime->endpoint()});
+  ASSERT_TRUE(watcher.callers.WaitForCount(1));
+  zombie.Freeze();
+  ASSERT_TRUE(watcher.Sees(Kind::kUnreachable));
+  ChildProcess successor({"client", "-", runtime->endpoint()});
+  ASSERT_TRUE(watcher.callers.WaitForCount(2));
+  const ActorRef ref = watcher.callers.items()[1];
+  ASSERT_TRUE(watcher.Sees(Kind::kDied));
+  zombie.Signal(SIGCONT);
+  EXPECT_EQ(zombie.ReadLine(), "");  // its endpoint: it does not listen
+  EXPECT_NE(zombie.ReadLine().find("stale"), std::string::npos);
+  EXPECT_TRUE(ref.Call("ping", Value()).Get(kPatience).ok());
+  for (const PeerEvent& event : watcher.events.items()) EXPECT_FALSE(event.ref == ref);
+}
+
 TEST(LivenessTest, BeatsCarryProgress) {
   auto runtime = StartRuntime("client");
   ChildProcess child({"server", kAnyPort});

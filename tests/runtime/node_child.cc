@@ -1,6 +1,7 @@
 // A process with one runtime and one actor, for tests that kill, stop or restart it.
 // node_child NAME BIND: prints its endpoint and serves until it is killed or its stdin closes.
-// node_child NAME - ENDPOINT: connects to the actor "listener" there and tells it "here".
+// node_child NAME - ENDPOINT: connects to the actor "listener" there and tells it "here"; when that
+// leaves, prints what a second try to connect says.
 #include <unistd.h>
 
 #include <cstdio>
@@ -34,7 +35,17 @@ int Run(int argc, char** argv) {
   ActorRef listener;
   if (argc > 3) {
     listener = (*runtime)->Connect(argv[3], "listener", testing::kPatience).value();
-    actor->on_start = [listener](Context&) { (void)listener.Tell("here", Value()); };
+    actor->on_start = [listener](Context& context) {
+      context.Monitor(listener);
+      (void)listener.Tell("here", Value());
+    };
+    // Asks why it was left, and says so.
+    actor->on_peer = [endpoint = std::string(argv[3]), &runtime](Context&, const PeerEvent& event) {
+      if (event.kind != PeerEvent::Kind::kLeft) return;
+      const auto again = (*runtime)->Connect(endpoint, "listener", testing::kPatience);
+      std::printf("%s\n", again.status().ToString().c_str());
+      std::fflush(stdout);
+    };
   }
   if (!(*runtime)->Spawn("callee", std::move(actor)).ok()) return 1;
   std::printf("%s\n", (*runtime)->endpoint().c_str());
