@@ -50,5 +50,7 @@ inline constexpr uint64_t kTermCounter = uint64_t{1} << 62;
 inline constexpr size_t kMembers = 8192;
 inline constexpr size_t kCallsInFlight = 4096;
 inline constexpr size_t kMailboxMessages = 65536;
+// What waits for one peer to read: as many messages, and no more bytes than this.
+inline constexpr size_t kQueuedBytes = 256u << 20;
 
 }  // namespace packcast::limits

@@ -9,6 +9,7 @@
 
 #include "protocol/frame.h"
 #include "protocol/ids.h"
+#include "protocol/limits.h"
 #include "protocol/time.h"
 #include "runtime/actor/actor_ref.h"
 #include "runtime/actor/reply_cache.h"
@@ -37,6 +38,8 @@ struct Outgoing {
   net::Frame body;
   CallId call_id;    // not 0: a call of ours
   CallId cached_as;  // not 0: the reply to a call that may be repeated
+
+  size_t bytes() const { return envelope.size() + body.size(); }
 };
 
 enum class LinkState : int {
@@ -59,7 +62,8 @@ struct Link {
   // Any thread.
   std::atomic<LinkState> state{LinkState::kUp};
   std::atomic<bool> connected{true};
-  std::atomic<uint32_t> queued{0};     // handed to the reactor, not yet to ZeroMQ
+  std::atomic<uint32_t> queued{0};  // handed to the reactor, not yet to ZeroMQ
+  std::atomic<size_t> queued_bytes{0};
   std::atomic<uint32_t> in_flight{0};  // calls of ours without a result
 
   // The reactor's thread only.
@@ -69,7 +73,7 @@ struct Link {
   };
   net::ZmqSocket* dealer = nullptr;  // null at our ROUTER, or when its channel moved on
   Time last_heard;
-  Time dead_since;
+  Time lost_at;  // when `connected` became false
   bool is_loss_pending = false;
   std::string cause;  // why it is not up
   std::deque<Outgoing> backlog;
@@ -79,6 +83,20 @@ struct Link {
 
   bool is_gone() const { return state.load() == LinkState::kLeft; }
   bool is_usable() const { return connected.load() && state.load() < LinkState::kUnreachable; }
+
+  // Takes room for a message to the peer; false when too much waits already. Any thread.
+  bool Reserve(size_t bytes) {
+    const bool has_room = queued.fetch_add(1) < limits::kMailboxMessages;
+    const bool has_bytes = queued_bytes.fetch_add(bytes) + bytes <= limits::kQueuedBytes;
+    if (has_room && has_bytes) return true;
+    Release(bytes);
+    return false;
+  }
+  // Gives it back: the message has left, or never will.
+  void Release(size_t bytes) {
+    queued.fetch_sub(1);
+    queued_bytes.fetch_sub(bytes);
+  }
 };
 
 }  // namespace packcast::internal

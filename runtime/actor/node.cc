@@ -53,6 +53,13 @@ FrameAddress CurrentSender() {
 
 Status ShutDown() { return Cancelled("the runtime shut down").WithOutcome(Outcome::kNotExecuted); }
 
+Status TooMuchWaits(const std::string& node) {
+  return ResourceExhausted(std::to_string(limits::kMailboxMessages) + " messages or " +
+                           std::to_string(limits::kQueuedBytes >> 20) + " MiB to node " + node +
+                           " wait already")
+      .WithOutcome(Outcome::kNotExecuted);
+}
+
 Status Unusable(const Link& link) {
   const std::string text = "node " + link.node;
   const LinkState state = link.state.load();
@@ -229,16 +236,9 @@ Status Node::Tell(const RefState& to, std::string method, Value body, TellOption
   envelope.method = std::move(method);
   envelope.control = options.control;
   PC_ASSIGN_OR_RETURN(net::Frame frame, EncodeBody(body));
-  if (to.link->queued.fetch_add(1) >= limits::kMailboxMessages) {
-    to.link->queued.fetch_sub(1);
-    return ResourceExhausted(std::to_string(limits::kMailboxMessages) + " messages to node " +
-                             to.node + " wait already")
-        .WithOutcome(Outcome::kNotExecuted);
-  }
-  if (reactor_->Send({to.link, EncodeEnvelope(envelope), std::move(frame), CallId(), CallId()})) {
-    return OkStatus();
-  }
-  return ShutDown();
+  Outgoing message{to.link, EncodeEnvelope(envelope), std::move(frame), CallId(), CallId()};
+  if (!to.link->Reserve(message.bytes())) return TooMuchWaits(to.node);
+  return reactor_->Send(std::move(message)) ? OkStatus() : ShutDown();
 }
 
 CallbackRunner Node::Runner() {
@@ -320,9 +320,13 @@ Future<Value> Node::CallRemote(const RefState& to, PendingCall call, Value body)
   const StatusOr<CallId> id = BeginCall(to, std::move(call));
   if (!id.ok()) return MakeReady<Value>(id.status());
   envelope.call_id = *id;
-  to.link->queued.fetch_add(1);  // bounded by the window of calls
-  // When the reactor has stopped, Shutdown cancels the call.
-  reactor_->Send({to.link, EncodeEnvelope(envelope), std::move(*frame), *id, CallId()});
+  Outgoing message{to.link, EncodeEnvelope(envelope), std::move(*frame), *id, CallId()};
+  if (to.link->Reserve(message.bytes())) {
+    // When the reactor has stopped, Shutdown cancels the call.
+    reactor_->Send(std::move(message));
+  } else if (auto refused = calls_.Take(*id, to.link.get())) {
+    CallTable::Resolve(std::move(*refused), TooMuchWaits(to.node));
+  }
   return future;
 }
 
@@ -333,8 +337,15 @@ void Node::SendReply(const std::shared_ptr<Link>& link, Envelope envelope, Value
     envelope.status = frame.status().WithContext("the reply").WithOutcome(Outcome::kExecuted);
     frame = net::Frame();
   }
-  link->queued.fetch_add(1);
-  reactor_->Send({link, EncodeEnvelope(envelope), std::move(*frame), CallId(), cached_as});
+  Outgoing reply{link, EncodeEnvelope(envelope), std::move(*frame), CallId(), cached_as};
+  if (link->Reserve(reply.bytes())) {
+    reactor_->Send(std::move(reply));
+    return;
+  }
+  // Shared, because a std::function is copyable.
+  reactor_->Post([dropped = std::make_shared<Outgoing>(std::move(reply))](Peers& peers) {
+    peers.DropReply(*dropped);
+  });
 }
 
 void Node::SetPeerProgress(const Link& link, std::map<std::string, uint64_t> counters) {

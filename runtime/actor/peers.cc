@@ -15,7 +15,9 @@ constexpr Duration kRetryInterval = Milliseconds(1);
 // A goodbye that came with the end of its connection is handed over by ZeroMQ a little after the
 // news of the end: wait this long before calling it a death.
 constexpr Duration kGoodbyeGrace = Milliseconds(3);
-// How long a node that leaves waits for its peers to have heard it.
+// How long a node that leaves takes to send what it has said, and then waits for its peers to have
+// heard it.
+constexpr Duration kBacklogWait = Milliseconds(400);
 constexpr Duration kGoodbyeWait = Milliseconds(100);
 constexpr long kGoodbyePollMs = 5;
 // How long a dead peer is remembered, should the same life come back.
@@ -126,8 +128,9 @@ void Peers::Transmit(Outgoing message) {
   if (message.cached_as.value != 0) {
     link->replies.Finish(message.cached_as, message.envelope, message.body.view());
   }
+  const size_t bytes = message.bytes();
   if (link->backlog.empty() && TryTransmit(link, &message)) {
-    link->queued.fetch_sub(1);
+    link->Release(bytes);
     return;
   }
   if (link->backlog.empty()) blocked_.push_back(link);
@@ -137,10 +140,34 @@ void Peers::Transmit(Outgoing message) {
 void Peers::Flush(Link* link) {
   while (!link->backlog.empty()) {
     const std::shared_ptr<Link> owner = link->backlog.front().link;
+    const size_t bytes = link->backlog.front().bytes();
     if (!TryTransmit(owner, &link->backlog.front())) return;
     link->backlog.pop_front();
-    link->queued.fetch_sub(1);
+    link->Release(bytes);
   }
+}
+
+// Sends a message of the reactor's own.
+void Peers::TransmitOwn(Outgoing message) {
+  if (!message.link->Reserve(message.bytes())) return Shun(message.link);
+  Transmit(std::move(message));
+}
+
+void Peers::DropReply(const Outgoing& reply) {
+  node_->metrics().Get("dropped_messages_total").Add();
+  // The call ran: when it comes again, it must not.
+  if (reply.cached_as.value != 0) {
+    reply.link->replies.Finish(reply.cached_as, reply.envelope, reply.body.view());
+  }
+  Shun(reply.link);
+}
+
+// Calls but does not read the answers: it must say hello again, and what waits for it is dropped.
+void Peers::Shun(const std::shared_ptr<Link>& link) {
+  if (link->is_gone()) return;
+  node_->metrics().Get("shunned_peers_total").Add();
+  SetState(link, LinkState::kDied, "it does not read what is sent to it");
+  SetState(link, LinkState::kLeft, link->cause);
 }
 
 void Peers::SetState(const std::shared_ptr<Link>& link, LinkState state, const std::string& cause) {
@@ -153,7 +180,7 @@ void Peers::SetState(const std::shared_ptr<Link>& link, LinkState state, const s
            PeerEventKindName(EventFor(state)), ": ", cause);
   if (state == LinkState::kDied || state == LinkState::kLeft) {
     link->connected.store(false);
-    link->dead_since = Now();
+    link->lost_at = Now();
   }
   if (!is_replaced_dead) {
     for (const Link::Watch& watch : link->watches) {
@@ -166,8 +193,8 @@ void Peers::SetState(const std::shared_ptr<Link>& link, LinkState state, const s
   if (state == LinkState::kLeft) link->watches.clear();
   if (state == LinkState::kUp) {
     for (Outgoing& message : node_->calls().Repeat(link, Now())) {
-      link->queued.fetch_add(1);
-      Transmit(std::move(message));
+      // What finds no room now waits for the next time, or its deadline.
+      if (link->Reserve(message.bytes())) Transmit(std::move(message));
     }
   }
 }
@@ -184,7 +211,7 @@ void Peers::FailCalls(const std::shared_ptr<Link>& link) {
 // The connection is closed. When the peer was heard a moment ago its process is gone (the kernel
 // closes a dead process's sockets at once); else the network may be, and silence will tell.
 void Peers::Lost(const std::shared_ptr<Link>& link) {
-  link->connected.store(false);
+  if (link->connected.exchange(false)) link->lost_at = Now();
   const bool was_fresh = !link->beats || Now() - link->last_heard < node_->options().suspect_after;
   if (link->state.load() >= LinkState::kDied || link->is_loss_pending) return;
   if (!was_fresh) {
@@ -277,14 +304,16 @@ void Peers::Tick(Time now) {
 
 void Peers::Purge(Time now) {
   std::erase_if(links_, [&](const auto& entry) {
-    const Link& link = *entry.second;
-    const bool is_old =
-        link.state.load() >= LinkState::kDied && now - link.dead_since > kRememberDead;
+    const std::shared_ptr<Link>& link = entry.second;
+    const bool is_old = link->state.load() >= LinkState::kUnreachable && !link->connected.load() &&
+                        now - link->lost_at > kRememberDead;
     if (is_old) {
-      entry.second->watches.clear();
-      entry.second->last_sender = ActorRef();
-      SetState(entry.second, LinkState::kLeft, link.cause);
-      node_->ForgetPeerProgress(link);
+      node_->metrics().Get("forgotten_peers_total").Add();
+      // Who was only unreachable, cut off, is given up here.
+      SetState(link, LinkState::kDied, "it did not connect again");
+      SetState(link, LinkState::kLeft, link->cause);
+      link->last_sender = ActorRef();
+      node_->ForgetPeerProgress(*link);
     }
     return is_old;
   });
@@ -330,35 +359,45 @@ void Peers::AnnounceStop(const FrameAddress& actor) {
   bye.status = Cancelled("the actor was stopped");
   ForEachLink([&](const std::shared_ptr<Link>& link) {
     if (!link->is_usable()) return;
-    link->queued.fetch_add(1);
-    Transmit({link, EncodeEnvelope(bye), net::Frame(), CallId(), CallId()});
+    TransmitOwn({link, EncodeEnvelope(bye), net::Frame(), CallId(), CallId()});
   });
 }
 
-void Peers::SendBye(Link* link) {
+net::SendResult Peers::SendBye(Link* link) {
   Envelope bye;
   bye.kind = FrameKind::kBye;
   bye.status = Cancelled("the node shut down");
   Outgoing message{nullptr, EncodeEnvelope(bye), net::Frame(), CallId(), CallId()};
-  (void)SendOn(link, &message);  // without a connection nobody is left to hear it
+  return SendOn(link, &message);
+}
+
+// Sends what was said before, then the goodbye. False when not all of it has left yet.
+bool Peers::SayGoodbye(const std::shared_ptr<Link>& link) {
+  Flush(link.get());
+  if (!link->is_usable()) return true;  // nobody is left to hear it
+  return link->backlog.empty() && SendBye(link.get()) != net::SendResult::kFull;
 }
 
 void Peers::Goodbye() {
   is_leaving_ = true;
+  std::vector<std::shared_ptr<Link>> untold;
   ForEachLink([&](const std::shared_ptr<Link>& link) {
-    if (!link->is_usable()) return;
-    Flush(link.get());
-    SendBye(link.get());
+    if (link->is_usable()) untold.push_back(link);
   });
   // A DEALER with IMMEDIATE throws away what it has not read when its connection ends: so the
   // connection stays until the other side has answered the goodbye.
-  const Time give_up = Now() + kGoodbyeWait;
   const auto is_awaited = [&] {
     bool awaited = false;
     ForEachLink([&](const auto& link) { awaited |= link->beats && link->is_usable(); });
     return awaited;
   };
-  while (is_awaited() && Now() < give_up) {
+  Time give_up = Now() + kBacklogWait;
+  while (true) {
+    if (!untold.empty()) {
+      std::erase_if(untold, [&](const auto& link) { return SayGoodbye(link); });
+      if (untold.empty()) give_up = Now() + kGoodbyeWait;
+    }
+    if ((untold.empty() && !is_awaited()) || Now() >= give_up) break;
     std::vector<zmq_pollitem_t> items;
     AppendPollItems(&items);
     zmq_poll(items.data(), static_cast<int>(items.size()), kGoodbyePollMs);

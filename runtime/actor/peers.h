@@ -42,7 +42,10 @@ class Peers {
   void Tick(Time now);
   Time NextDue(Time now) const;
 
+  // Sends a message that has its room in the link's queue.
   void Transmit(Outgoing message);
+  // A reply for which the peer has left no room.
+  void DropReply(const Outgoing& reply);
   void Connect(const std::string& endpoint, std::string actor, Time deadline,
                Promise<ActorRef> promise);
   void Watch(const std::shared_ptr<Cell>& watcher, const ActorRef& ref);
@@ -93,7 +96,10 @@ class Peers {
   void Refuse(const Outgoing& message, Status status);
   void SetState(const std::shared_ptr<Link>& link, LinkState state, const std::string& cause);
   void FailCalls(const std::shared_ptr<Link>& link);
-  void SendBye(Link* link);
+  net::SendResult SendBye(Link* link);
+  bool SayGoodbye(const std::shared_ptr<Link>& link);
+  void TransmitOwn(Outgoing message);
+  void Shun(const std::shared_ptr<Link>& link);
   void Lost(const std::shared_ptr<Link>& link);
   void ConfirmLoss(const std::shared_ptr<Link>& link);
   void ConfirmLosses(Time now);

@@ -257,7 +257,11 @@ std::shared_ptr<Link> Peers::LinkFor(const std::string& routing_id, const Hello&
   link->beats = hello.beats;
   link->last_heard = Now();
   std::vector<std::shared_ptr<Link>> replaced;
-  if (slot != nullptr) replaced.push_back(slot);
+  if (slot != nullptr) {
+    replaced.push_back(slot);
+    // Given up by us, and back: what it has called already does not run again.
+    if (slot->incarnation == hello.incarnation) link->replies = std::move(slot->replies);
+  }
   slot = link;
   // A process that starts again under its name ends its earlier life. Scripts may share a name.
   for (const auto& [id, other] : links_) {
@@ -286,6 +290,7 @@ void Peers::OnHello(Source& source, const Envelope& envelope, std::string_view b
   if (hello.ok()) answer.from.actor = hello->actor;
   answer.status = hello.ok() ? CheckHello(source, *hello) : hello.status();
   if (!answer.status.ok()) {
+  if (is_leaving_) return;
     Answer(source, answer, Value());
     return;
   }
@@ -325,8 +330,7 @@ bool Peers::IsRepeated(const std::shared_ptr<Link>& link, const Envelope& envelo
   if (link->replies.Begin(envelope.call_id, &known)) return false;
   node_->metrics().Get("repeated_calls_total").Add();
   if (known->is_done) {
-    link->queued.fetch_add(1);
-    Transmit(
+    TransmitOwn(
         {link, known->envelope, net::Frame(std::string_view(known->body)), CallId(), CallId()});
   }
   return true;

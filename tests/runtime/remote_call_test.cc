@@ -194,6 +194,17 @@ TEST_F(RemoteCallTest, ShutdownCancelsCallsOfThisSideAndEndsTheOthers) {
   EXPECT_EQ(ref.Call("hold", Value()).Get(kPatience).status().code(), StatusCode::kCancelled);
 }
 
+TEST_F(RemoteCallTest, GoodbyeComesAfterAllThatWasSaid) {
+  constexpr size_t kMessages = 20'000;
+  // Shared: the actor outlives the test's body.
+  const auto seen = std::make_shared<Record<int>>();
+  const ActorRef ref = Reach(OnMessages([seen](Context&, Message) { seen->Add(0); }));
+  const Value body(std::string(1000, 'x'));
+  for (size_t k = 0; k < kMessages; ++k) ASSERT_TRUE(ref.Tell("note", body).ok());
+  client_->Shutdown(Duration(0));
+  EXPECT_TRUE(seen->WaitForCount(kMessages)) << seen->items().size();
+}
+
 TEST_F(RemoteCallTest, GoodbyeFailsTheCallersCalls) {
   Held held;
   const ActorRef ref = Reach(held.Actor());

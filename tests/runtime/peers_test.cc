@@ -1,0 +1,98 @@
+// The connections of a node, stepped by hand: the clock is the test's.
+#include "runtime/actor/peers.h"
+
+#include <functional>
+
+#include <gtest/gtest.h>
+
+#include "protocol/codec.h"
+#include "runtime/actor/lives.h"
+#include "runtime/actor/node.h"
+#include "runtime/base/clock.h"
+
+namespace packcast::internal {
+namespace {
+
+constexpr Duration kPatience = Seconds(30);
+
+class PeersTest : public ::testing::Test {
+ protected:
+  ~PeersTest() override { node_->Shutdown(Duration(0)); }
+  static RuntimeOptions Options() {
+    RuntimeOptions options;
+    options.name = "node";
+    options.beat_interval = Milliseconds(1);
+    options.suspect_after = Milliseconds(2);
+    options.unreachable_after = Milliseconds(3);
+    return options;
+  }
+  int64_t Metric(const std::string& name) {
+    const Value all = node_->metrics().Snapshot();
+    int64_t number = 0;
+    if (const Value* value = all.Find(name)) value->GetInt(&number);
+    return number;
+  }
+  // Lets the node work at `now` until `done`.
+  bool Pump(const std::function<bool()>& done) {
+    const Time give_up = Now() + kPatience;
+    while (!done() && Now() < give_up) {
+      peers_.Receive();
+      peers_.Tick(now_);
+      now_ += Milliseconds(2);
+    }
+    return done();
+  }
+
+  net::ZmqContext context_;
+  std::shared_ptr<Node> node_ = std::make_shared<Node>(Options(), Incarnation(1));
+  Peers peers_{node_.get(), &context_};
+  Time now_ = Now();
+};
+
+TEST_F(PeersTest, ForgetsWhoWasSilentWhenItsConnectionEnded) {
+  const std::string endpoint = peers_.Open().value();
+  auto peer = net::ZmqSocket::Open(context_, net::SocketType::kDealer, {}).value();
+  ASSERT_TRUE(peer.Connect(endpoint).ok());
+  Envelope envelope;
+  envelope.kind = FrameKind::kHello;
+  Hello hello;
+  hello.cluster = "packcast";
+  hello.node = "peer";
+  hello.incarnation = Incarnation(2);
+  hello.beats = true;
+  net::Frames frames;
+  frames.emplace_back(std::string_view(EncodeEnvelope(envelope)));
+  frames.emplace_back(std::string_view(Encode(EncodeHello(hello))));
+  ASSERT_TRUE(Pump([&] { return peer.Send(&frames) == net::SendResult::kSent; }));
+  ASSERT_TRUE(Pump([&] { return peer.can_receive(); })) << "no welcome came";
+  const Time silent_since = Now();
+  ASSERT_TRUE(Pump([&] { return Now() > silent_since + Milliseconds(20); }));
+  peer.Close();
+  EXPECT_TRUE(Pump([&] { return Metric("forgotten_peers_total") == 1; }));
+}
+
+TEST(LivesTest, TheLastOneCounts) {
+  Lives lives;
+  EXPECT_TRUE(lives.Admit("a", Incarnation(1)));
+  EXPECT_TRUE(lives.Admit("a", Incarnation(1)));
+  EXPECT_TRUE(lives.Admit("b", Incarnation(1)));
+  EXPECT_TRUE(lives.Admit("a", Incarnation(2)));
+  EXPECT_TRUE(lives.IsSuperseded("a", Incarnation(1)));
+  EXPECT_FALSE(lives.Admit("a", Incarnation(1)));
+  EXPECT_TRUE(lives.Admit("a", Incarnation(2)));
+  EXPECT_TRUE(lives.Admit("b", Incarnation(1)));
+}
+
+TEST(LivesTest, ForgetsTheOldest) {
+  Lives lives;
+  const size_t count = Lives::kSuperseded + 2;
+  for (uint64_t k = 1; k <= count; ++k) EXPECT_TRUE(lives.Admit("a", Incarnation(k)));
+  EXPECT_FALSE(lives.IsSuperseded("a", Incarnation(1)));
+  EXPECT_TRUE(lives.IsSuperseded("a", Incarnation(2)));
+  for (uint64_t k = 0; k <= Lives::kNames; ++k) {
+    EXPECT_TRUE(lives.Admit(std::to_string(k), Incarnation(1)));
+  }
+}
+
+}  // namespace
+}  // namespace packcast::internal
