@@ -116,6 +116,7 @@ class Peers {
   void OnRefused(Channel* channel, const Envelope& envelope);
   void OnHelloRefused(Channel* channel, const Envelope& envelope, const Status& named);
   void OnUnknownThere(Channel* channel, const Status& why);
+  void OnCallRefused(const Link* link, CallId id, const Status& why);
   void OnSuperseded(Channel* channel, const Status& why);
   void AdoptLink(Channel* channel, const Hello& hello);
   void TickConnects(Time now);

@@ -196,6 +196,9 @@ void Peers::OnWelcome(Channel* channel, const Hello& hello) {
 void Peers::OnRefused(Channel* channel, const Envelope& envelope) {
   const Status why = envelope.status.ok() ? Internal("refused without a reason") : envelope.status;
   const Status named = why.WithContext(channel->endpoint + " refused");
+  if (envelope.call_id.value != 0 && channel->link) {
+    OnCallRefused(channel->link.get(), envelope.call_id, named);
+  }
   if (why.code() == StatusCode::kStale) return OnSuperseded(channel, named);
   // What answers a hello names the actor that it asked for. Before the first welcome nothing but
   // hellos was sent.
@@ -210,6 +213,15 @@ void Peers::OnRefused(Channel* channel, const Envelope& envelope) {
 void Peers::OnUnknownThere(Channel* channel, const Status& why) {
   const std::shared_ptr<Link> link = channel->link;
   if (link->connected.load()) SetState(link, LinkState::kDied, why.message());
+}
+
+void Peers::OnCallRefused(const Link* link, CallId id, const Status& why) {
+  // One that may be sent again is, as soon as we are welcome.
+  if (why.code() == StatusCode::kFailedPrecondition && node_->calls().IsIdempotent(id)) return;
+  auto call = node_->calls().Take(id, link);
+  if (!call) return;
+  const Status named = why.WithContext("call of " + call->what);
+  CallTable::Resolve(std::move(*call), named.WithOutcome(Outcome::kNotExecuted));
 }
 
 void Peers::OnSuperseded(Channel* channel, const Status& why) {

@@ -13,6 +13,8 @@ constexpr int kMessagesPerTurn = 256;
 // A closed connection is noticed by a send only once ZeroMQ has taken its pipe down.
 constexpr Duration kProbeDelays[] = {Milliseconds(0), Milliseconds(2), Milliseconds(10)};
 
+Status NoIncarnation() { return InvalidArgument("hello without \"incarnation\", or with 0"); }
+
 Status Superseded(const std::string& node) {
   return Stale("a later process was started as node \"" + node +
                "\", and of one name only the last counts: end this process, or start it again "
@@ -168,14 +170,18 @@ void Peers::OnEnvelope(Source& source, Envelope envelope, net::Frame body) {
     link->last_heard = Now();
     const LinkState state = link->state.load();
     const bool is_silent = state == LinkState::kSuspect || state == LinkState::kUnreachable;
-    if (is_silent && envelope.kind != FrameKind::kBye)
+    // Without a session it is the hello or welcome that makes one: what waits for it can leave
+    // then.
+    if (is_silent && link->connected.load() && envelope.kind != FrameKind::kBye) {
       SetState(link, LinkState::kUp, "heard again");
+    }
   }
   switch (envelope.kind) {
     case FrameKind::kHello: return OnHello(source, envelope, body.view());
     case FrameKind::kWelcome: {
       StatusOr<Value> value = Decode(body.view());
       StatusOr<Hello> hello = value.ok() ? DecodeHello(*value) : value.status();
+      if (hello.ok() && hello->incarnation.value == 0) hello = NoIncarnation();
       if (!hello.ok()) return Malformed(source, hello.status());
       if (source.channel != nullptr) OnWelcome(source.channel, *hello);
       return;
@@ -184,6 +190,7 @@ void Peers::OnEnvelope(Source& source, Envelope envelope, net::Frame body) {
       if (source.channel != nullptr) OnRefused(source.channel, envelope);
       return;
     case FrameKind::kUnsupported:
+      if (envelope.status.ok()) envelope.status = Unimplemented("not supported there");
       if (link != nullptr && envelope.call_id.value != 0) OnReply(link, envelope, "");
       return;
     case FrameKind::kCall:
@@ -228,6 +235,7 @@ void Peers::RefuseSuperseded(const Link& link) {
 
 Status Peers::CheckHello(const Source& source, const Hello& hello) {
   const RuntimeOptions& options = node_->options();
+  if (hello.incarnation.value == 0) return NoIncarnation();
   if (hello.cluster != options.cluster) {
     return FailedPrecondition("this node belongs to cluster \"" + options.cluster + "\", not \"" +
                               hello.cluster + "\"");
@@ -282,6 +290,7 @@ std::shared_ptr<Link> Peers::LinkFor(const std::string& routing_id, const Hello&
 
 void Peers::OnHello(Source& source, const Envelope& envelope, std::string_view body) {
   if (source.channel != nullptr) return;  // only the side that connected says hello
+  if (is_leaving_) return;
   const StatusOr<Value> value = Decode(body);
   const StatusOr<Hello> hello = value.ok() ? DecodeHello(*value) : value.status();
   Envelope answer;
@@ -290,7 +299,6 @@ void Peers::OnHello(Source& source, const Envelope& envelope, std::string_view b
   if (hello.ok()) answer.from.actor = hello->actor;
   answer.status = hello.ok() ? CheckHello(source, *hello) : hello.status();
   if (!answer.status.ok()) {
-  if (is_leaving_) return;
     Answer(source, answer, Value());
     return;
   }
@@ -325,7 +333,7 @@ ActorRef Peers::Sender(const std::shared_ptr<Link>& link, const FrameAddress& fr
 }
 
 bool Peers::IsRepeated(const std::shared_ptr<Link>& link, const Envelope& envelope) {
-  if (!envelope.idempotent) return false;
+  if (envelope.kind != FrameKind::kCall || !envelope.idempotent) return false;
   const ReplyCache::Reply* known = nullptr;
   if (link->replies.Begin(envelope.call_id, &known)) return false;
   node_->metrics().Get("repeated_calls_total").Add();

@@ -4,11 +4,13 @@
 #include <unistd.h>
 
 #include <random>
+#include <thread>
 
 #include <gtest/gtest.h>
 
 #include "protocol/codec.h"
 #include "protocol/frame.h"
+#include "runtime/actor/link.h"
 #include "runtime/base/clock.h"
 #include "runtime/net/zmq_socket.h"
 #include "tests/runtime/test_util.h"
@@ -40,13 +42,14 @@ class Script {
     SendRaw({EncodeEnvelope(envelope), Encode(body)});
   }
   void SendHello(const std::string& actor, const std::string& cluster = "packcast",
-                 uint64_t major = kProtocolMajor) {
+                 uint64_t major = kProtocolMajor, Incarnation incarnation = Incarnation(7)) {
     Envelope envelope;
     envelope.kind = FrameKind::kHello;
     envelope.major = major;
     Hello hello;
     hello.cluster = cluster;
     hello.node = "script";
+    hello.incarnation = incarnation;
     hello.actor = actor;
     Send(envelope, EncodeHello(hello));
   }
@@ -204,6 +207,54 @@ TEST_F(WireTest, RepeatedIdempotentCallIsAnsweredFromTheCache) {
   script.Expect(FrameKind::kReply, &body);
   EXPECT_EQ(body, Value(2));
   EXPECT_EQ(Metric("repeated_calls_total"), 2);
+}
+
+TEST_F(WireTest, TellsAreNotRepeatedCalls) {
+  auto told = std::make_shared<testing::Record<Value>>();
+  ASSERT_TRUE(node_
+                  ->Spawn("listener", testing::OnMessages([told](Context&, Message message) {
+                            told->Add(std::move(message.body));
+                          }))
+                  .ok());
+  Script script(node_->endpoint());
+  script.SendHello("listener");
+  Envelope tell = CallOf("listener", "note", 0);
+  tell.kind = FrameKind::kTell;
+  tell.deadline_ms.reset();
+  tell.idempotent = true;
+  for (int k = 0; k < 2; ++k) script.Send(tell, Value(k));
+  EXPECT_TRUE(told->WaitForCount(2));
+}
+
+TEST_F(WireTest, WhoLeavesNoRoomForRepliesIsGivenUpUntilItSaysHello) {
+  ASSERT_TRUE(node_
+                  ->Spawn("filler", testing::OnMessages([](Context&, Message message) {
+                            // As if that much waited for it to read.
+                            while (message.from.state()->link->Reserve(1 << 20)) {
+                            }
+                            message.responder.Reply(Value());
+                          }))
+                  .ok());
+  Script script(node_->endpoint());
+  script.SendHello("filler");
+  script.Send(CallOf("filler", "fill", 1), Value());
+  const Time give_up = Now() + kPatience;
+  while (Metric("shunned_peers_total") == 0 && Now() < give_up) std::this_thread::yield();
+  script.Send(CallOf("echo", "echo", 2), Value());
+  const Envelope refused = script.Expect(FrameKind::kRefused);
+  EXPECT_EQ(refused.call_id, CallId(2));
+  EXPECT_EQ(refused.status.code(), StatusCode::kFailedPrecondition);
+  script.SendHello("echo");
+  script.Send(CallOf("echo", "echo", 3), Value());
+  EXPECT_EQ(script.Expect(FrameKind::kReply).call_id, CallId(3));
+}
+
+TEST_F(WireTest, HelloNeedsAnIncarnation) {
+  Script script(node_->endpoint());
+  script.SendHello("echo", "packcast", kProtocolMajor, Incarnation(0));
+  const Envelope refused = script.Expect(FrameKind::kRefused);
+  EXPECT_EQ(refused.status.code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(refused.status.message().find("incarnation"), std::string::npos);
 }
 
 TEST_F(WireTest, OtherMajorVersionIsRefusedWithTheReason) {
