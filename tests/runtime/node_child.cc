@@ -1,7 +1,7 @@
 // A process with one runtime and one actor, for tests that kill, stop or restart it.
 // node_child NAME BIND: prints its endpoint and serves until it is killed or its stdin closes.
 // node_child NAME - ENDPOINT: connects to the actor "listener" there and tells it "here"; when that
-// leaves, prints what a second try to connect says.
+// is gone, prints what a second try to connect says.
 #include <unistd.h>
 
 #include <cstdio>
@@ -41,7 +41,8 @@ int Run(int argc, char** argv) {
     };
     // Asks why it was left, and says so.
     actor->on_peer = [endpoint = std::string(argv[3]), &runtime](Context&, const PeerEvent& event) {
-      if (event.kind != PeerEvent::Kind::kLeft) return;
+      using Kind = PeerEvent::Kind;
+      if (event.kind != Kind::kLeft && event.kind != Kind::kDied) return;
       const auto again = (*runtime)->Connect(endpoint, "listener", testing::kPatience);
       std::printf("%s\n", again.status().ToString().c_str());
       std::fflush(stdout);
