@@ -151,8 +151,6 @@ void MemberMachine::Handle(const Expelled& expelled) {
   }
 }
 
-void MemberMachine::Handle(const OfferChanged& changed) { config_.offer = changed.offer; }
-
 void MemberMachine::Handle(const SyncWanted& wanted) {
   if (wanted.model == config_.model) Emit(SyncRequested{wanted.label});
 }

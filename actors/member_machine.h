@@ -63,13 +63,10 @@ struct AbortDone {
   EpochKey key;
   AbortOutcome outcome = AbortOutcome::kClean;
 };
-struct OfferChanged {
-  Offer offer;
-};
 
 using MemberEvent =
     std::variant<CoordinatorUp, CoordinatorLost, CoordinatorMessage, PrepareDone, GenerationReady,
-                 QuiesceDone, StreamDone, InstallDone, HaltDone, AbortDone, OfferChanged>;
+                 QuiesceDone, StreamDone, InstallDone, HaltDone, AbortDone>;
 
 // ---- effects --------------------------------------------------------------------------------
 
@@ -212,7 +209,6 @@ class MemberMachine {
   void Handle(const InstallDone&);
   void Handle(const HaltDone&);
   void Handle(const AbortDone&);
-  void Handle(const OfferChanged&);
 
   void Handle(const Welcome&);
   void Handle(const Expelled&);

@@ -21,9 +21,7 @@ struct Member {
   Version serving;
   bool dirty = false;
   uint64_t install_count = 0;
-  Term promised;
-  Digest contract_held;           // the last contract sent to it
-  std::vector<Digest> manifests;  // rows it was sent or said to hold
+  Digest contract_held;  // the last contract sent to it
 };
 
 // Who is in the cluster, by unit: a replica (or the trainer unit) is complete when every one of
