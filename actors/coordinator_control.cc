@@ -69,7 +69,8 @@ StatusOr<std::optional<Value>> CoordinatorMachine::Control(const ControlCall& ca
     return std::optional<Value>(ValueMap{{"replica", replica}, {"drained", drain}});
   }
   if (call.method == "shutdown") {
-    stop_at_ = now_ + kShutdownGrace;  // from here on no epoch begins
+    // From here on no epoch begins and nobody joins. Asking twice does not put the end off.
+    if (!stop_at_) stop_at_ = now_ + kShutdownGrace;
     const Status why = Cancelled("the cluster shuts down");
     if (epoch_ && !epoch_->decided()) BeginAbort(why, "", true);
     for (const PendingSync& sync : std::exchange(pending_, {})) AnswerSync(sync, why, {});
@@ -86,6 +87,7 @@ StatusOr<std::optional<Value>> CoordinatorMachine::Control(const ControlCall& ca
 
 StatusOr<std::optional<Value>> CoordinatorMachine::ControlSync(const ControlCall& call) {
   PC_ASSIGN_OR_RETURN(const auto label, OptionalUint(call.body, "label"));
+  if (stop_at_) return Cancelled("the cluster shuts down");
   const std::vector<std::string> units = membership_.CompleteUnits(Role::kTrainer);
   if (units.empty()) {
     return FailedPrecondition("no complete trainer is registered; start one before a sync");

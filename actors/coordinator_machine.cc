@@ -9,6 +9,9 @@ namespace {
 
 constexpr size_t kReportsKept = 1000;
 constexpr size_t kSupersededKept = 1024;
+// Ours is one above what members promised. Far beyond what any number of restarts comes to, and
+// far below where counting wraps.
+constexpr uint64_t kTermCounterMax = uint64_t{1} << 62;
 
 }  // namespace
 
@@ -95,6 +98,13 @@ void CoordinatorMachine::HandleJoin(const MemberId& from, const JoinCluster& joi
     Supersede(from);  // a frozen process that came back after its name was started again
     return;
   }
+  if (const Status status = CheckJoin(from, join); !status.ok()) {
+    Send(from, Expelled{join.model, WireStatus::From(status), false});
+    Publish("member.refused", {{"member", from.name}, {"error", status.ToString()}});
+    // A member that may not join again ends; an earlier life of its name stays what it was.
+    Handle(MemberLost{from, status});
+    return;
+  }
   if (const auto life = lives_.find(from.name); life != lives_.end() && life->second != from) {
     Supersede(life->second);
   }
@@ -103,13 +113,7 @@ void CoordinatorMachine::HandleJoin(const MemberId& from, const JoinCluster& joi
     const MemberId old = earlier->id;
     Handle(MemberLost{old, PeerDied(old == from ? "joined again" : "superseded by a new start")});
   }
-  if (const Status status = membership_.CheckJoin(from, join); !status.ok()) {
-    Send(from, Expelled{join.model, WireStatus::From(status), false});
-    Publish("member.refused", {{"member", from.name}, {"error", status.ToString()}});
-    return;
-  }
-  const bool above = join.promised.counter > term_.counter ||
-                     (join.promised.counter == term_.counter && join.promised != term_);
+  const bool above = PromisedAbove(join);
   if (above && epoch_ && epoch_->phase != EpochPhase::kWaitReplicas) {
     std::erase_if(late_joins_, [&](const FromMember& j) { return j.from.name == from.name; });
     late_joins_.push_back({from, join});
@@ -124,6 +128,24 @@ void CoordinatorMachine::HandleJoin(const MemberId& from, const JoinCluster& joi
                             {"version", ToString(join.serving)}});
   if (epoch_ && epoch_->phase == EpochPhase::kWaitReplicas) Advance();
   StartNextSync();
+}
+
+bool CoordinatorMachine::PromisedAbove(const JoinCluster& join) const {
+  return join.promised.counter > term_.counter ||
+         (join.promised.counter == term_.counter && join.promised != term_);
+}
+
+Status CoordinatorMachine::CheckJoin(const MemberId& from, const JoinCluster& join) const {
+  if (stop_at_) return Cancelled("the cluster shuts down");
+  if (PromisedAbove(join) && join.promised.counter >= kTermCounterMax) {
+    return InvalidArgument(from.name + " says that it promised term " +
+                           std::to_string(join.promised.counter) + ", and no term may exceed " +
+                           std::to_string(kTermCounterMax));
+  }
+  if (PromisedAbove(join) && late_joins_.size() >= limits::kMembers) {
+    return ResourceExhausted("too many members wait for the end of the epoch to join");
+  }
+  return membership_.CheckJoin(from, join);
 }
 
 // One process of a name: the one that was started last. The other must not join over and over.
@@ -211,6 +233,10 @@ void CoordinatorMachine::HandleSyncCall(const MemberId& from, const SyncCall& ca
     AnswerSync(alone, PermissionDenied(from.name + " is not a trainer"), {});
     return;
   }
+  if (stop_at_) {
+    AnswerSync(alone, Cancelled("the cluster shuts down"), {});
+    return;
+  }
   if (call.kind != SyncKind::kFull) {
     AnswerSync(alone, Unimplemented("only full syncs are known here"), {});
     return;
@@ -251,6 +277,7 @@ void CoordinatorMachine::HandleSyncCall(const MemberId& from, const SyncCall& ca
 }
 
 void CoordinatorMachine::HandleSyncCancel(const MemberId& from, const SyncCancel& cancel) {
+  if (membership_.Find(from)->role != Role::kTrainer) return;  // no business of a worker
   const uint64_t label = cancel.label;
   const Status told = cancel.reason ? cancel.reason->ToStatus() : OkStatus();
   const Status why = told.ok() || told.code() == StatusCode::kCancelled

@@ -123,6 +123,10 @@ class CoordinatorMachine {
   void Handle(const MemberBack& event);
   void Handle(const Tick& event);
   void HandleJoin(const MemberId& from, const JoinCluster& join);
+  // OK, or why this member may not come in, now or ever.
+  Status CheckJoin(const MemberId& from, const JoinCluster& join) const;
+  // A term that is not below ours, and not ours.
+  bool PromisedAbove(const JoinCluster& join) const;
   void RaiseTerm(uint64_t above);
   void Supersede(const MemberId& old);
   void LoseCaller(const MemberId& member, const Status& cause);

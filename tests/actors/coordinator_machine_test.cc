@@ -160,6 +160,40 @@ TEST_F(CoordinatorMachineTest, RefusesASecondTrainerUnitAndATakenRank) {
   EXPECT_EQ(c.To<Expelled>("stranger")->reason.ToStatus().code(), StatusCode::kAlreadyExists);
 }
 
+TEST_F(CoordinatorMachineTest, ATermThatCannotBeExceededIsRefusedByName) {
+  Assemble();
+  for (const uint64_t counter : {~uint64_t{0}, uint64_t{1} << 62}) {
+    c.JoinWorker(2, 1, 1, Term{counter, 1});
+    const Status reason = c.To<Expelled>("worker-2")->reason.ToStatus();
+    EXPECT_EQ(reason.code(), StatusCode::kInvalidArgument);
+    EXPECT_NE(reason.message().find(std::to_string(counter)), std::string::npos);
+    EXPECT_EQ(c.machine.term(), (Term{1, 7}));
+  }
+  c.Sync(trainer, 5);
+  c.AnswerAll();
+  EXPECT_EQ(SyncStatus(), OkStatus());
+}
+
+TEST_F(CoordinatorMachineTest, ANewcomerThatMayNotComeInDoesNotEndTheEarlierLife) {
+  Assemble();
+  c.Join(Role::kWorker, "worker-0", "replica-0", 3, 2, 2, {});  // rank 3 of 2
+  EXPECT_FALSE(c.To<Expelled>("worker-0")->may_rejoin);
+  EXPECT_TRUE(c.machine.membership().Has(worker[0]));
+  c.Sync(trainer, 5);
+  c.AnswerAll();
+  EXPECT_EQ(SyncStatus(), OkStatus());
+  c.Join(Role::kWorker, "worker-0", "replica-0", 3, 2, 1, {});  // the same life: it will end
+  EXPECT_FALSE(c.machine.membership().Has(worker[0]));
+}
+
+TEST_F(CoordinatorMachineTest, AWorkerCannotCancelASync) {
+  Assemble();
+  c.Sync(trainer, 5);
+  c.AnswerUntil(EpochPhase::kStreaming);
+  c.From(worker[0], SyncCancel{"default", 5, std::nullopt});
+  EXPECT_EQ(c.phase(), EpochPhase::kStreaming);
+}
+
 TEST_F(CoordinatorMachineTest, ALaterStartEndsAnEarlierLifeForGood) {
   Assemble();
   c.On(MemberLost{worker[0], Unavailable("frozen")});
@@ -279,6 +313,23 @@ TEST_F(CoordinatorMachineTest, ShutdownAnswersEverybodyAndBeginsNothing) {
   }
   EXPECT_TRUE(c.stopped);
   ASSERT_EQ(c.replies.size(), 1u);  // of the call that shut down; the sync's was Busy before
+}
+
+TEST_F(CoordinatorMachineTest, NobodyJoinsAndNothingIsCalledWhileTheClusterShutsDown) {
+  Assemble();
+  c.On(ControlCall{1, "shutdown", {}});
+  c.JoinWorker(2);
+  EXPECT_FALSE(c.To<Expelled>("worker-2")->may_rejoin);
+  EXPECT_EQ(c.To<Welcome>("worker-2"), nullptr);
+  c.Sync(trainer, 5);
+  EXPECT_EQ(SyncStatus().code(), StatusCode::kCancelled);
+  c.On(ControlCall{2, "sync", {}});
+  EXPECT_EQ(c.replies.back().status.code(), StatusCode::kCancelled);
+  for (const MemberId& member : {trainer, worker[0], worker[1]}) {
+    EXPECT_FALSE(c.stopped);
+    c.On(MemberLost{member, PeerDied("ended")});
+  }
+  EXPECT_TRUE(c.stopped);
 }
 
 }  // namespace
