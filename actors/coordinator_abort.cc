@@ -31,6 +31,12 @@ bool IsWire(const Status& status) {
   return false;
 }
 
+// A failure that says "ok" is one all the same: it must not pass for a success.
+Status ReasonOf(const WireStatus& told) {
+  const Status status = told.ToStatus();
+  return status.ok() ? Internal("no reason was given") : status;
+}
+
 }  // namespace
 
 void CoordinatorMachine::BeginAbort(const Status& reason, const std::string& culprit, bool final) {
@@ -67,7 +73,7 @@ void CoordinatorMachine::OnTrouble(Participant* participant, const MemberMessage
   if (const auto* refused = std::get_if<Refused>(&message)) {
     if (epoch.phase == EpochPhase::kAborting) return;
     const std::string row = refused->row.empty() ? "" : " (tensor \"" + refused->row + "\")";
-    BeginAbort(refused->status.ToStatus().WithContext(p.id.name + " refused" + row), p.id.name,
+    BeginAbort(ReasonOf(refused->status).WithContext(p.id.name + " refused" + row), p.id.name,
                true);
   } else if (const auto* failed = std::get_if<Failed>(&message)) {
     OnFailed(&p, *failed);
@@ -94,12 +100,14 @@ void CoordinatorMachine::OnTrouble(Participant* participant, const MemberMessage
 void CoordinatorMachine::OnFailed(Participant* participant, const Failed& failed) {
   Epoch& epoch = *epoch_;
   if (epoch.phase == EpochPhase::kAborting) return;
-  if (epoch.decided()) {  // a trainer's trouble after the workers had all bytes
+  if (epoch.decided()) {
+    // A trainer's trouble after the workers had all bytes. A worker answers with Installed.
+    if (participant->role != Role::kTrainer) return;
     participant->answered = true;
     Advance();
     return;
   }
-  const Status status = failed.status.ToStatus();
+  const Status status = ReasonOf(failed.status);
   const Status reason = status.WithContext(participant->id.name + " in " + failed.phase);
   const std::string unit = participant->unit;
   if (participant->role == Role::kTrainer) {
@@ -223,7 +231,7 @@ void CoordinatorMachine::NextAttempt() {
   for (Participant& p : epoch.participants) {
     p.staged = false;
     p.plan_digest = p.content_digest = {};
-    p.launched = p.completed = 0;
+    p.completed = 0;
   }
   Publish("epoch.attempt",
           {{"epoch", epoch.key.epoch.value}, {"attempt", epoch.key.attempt.value}});

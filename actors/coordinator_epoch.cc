@@ -74,51 +74,67 @@ void CoordinatorMachine::HandleEpochMessage(const MemberId& from, const MemberMe
   OnAnswer(participant, message);
 }
 
+// Whether this is what the present phase still waits for from this participant. Everything else (a
+// duplicate, something late or made up) must change nothing.
+bool CoordinatorMachine::IsAsked(const Participant& p, const MemberMessage& message) const {
+  if (p.answered) return false;
+  switch (epoch_->phase) {
+    case EpochPhase::kWaitReplicas:
+    case EpochPhase::kAborting: return false;
+    case EpochPhase::kOffers: return std::holds_alternative<OfferReply>(message);
+    case EpochPhase::kPreparing: return std::holds_alternative<Prepared>(message);
+    case EpochPhase::kJoining: return std::holds_alternative<GenerationJoined>(message);
+    case EpochPhase::kQuiescing: return std::holds_alternative<Quiesced>(message);
+    case EpochPhase::kStreaming: return std::holds_alternative<Staged>(message);
+    case EpochPhase::kCommitting:
+      // Trainers do not vote; their Staged may come after the decision, and belongs to the report.
+      return p.role == Role::kWorker ? std::holds_alternative<Installed>(message)
+                                     : std::holds_alternative<Staged>(message);
+  }
+  return false;
+}
+
 void CoordinatorMachine::OnAnswer(Participant* participant, const MemberMessage& message) {
   Epoch& epoch = *epoch_;
   Participant& p = *participant;
-  bool counts = false;
-  if (const auto* offer = std::get_if<OfferReply>(&message)) {
-    counts = epoch.phase == EpochPhase::kOffers;
-    if (counts) p.offer = membership_.Find(p.id)->offer = offer->offer;
-  } else if (const auto* prepared = std::get_if<Prepared>(&message)) {
-    counts = epoch.phase == EpochPhase::kPreparing;
-    p.plan_digest = prepared->plan_digest;
-    if (!prepared->rendezvous_blob.empty()) {
-      epoch.rendezvous_kind = prepared->rendezvous_kind;
-      epoch.rendezvous_blob = prepared->rendezvous_blob;
-    }
-  } else if (std::holds_alternative<GenerationJoined>(message)) {
-    counts = epoch.phase == EpochPhase::kJoining;
-  } else if (std::holds_alternative<Quiesced>(message)) {
-    counts = epoch.phase == EpochPhase::kQuiescing;
-  } else if (const auto* progress = std::get_if<Progress>(&message)) {
-    p.launched = progress->launched;
-    p.completed = progress->completed;
-    Publish("progress", {{"member", p.id.name},
-                         {"epoch", epoch.key.epoch.value},
-                         {"completed", p.completed},
-                         {"bytes", progress->bytes},
-                         {"total_bytes", epoch.manifest->total_bytes()}});
-  } else if (const auto* staged = std::get_if<Staged>(&message)) {
-    // Trainers do not vote; theirs may come after the decision, and belongs to the report.
-    counts = epoch.phase == EpochPhase::kStreaming ||
-             (epoch.phase == EpochPhase::kCommitting && p.role == Role::kTrainer);
-    p.staged = counts;
-    p.content_digest = staged->content_digest;
-    p.bytes = staged->bytes;
-    p.phases = staged->phases;
-    if (counts) p.staged_seconds = ToSeconds(now_ - epoch.phase_began);
-  } else if (const auto* installed = std::get_if<Installed>(&message)) {
-    counts = epoch.phase == EpochPhase::kCommitting;
-    if (counts) OnInstalled(&p, *installed);
-  } else {
+  if (const auto* progress = std::get_if<Progress>(&message)) {
+    OnProgress(&p, *progress);
+    return;
+  }
+  if (!IsAsked(p, message)) {
     OnTrouble(&p, message);
     return;
   }
-  if (!counts) return;
+  if (const auto* offer = std::get_if<OfferReply>(&message)) {
+    p.offer = membership_.Find(p.id)->offer = offer->offer;
+  } else if (const auto* prepared = std::get_if<Prepared>(&message)) {
+    p.plan_digest = prepared->plan_digest;
+    const Flow& flow = epoch.contract->flows.front();
+    if (flow.members[flow.root].member == p.id) {
+      epoch.rendezvous_kind = prepared->rendezvous_kind;
+      epoch.rendezvous_blob = prepared->rendezvous_blob;
+    }
+  } else if (const auto* staged = std::get_if<Staged>(&message)) {
+    p.staged = true;
+    p.content_digest = staged->content_digest;
+    p.phases = staged->phases;
+    p.staged_seconds = ToSeconds(now_ - epoch.transfer_began);
+  } else if (const auto* installed = std::get_if<Installed>(&message)) {
+    OnInstalled(&p, *installed);
+  }
   p.answered = true;
   Advance();
+}
+
+void CoordinatorMachine::OnProgress(Participant* participant, const Progress& progress) {
+  const Epoch& epoch = *epoch_;
+  if (epoch.phase != EpochPhase::kStreaming) return;
+  participant->completed = progress.completed;
+  Publish("progress", {{"member", participant->id.name},
+                       {"epoch", epoch.key.epoch.value},
+                       {"completed", progress.completed},
+                       {"bytes", progress.bytes},
+                       {"total_bytes", epoch.manifest->total_bytes()}});
 }
 
 void CoordinatorMachine::OnInstalled(Participant* participant, const Installed& installed) {
@@ -275,6 +291,7 @@ void CoordinatorMachine::QuiesceOrStart() {
 void CoordinatorMachine::StartTransfer() {
   Epoch& epoch = *epoch_;
   EnterPhase(EpochPhase::kStreaming, epoch.contract->transfer_deadline);
+  epoch.transfer_began = now_;
   for (const Participant& p : epoch.participants) {
     if (!p.lost && !p.excluded) Send(p.id, Start{epoch.key});
   }

@@ -142,7 +142,9 @@ class CoordinatorMachine {
   void BeginEpoch(const PendingSync& sync);
   void Propose();
   void HandleEpochMessage(const MemberId& from, const MemberMessage& message);
+  bool IsAsked(const Participant& participant, const MemberMessage& message) const;
   void OnAnswer(Participant* participant, const MemberMessage& message);
+  void OnProgress(Participant* participant, const Progress& progress);
   void OnInstalled(Participant* participant, const Installed& installed);
   void Advance();
   void DecideContract();

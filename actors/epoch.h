@@ -54,11 +54,9 @@ struct Participant {
   bool staged = false;
   Digest plan_digest;
   Digest content_digest;
-  uint64_t bytes = 0;
   double staged_seconds = 0;  // since the transfer began
   std::vector<Phase> phases;
-  uint64_t launched = 0;
-  uint64_t completed = 0;
+  uint64_t completed = 0;  // steps
   bool halted = false;
   std::optional<uint64_t> entered_group;
   // After commit:
@@ -82,6 +80,7 @@ struct Epoch {
   EpochPhase phase = EpochPhase::kWaitReplicas;
   Time began{};
   Time phase_began{};
+  Time transfer_began{};
   Time deadline{};
   std::vector<Phase> phase_seconds;
 

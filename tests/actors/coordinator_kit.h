@@ -102,7 +102,9 @@ class CoordinatorKit {
         return From(p.id, GenerationJoined{present, machine.epoch()->generation});
       case EpochPhase::kQuiescing: return From(p.id, Quiesced{present});
       case EpochPhase::kStreaming: return From(p.id, Staged{present, Digest{3, 4}, 1024, {}});
-      case EpochPhase::kCommitting: return From(p.id, Installed{present, {}, std::nullopt, 0.0, 1});
+      case EpochPhase::kCommitting:
+        if (p.role == Role::kTrainer) return From(p.id, Staged{present, Digest{3, 4}, 1024, {}});
+        return From(p.id, Installed{present, {}, std::nullopt, 0.0, 1});
       case EpochPhase::kAborting:
         return From(p.id, AttemptAborted{present, AbortOutcome::kClean, false});
     }

@@ -229,6 +229,75 @@ TEST_F(CoordinatorMachineTest, IgnoresWhatIsStale) {
   EXPECT_EQ(c.phase(), EpochPhase::kStreaming);
 }
 
+TEST_F(CoordinatorMachineTest, OnlyAnAnswerThatIsAskedForChangesAnything) {
+  Assemble();
+  c.Sync(trainer, 5);
+  c.AnswerUntil(EpochPhase::kPreparing);
+  c.From(worker[0], Prepared{c.key(), Digest{1, 2}, "zmq", Bytes(3)});  // not the root
+  c.From(worker[0], Prepared{c.key(), Digest{9, 9}, "", {}});           // has answered
+  c.Answer({worker[0]});
+  ASSERT_EQ(c.phase(), EpochPhase::kJoining);
+  EXPECT_EQ(c.To<RendezvousBlob>("worker-1")->blob, Bytes(8));
+  c.From(worker[0], Staged{c.key(), Digest{9, 9}, 1024, {}});
+  c.From(worker[0], Prepared{c.key(), Digest{9, 9}, "zmq", Bytes(3)});
+  c.AnswerUntil(EpochPhase::kStreaming);
+  EXPECT_FALSE(c.machine.epoch()->participants.back().staged);
+  c.AnswerUntil(EpochPhase::kCommitting);
+  c.From(worker[0], Staged{c.key(), Digest{9, 9}, 1024, {}});  // S5: was staged, and still is
+  EXPECT_EQ(c.invariants, OkStatus());
+  c.From(worker[1], Failed{c.key(), "transfer", WireStatus::From(Internal("made up")), ""});
+  c.AnswerAll();
+  EXPECT_EQ(SyncStatus(), OkStatus());
+  EXPECT_EQ(c.machine.reports().back().Find("workers")->AsArray()->size(), 2u);
+}
+
+// Any message at any time, from any role, twice: no invariant breaks and the epoch comes to an end.
+TEST_F(CoordinatorMachineTest, NoMessageInAnyPhaseBreaksAnInvariant) {
+  const EpochPhase phases[] = {
+      EpochPhase::kOffers,    EpochPhase::kPreparing,  EpochPhase::kJoining, EpochPhase::kQuiescing,
+      EpochPhase::kStreaming, EpochPhase::kCommitting, EpochPhase::kAborting};
+  const size_t kinds = 12;
+  for (size_t phase = 0; phase < std::size(phases); ++phase) {
+    for (size_t sent = 0; sent < 2 * kinds; ++sent) {
+      SCOPED_TRACE(std::string(EpochPhaseName(phases[phase])) + ", " + std::to_string(sent));
+      c = CoordinatorKit(InstallMode::kInPlace);
+      worker.clear();
+      Assemble();
+      c.Sync(trainer, 5);
+      const bool aborting = phases[phase] == EpochPhase::kAborting;
+      c.AnswerUntil(aborting ? EpochPhase::kStreaming : phases[phase]);
+      if (aborting) c.On(MemberLost{worker[1], PeerDied("killed")});
+      ASSERT_EQ(c.phase(), phases[phase]);
+      const EpochKey key = c.key();
+      const WireStatus none;
+      const MemberMessage messages[kinds] = {
+          OfferReply{key, {}},
+          Prepared{key, Digest{9, 9}, "", {}},
+          Refused{key, none, "", "", ""},
+          GenerationJoined{key, GenerationId(99)},
+          Quiesced{key},
+          Progress{key, "", ~uint64_t{0}, ~uint64_t{0}, ~uint64_t{0}},
+          Staged{key, Digest{9, 9}, 0, {}},
+          Failed{key, "", none, "nobody"},
+          Installed{key, none, std::nullopt, 0.0, 0},
+          Halted{key, ~uint64_t{0}},
+          AttemptAborted{key, AbortOutcome::kClean, true},
+          AttemptAborted{key, AbortOutcome::kDeviceLost, true}};
+      const MemberId& from = sent < kinds ? worker[0] : trainer;
+      for (int twice = 0; twice < 2; ++twice) {
+        c.From(from, messages[sent % kinds]);
+        EXPECT_EQ(c.invariants, OkStatus());
+      }
+      c.AnswerAll();
+      EXPECT_EQ(c.invariants, OkStatus());
+      EXPECT_FALSE(c.runs());
+      const Value& report = c.machine.reports().back();
+      const bool serves = !report.Find("workers")->AsArray()->empty();
+      EXPECT_TRUE(serves || !*report.Find("committed")->AsBool());
+    }
+  }
+}
+
 TEST_F(CoordinatorMachineTest, TrainerRanksCallTogether) {
   trainer = c.JoinTrainer(0, 2);
   const MemberId second = c.JoinTrainer(1, 2);
