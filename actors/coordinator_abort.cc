@@ -7,30 +7,6 @@
 namespace packcast {
 namespace {
 
-// Statuses that say "a peer or the wire", not "me".
-bool IsWire(const Status& status) {
-  switch (status.code()) {
-    case StatusCode::kUnavailable:
-    case StatusCode::kPeerDied:
-    case StatusCode::kDeadlineExceeded:
-    case StatusCode::kAborted:
-    case StatusCode::kCancelled:
-    case StatusCode::kStale: return true;
-    case StatusCode::kOk:
-    case StatusCode::kInvalidArgument:
-    case StatusCode::kNotFound:
-    case StatusCode::kAlreadyExists:
-    case StatusCode::kFailedPrecondition:
-    case StatusCode::kResourceExhausted:
-    case StatusCode::kDataLoss:
-    case StatusCode::kUnimplemented:
-    case StatusCode::kPermissionDenied:
-    case StatusCode::kInternal:
-    case StatusCode::kBusy: return false;
-  }
-  return false;
-}
-
 // A failure that says "ok" is one all the same: it must not pass for a success.
 Status ReasonOf(const WireStatus& told) {
   const Status status = told.ToStatus();
@@ -43,25 +19,32 @@ void CoordinatorMachine::BeginAbort(const Status& reason, const std::string& cul
   Epoch& epoch = *epoch_;
   if (epoch.decided()) return;  // S10
   if (epoch.phase == EpochPhase::kAborting) {
-    epoch.final = epoch.final || final;
+    if (!final || epoch.final) return;
+    epoch.final = true;
+    epoch.Blame(reason, culprit);  // it ends the epoch; the first one would have been tried again
     return;
   }
-  epoch.failure = reason;
-  epoch.culprit = culprit;
-  epoch.failure_is_wire = IsWire(reason);
+  epoch.Blame(reason, culprit);
   epoch.final = final;
+  GiveUp();
+}
+
+// Ends the present attempt everywhere, for the reason that the epoch's record has.
+void CoordinatorMachine::GiveUp() {
+  Epoch& epoch = *epoch_;
   Publish("epoch.abort", {{"epoch", epoch.key.epoch.value},
                           {"attempt", epoch.key.attempt.value},
-                          {"reason", reason.ToString()},
-                          {"culprit", culprit}});
+                          {"reason", epoch.failure.ToString()},
+                          {"culprit", epoch.culprit}});
   EnterPhase(EpochPhase::kAborting, config_.deadlines.abort);
   RetireGeneration();  // S9: any abort retires it
+  const AbortAttempt abort{epoch.key, WireStatus::From(epoch.failure), epoch.culprit};
   for (Participant& p : epoch.participants) {
     p.halted = false;
     p.entered_group.reset();
     // Who was broken already has ignored the contract: send it again.
     if (Member* member = membership_.Find(p.id)) member->contract_held = {};
-    if (!p.lost) Send(p.id, AbortAttempt{epoch.key, WireStatus::From(reason), culprit});
+    if (!p.lost) Send(p.id, abort);
   }
   Advance();
 }
@@ -99,30 +82,61 @@ void CoordinatorMachine::OnTrouble(Participant* participant, const MemberMessage
 
 void CoordinatorMachine::OnFailed(Participant* participant, const Failed& failed) {
   Epoch& epoch = *epoch_;
-  if (epoch.phase == EpochPhase::kAborting) return;
+  const Participant& p = *participant;
+  const bool trainer = p.role == Role::kTrainer;
   if (epoch.decided()) {
     // A trainer's trouble after the workers had all bytes. A worker answers with Installed.
-    if (participant->role != Role::kTrainer) return;
+    if (!trainer) return;
     participant->answered = true;
     Advance();
     return;
   }
+  const bool aborting = epoch.phase == EpochPhase::kAborting;
+  if (aborting && !epoch.hearsay) return;
   const Status status = ReasonOf(failed.status);
-  const Status reason = status.WithContext(participant->id.name + " in " + failed.phase);
-  const std::string unit = participant->unit;
-  if (participant->role == Role::kTrainer) {
-    // A trainer's own trouble ends the epoch; trouble with a peer is tried again without it.
-    BeginAbort(reason, failed.culprit.empty() ? participant->id.name : failed.culprit,
-               !IsWire(status) && failed.phase != "prepare");
+  const Status reason = status.WithContext(p.id.name + " in " + failed.phase);
+  if (IsWire(status) || failed.phase == "prepare") {
+    OnHearsay(p, reason, failed.culprit);
     return;
   }
+  if (!trainer) ExpelUnit(p.unit, p.id.name, reason);
+  if (aborting) {
+    epoch.Blame(reason, p.id.name);
+    epoch.final = epoch.final || trainer;
+  } else {
+    BeginAbort(reason, p.id.name, trainer);  // a trainer's own trouble ends the epoch
+  }
+}
+
+// A rank's word that something is wrong with another: tried again. The root sees everybody, a
+// worker only the root, which may have gone because of somebody else: so a worker that accuses
+// anybody else blames nobody for good, and one that accuses nobody is a suspect itself.
+void CoordinatorMachine::OnHearsay(const Participant& from, const Status& reason,
+                                   const std::string& culprit) {
+  Epoch& epoch = *epoch_;
+  const bool trainer = from.role == Role::kTrainer;
+  const Participant* accused = culprit == from.id.name ? nullptr : epoch.FindName(culprit);
+  const Participant* suspect = trainer ? accused : accused == nullptr ? &from : nullptr;
+  const bool aborting = epoch.phase == EpochPhase::kAborting;
+  if (aborting && (accused == nullptr || (!epoch.culprit.empty() && !trainer))) return;
+  epoch.Blame(reason, accused == nullptr ? "" : accused->id.name);
+  epoch.hearsay = true;
+  if (suspect != nullptr && suspect->role == Role::kWorker) epoch.suspect = suspect->id;
+  if (!aborting) GiveUp();
+}
+
+// The attempt is over and nobody was lost whose end explains it. Once may be the wire.
+void CoordinatorMachine::JudgeSuspect() {
+  Epoch& epoch = *epoch_;
+  if (!epoch.suspect) return;
+  const Participant suspect = *epoch.Find(*epoch.suspect);
   auto& once = epoch.failed_once;
-  const bool again = std::find(once.begin(), once.end(), unit) != once.end();
-  const bool own_fault = !IsWire(status) && failed.phase != "prepare";
-  once.push_back(unit);
-  const std::string culprit = own_fault || again ? participant->id.name : failed.culprit;
-  if (own_fault || again) ExpelUnit(unit, participant->id.name, reason);
-  BeginAbort(reason, culprit, false);
+  if (std::find(once.begin(), once.end(), suspect.unit) == once.end()) {
+    once.push_back(suspect.unit);
+    return;
+  }
+  epoch.culprit = suspect.id.name;
+  ExpelUnit(suspect.unit, suspect.id.name, epoch.failure);
 }
 
 void CoordinatorMachine::ExpelUnit(const std::string& unit, const std::string& culprit,
@@ -154,38 +168,26 @@ void CoordinatorMachine::LoseParticipant(const MemberId& member, const Status& c
   if (lost == nullptr || lost->lost) return;
   lost->lost = lost->answered = true;
   const Status reason = cause.WithContext(member.name);
-  if (lost->role == Role::kTrainer) {
-    if (epoch.phase == EpochPhase::kAborting) {
-      epoch.final = true;
-      if (epoch.failure_is_wire) {
-        epoch.failure = reason;
-        epoch.culprit = member.name;
-        epoch.failure_is_wire = false;
-      }
-      DrainWhenHalted();
-      Advance();
-    } else if (epoch.decided()) {
-      Advance();
-    } else {
+  const bool trainer = lost->role == Role::kTrainer;
+  if (!trainer) ExpelUnit(lost->unit, member.name, reason);
+  if (epoch.decided()) {
+    if (!trainer) BlameLate(reason, member.name);
+    Advance();
+  } else if (epoch.phase == EpochPhase::kAborting) {
+    if (epoch.hearsay) epoch.Blame(reason, member.name);
+    if (trainer) {
       BeginAbort(reason, member.name, true);
+      DrainWhenHalted();
     }
-    return;
-  }
-  ExpelUnit(lost->unit, member.name, reason);
-  if (epoch.phase == EpochPhase::kAborting && epoch.failure_is_wire) {
-    epoch.failure = reason;
-    epoch.culprit = member.name;
-    epoch.failure_is_wire = false;
-  }
-  if (epoch.decided() && epoch.culprit.empty()) {
-    epoch.failure = reason;
-    epoch.culprit = member.name;
-  }
-  if (epoch.phase == EpochPhase::kAborting || epoch.decided()) {
     Advance();
   } else {
-    BeginAbort(reason, member.name, false);
+    BeginAbort(reason, member.name, trainer);
   }
+}
+
+// A replica that was lost after the decision: the epoch is committed, and says who is missing.
+void CoordinatorMachine::BlameLate(const Status& reason, const std::string& culprit) {
+  if (epoch_->culprit.empty()) epoch_->Blame(reason, culprit);
 }
 
 // Once every trainer rank that pulls has stopped, all go on to the furthest group any entered.
@@ -210,6 +212,7 @@ void CoordinatorMachine::AfterAbort() {
     EndEpoch(epoch.failure);
     return;
   }
+  JudgeSuspect();
   std::erase_if(epoch.participants, [](const Participant& p) { return p.lost || p.excluded; });
   if (epoch.key.attempt.value >= config_.max_attempts) {
     EndEpoch(Aborted("gave up after " + std::to_string(config_.max_attempts) +
@@ -225,32 +228,26 @@ void CoordinatorMachine::AfterAbort() {
 
 void CoordinatorMachine::NextAttempt() {
   Epoch& epoch = *epoch_;
-  // A participant that has not offered yet in this epoch must be asked first.
-  const bool offered = epoch.contract.has_value();
   ++epoch.key.attempt.value;
-  for (Participant& p : epoch.participants) {
-    p.staged = false;
-    p.plan_digest = p.content_digest = {};
-    p.completed = 0;
+  // Without a contract some have not offered yet and must be asked first, and those who have would
+  // ignore a second question about the same version. The count of attempts goes on: it is bounded.
+  const bool offered = epoch.contract.has_value();
+  if (!offered) {
+    epoch.key.epoch = EpochId(++last_epoch_);
+    epoch.participants.clear();
   }
-  Publish("epoch.attempt",
-          {{"epoch", epoch.key.epoch.value}, {"attempt", epoch.key.attempt.value}});
+  for (Participant& p : epoch.participants) p = p.Anew();
+  epoch.hearsay = false;
+  epoch.suspect.reset();
+  Publish("epoch.attempt", {{"epoch", epoch.key.epoch.value},
+                            {"version", ToString(epoch.key.version())},
+                            {"attempt", epoch.key.attempt.value}});
   if (offered) {
     DecideContract();
     return;
   }
-  // Nobody has prepared; the epoch starts over as a new version for those who are here.
-  const PendingSync sync{epoch.label, epoch.manifest->digest(), epoch.callers};
-  const auto expelled = epoch.expelled;
-  const Status failure = epoch.failure;
-  const std::string culprit = epoch.culprit;
-  epoch_.reset();
-  BeginEpoch(sync);
-  if (epoch_) {
-    epoch_->expelled = expelled;
-    epoch_->failure = failure;
-    epoch_->culprit = culprit;
-  }
+  EnterPhase(EpochPhase::kWaitReplicas, config_.deadlines.wait_replicas);
+  Advance();
 }
 
 void CoordinatorMachine::EndEpoch(Status status) {

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "actors/coordinator_machine.h"
+#include "protocol/limits.h"
 
 namespace packcast {
 
@@ -139,7 +140,11 @@ void CoordinatorMachine::OnProgress(Participant* participant, const Progress& pr
 
 void CoordinatorMachine::OnInstalled(Participant* participant, const Installed& installed) {
   if (const Status status = installed.status.ToStatus(); !status.ok()) {
-    ExpelUnit(participant->unit, participant->id.name, status.WithContext("install"));
+    const std::string& name = participant->id.name;
+    const Status reason = status.WithContext(name + " in install");
+    membership_.Find(participant->id)->dirty = true;
+    ExpelUnit(participant->unit, name, reason);
+    BlameLate(reason, name);
     return;
   }
   participant->installed = true;
@@ -179,7 +184,7 @@ void CoordinatorMachine::Advance() {
       return;
     }
     case EpochPhase::kCommitting:
-      if (epoch.Waiting().empty()) EndEpoch(OkStatus());
+      if (epoch.Waiting().empty()) EndDecided();
       return;
     case EpochPhase::kAborting:
       if (epoch.Waiting().empty()) AfterAbort();
@@ -199,11 +204,15 @@ void CoordinatorMachine::DecideContract() {
     BeginAbort(contract.status().WithContext("contract"), "", true);
     return;
   }
+  const EpochDeadlines& deadlines = config_.deadlines;
   const uint64_t bytes = epoch.manifest->total_bytes();
-  contract->transfer_deadline =
-      config_.deadlines.transfer_base +
-      FromSeconds(static_cast<double>(bytes) / config_.deadlines.transfer_floor_bytes_per_second) +
-      config_.deadlines.transfer_step * static_cast<int64_t>(bytes / contract->buffer_bytes + 1);
+  // More steps than a plan may have are refused in prepare.
+  const uint64_t steps = std::min<uint64_t>(bytes / contract->buffer_bytes + 1, limits::kPlanSteps);
+  epoch.transfer_limit =
+      deadlines.transfer_base +
+      FromSeconds(static_cast<double>(bytes) / deadlines.transfer_floor_bytes_per_second) +
+      deadlines.transfer_step * static_cast<int64_t>(steps);
+  contract->transfer_deadline = epoch.transfer_limit + deadlines.transfer_grace;
   epoch.contract = std::move(contract).value();
   epoch.contract_digest = ContractDigest(*epoch.contract);
   SendPrepare();
@@ -233,7 +242,7 @@ void CoordinatorMachine::SendPrepare() {
   EnterPhase(EpochPhase::kPreparing, config_.deadlines.prepare);
   for (const Participant& p : epoch.participants) {
     if (p.lost || p.excluded) continue;
-    if (epoch.key.attempt == Attempt(1)) SendRows(p);
+    if (!epoch.rows_sent) SendRows(p);
     Prepare prepare{epoch.key,    epoch.label,      epoch.manifest->digest(), epoch.contract_digest,
                     std::nullopt, epoch.generation, epoch.reuse_generation};
     Member* member = membership_.Find(p.id);
@@ -241,6 +250,7 @@ void CoordinatorMachine::SendPrepare() {
     member->contract_held = epoch.contract_digest;
     Send(p.id, std::move(prepare));
   }
+  epoch.rows_sent = true;
 }
 
 void CoordinatorMachine::AfterPrepared() {
@@ -290,7 +300,7 @@ void CoordinatorMachine::QuiesceOrStart() {
 
 void CoordinatorMachine::StartTransfer() {
   Epoch& epoch = *epoch_;
-  EnterPhase(EpochPhase::kStreaming, epoch.contract->transfer_deadline);
+  EnterPhase(EpochPhase::kStreaming, epoch.transfer_limit);
   epoch.transfer_began = now_;
   for (const Participant& p : epoch.participants) {
     if (!p.lost && !p.excluded) Send(p.id, Start{epoch.key});
@@ -298,6 +308,18 @@ void CoordinatorMachine::StartTransfer() {
   Publish("epoch.transfer", {{"epoch", epoch.key.epoch.value},
                              {"attempt", epoch.key.attempt.value},
                              {"workers", static_cast<uint64_t>(epoch.LiveReplicas())}});
+}
+
+// Of two workers that hold different bytes the one that has not what the root sent; nobody while
+// that is not known.
+std::string CoordinatorMachine::WhoseContentIsWrong(const Participant& a,
+                                                    const Participant& b) const {
+  for (const Participant& p : epoch_->participants) {
+    if (p.role != Role::kTrainer || p.rank_in_unit != 0 || !p.staged) continue;
+    if (p.content_digest == a.content_digest) return b.id.name;
+    if (p.content_digest == b.content_digest) return a.id.name;
+  }
+  return "";
 }
 
 // S5: every voter has staged. From here on the epoch cannot be aborted.
@@ -308,10 +330,10 @@ void CoordinatorMachine::DecideCommit() {
     if (p.lost || p.excluded || p.role != Role::kWorker) continue;
     if (first == nullptr) first = &p;
     if (p.content_digest == first->content_digest) continue;
-    BeginAbort(
+    const Status reason =
         DataLoss("content differs: " + first->id.name + " holds " + ToHex(first->content_digest) +
-                 ", " + p.id.name + " holds " + ToHex(p.content_digest)),
-        p.id.name, true);
+                 ", " + p.id.name + " holds " + ToHex(p.content_digest));
+    BeginAbort(reason, WhoseContentIsWrong(*first, p), true);
     return;
   }
   last_committed_ = epoch.key.version();
@@ -320,6 +342,16 @@ void CoordinatorMachine::DecideCommit() {
     if (p.role == Role::kTrainer && p.staged) p.answered = true;
     if (!p.lost && !p.excluded) Send(p.id, Commit{epoch.key});
   }
+}
+
+void CoordinatorMachine::EndDecided() {
+  const Epoch& epoch = *epoch_;
+  if (epoch.LiveReplicas() > 0) {
+    EndEpoch(OkStatus());
+    return;
+  }
+  EndEpoch(Unavailable("version " + ToString(epoch.key.version()) +
+                       " was committed, but no replica serves it: " + epoch.failure.ToString()));
 }
 
 void CoordinatorMachine::OnPhaseDeadline() {

@@ -291,7 +291,8 @@ void CoordinatorMachine::HandleSyncCancel(const MemberId& from, const SyncCancel
     return;
   }
   if (epoch_ && epoch_->label == label) {
-    if (!epoch_->decided()) BeginAbort(why, from.name, true);
+    // Who gave up waiting is not to blame; who says that something broke at home is.
+    if (!epoch_->decided()) BeginAbort(why, IsWire(why) ? "" : from.name, true);
     return;
   }
   AnswerSync(PendingSync{label, {}, {}}, why, {});  // scripts that wait for it

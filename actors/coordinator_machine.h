@@ -153,15 +153,21 @@ class CoordinatorMachine {
   void QuiesceOrStart();
   void StartTransfer();
   void DecideCommit();
+  void EndDecided();
+  std::string WhoseContentIsWrong(const Participant& a, const Participant& b) const;
   void EnterPhase(EpochPhase phase, Duration limit);
   void OnPhaseDeadline();
   void SendRows(const Participant& participant);
 
   // coordinator_abort.cc: giving an attempt up, trying again, ending
   void BeginAbort(const Status& reason, const std::string& culprit, bool final);
+  void GiveUp();
   void OnTrouble(Participant* participant, const MemberMessage& message);
   void OnFailed(Participant* participant, const Failed& failed);
+  void OnHearsay(const Participant& from, const Status& reason, const std::string& culprit);
+  void JudgeSuspect();
   void LoseParticipant(const MemberId& member, const Status& cause);
+  void BlameLate(const Status& reason, const std::string& culprit);
   void ExpelUnit(const std::string& unit, const std::string& culprit, const Status& reason);
   void ExpelSilent(const Participant& participant, const Status& reason);
   void DrainWhenHalted();

@@ -19,9 +19,56 @@ std::string_view EpochPhaseName(EpochPhase phase) {
   return "unknown";
 }
 
+bool IsWire(const Status& status) {
+  switch (status.code()) {
+    case StatusCode::kUnavailable:
+    case StatusCode::kPeerDied:
+    case StatusCode::kDeadlineExceeded:
+    case StatusCode::kAborted:
+    case StatusCode::kCancelled:
+    case StatusCode::kStale: return true;
+    case StatusCode::kOk:
+    case StatusCode::kInvalidArgument:
+    case StatusCode::kNotFound:
+    case StatusCode::kAlreadyExists:
+    case StatusCode::kFailedPrecondition:
+    case StatusCode::kResourceExhausted:
+    case StatusCode::kDataLoss:
+    case StatusCode::kUnimplemented:
+    case StatusCode::kPermissionDenied:
+    case StatusCode::kInternal:
+    case StatusCode::kBusy: return false;
+  }
+  return false;
+}
+
+Participant Participant::Anew() const {
+  Participant fresh;
+  fresh.id = id;
+  fresh.role = role;
+  fresh.unit = unit;
+  fresh.rank_in_unit = rank_in_unit;
+  fresh.offer = offer;
+  return fresh;
+}
+
+void Epoch::Blame(const Status& reason, const std::string& who) {
+  failure = reason;
+  culprit = who;
+  hearsay = false;
+  suspect.reset();
+}
+
 Participant* Epoch::Find(const MemberId& id) {
   for (Participant& participant : participants) {
     if (participant.id == id) return &participant;
+  }
+  return nullptr;
+}
+
+const Participant* Epoch::FindName(const std::string& name) const {
+  for (const Participant& participant : participants) {
+    if (participant.id.name == name) return &participant;
   }
   return nullptr;
 }
@@ -104,7 +151,7 @@ Value ContractSummary(const Contract& contract) {
 }
 
 Value EpochReport(const Epoch& epoch, const Status& status, Time now) {
-  const bool committed = status.ok();
+  const bool committed = epoch.decided();
   ValueMap report;
   report.emplace_back("epoch", epoch.key.epoch.value);
   report.emplace_back("version", ToString(epoch.key.version()));
@@ -124,13 +171,14 @@ Value EpochReport(const Epoch& epoch, const Status& status, Time now) {
                           ValueMap{{"name", p.id.name}, {"phases", PhasesValue(p.phases)}});
     }
     if (p.role != Role::kWorker || p.lost || p.excluded) continue;
+    if (!p.staged) continue;
     if (slowest == nullptr || p.staged_seconds > slowest->staged_seconds) slowest = &p;
   }
   if (slowest != nullptr) report.emplace_back("slowest", slowest->id.name);
   report.emplace_back("workers", WorkersValue(epoch, committed));
   if (!epoch.expelled.empty()) report.emplace_back("expelled", ExpelledValue(epoch));
-  if (!committed) report.emplace_back("error", status.ToString());
-  if (committed && !epoch.failure.ok()) report.emplace_back("error", epoch.failure.ToString());
+  const Status& error = status.ok() ? epoch.failure : status;
+  if (!error.ok()) report.emplace_back("error", error.ToString());
   if (!epoch.culprit.empty()) report.emplace_back("culprit", epoch.culprit);
   return report;
 }

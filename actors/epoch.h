@@ -25,6 +25,9 @@ struct EpochDeadlines {
   Duration transfer_base = Seconds(30);
   double transfer_floor_bytes_per_second = 50e6;
   Duration transfer_step = Milliseconds(5);  // for each buffer: many tiny ones take round trips
+  // Members give a transfer up by themselves this much later: until then who is furthest behind
+  // can be told, and one that is slow does not look like an end of the wire to all others.
+  Duration transfer_grace = Seconds(5);
   Duration install = Seconds(60);
   Duration abort = Seconds(10);
 };
@@ -40,6 +43,9 @@ enum class EpochPhase : uint8_t {
   kAborting,
 };
 std::string_view EpochPhaseName(EpochPhase phase);
+
+// Whether `status` says "a peer or the wire", not "me".
+bool IsWire(const Status& status);
 
 struct Participant {
   MemberId id;
@@ -63,6 +69,9 @@ struct Participant {
   bool installed = false;
   std::optional<Digest> memory_digest;
   double pause_seconds = 0;
+
+  // The same member with the same offer, of whom nothing else is known yet.
+  Participant Anew() const;
 };
 
 struct ExpelledUnit {
@@ -86,20 +95,27 @@ struct Epoch {
 
   std::optional<Contract> contract;
   Digest contract_digest;
+  Duration transfer_limit{};  // of the phase
   GenerationId generation;
   bool reuse_generation = false;
   std::string rendezvous_kind;
   Bytes rendezvous_blob;
 
-  // Why the last attempt was given up, if one was.
+  // Why the last attempt was given up, if one was; or what went wrong after the decision.
   Status failure;
   std::string culprit;
-  bool failure_is_wire = false;  // a peer seemed gone: a known death is better evidence
-  bool final = false;            // do not try again
+  // The failure is what a member said of its peers: a known loss is better evidence.
+  bool hearsay = false;
+  // Counts as failed once when the attempt is given up and nobody turned out to be lost.
+  std::optional<MemberId> suspect;
+  bool final = false;  // do not try again
   std::vector<ExpelledUnit> expelled;
-  std::vector<std::string> failed_once;  // units that failed an attempt by the wire
+  std::vector<std::string> failed_once;  // units
+  bool rows_sent = false;                // to all participants who lack them
 
+  void Blame(const Status& reason, const std::string& who);
   Participant* Find(const MemberId& id);
+  const Participant* FindName(const std::string& name) const;
   bool decided() const { return phase == EpochPhase::kCommitting; }
   // Participants that still owe an answer.
   std::vector<const Participant*> Waiting() const;

@@ -20,6 +20,16 @@ class CoordinatorAbortTest : public testing::Test {
     const Value* value = Report().Find(key);
     return value == nullptr || value->AsString() == nullptr ? "" : *value->AsString();
   }
+  void FailsByTheWire(const MemberId& member, const std::string& culprit = "") {
+    c.From(member, Failed{c.key(), "transfer", WireStatus::From(Unavailable("cut")), culprit});
+  }
+  void AssembleSingles(uint32_t workers) {
+    c = CoordinatorKit();
+    worker.clear();
+    trainer = c.JoinTrainer();
+    for (uint32_t k = 0; k < workers; ++k) worker.push_back(c.JoinWorker(k));
+  }
+  size_t Workers() { return Report().Find("workers")->AsArray()->size(); }
   Status SyncStatus() { return c.To<SyncDone>("trainer-0")->status.ToStatus(); }
 
   CoordinatorKit c;
@@ -253,12 +263,181 @@ TEST_F(CoordinatorAbortTest, AReplicaThatIsExpelledTwiceIsOutAsAWhole) {
 }
 
 TEST_F(CoordinatorAbortTest, DifferentContentIsNeverCommitted) {
+  for (const char* culprit : {"", "worker-3", "worker-0"}) {
+    SCOPED_TRACE(culprit);
+    c = CoordinatorKit();
+    worker.clear();
+    SetUp();
+    c.Sync(trainer, 5);
+    c.AnswerUntil(EpochPhase::kStreaming);
+    // What the root sent tells who is wrong, if it has said so by then.
+    if (culprit == std::string("worker-3"))
+      c.From(trainer, Staged{c.key(), Digest{3, 0}, 1024, {}});
+    if (culprit == std::string("worker-0"))
+      c.From(trainer, Staged{c.key(), Digest{3, 1}, 1024, {}});
+    for (uint64_t k = 0; k < 4; ++k) c.From(worker[k], Staged{c.key(), Digest{3, k / 3}, 1024, {}});
+    EXPECT_EQ(c.phase(), EpochPhase::kAborting);
+    c.AnswerAll();
+    EXPECT_EQ(SyncStatus().code(), StatusCode::kDataLoss);
+    EXPECT_EQ(Text("culprit"), culprit);
+  }
+}
+
+// ---- blame --------------------------------------------------------------------------------------
+
+TEST_F(CoordinatorAbortTest, TroubleWithTheWireBlamesNobodyUntilTheLostOneIsKnown) {
   c.Sync(trainer, 5);
   c.AnswerUntil(EpochPhase::kStreaming);
-  for (uint64_t k = 0; k < 4; ++k) c.From(worker[k], Staged{c.key(), Digest{3, k / 3}, 1024, {}});
-  EXPECT_EQ(c.phase(), EpochPhase::kAborting);
+  FailsByTheWire(trainer);
+  EXPECT_EQ(c.To<AbortAttempt>("worker-0")->culprit, "");
+  c.On(MemberLost{worker[3], PeerDied("killed")});
+  c.On(MemberLost{worker[0], Unavailable("silent")});  // of the same cause, perhaps
+  c.Answer();
+  EXPECT_EQ(Text("culprit"), "worker-3");
+}
+
+TEST_F(CoordinatorAbortTest, AVictimThatIsHeardFirstTwiceStaysIn) {
+  AssembleSingles(3);
+  c.Sync(trainer, 5);
+  for (const uint32_t dies : {1u, 2u}) {
+    c.AnswerUntil(EpochPhase::kStreaming);
+    FailsByTheWire(worker[0]);
+    c.On(MemberLost{worker[dies], PeerDied("killed")});
+    c.Answer();
+  }
   c.AnswerAll();
-  EXPECT_EQ(SyncStatus().code(), StatusCode::kDataLoss);
+  EXPECT_EQ(SyncStatus(), OkStatus());
+  EXPECT_EQ(Workers(), 1u);
+}
+
+TEST_F(CoordinatorAbortTest, WhoFailsTwiceWhileNobodyIsLostIsOut) {
+  AssembleSingles(2);
+  c.Sync(trainer, 5);
+  for (int k = 0; k < 2; ++k) {
+    c.AnswerUntil(EpochPhase::kStreaming);
+    FailsByTheWire(worker[0]);
+    c.Answer();
+  }
+  c.AnswerAll();
+  EXPECT_EQ(SyncStatus(), OkStatus());
+  EXPECT_EQ(Workers(), 1u);
+  EXPECT_EQ(Text("culprit"), "worker-0");
+}
+
+TEST_F(CoordinatorAbortTest, TheRootsWordCountsAgainstWorkersAndTheirsAgainstNobody) {
+  AssembleSingles(2);
+  c.Sync(trainer, 5);
+  for (int k = 0; k < 2; ++k) {
+    c.AnswerUntil(EpochPhase::kStreaming);
+    FailsByTheWire(worker[1], "trainer-0");
+    FailsByTheWire(worker[1], "worker-1");  // nobody accuses itself
+    FailsByTheWire(trainer, "worker-0");
+    c.Answer();
+  }
+  c.AnswerAll();
+  EXPECT_EQ(SyncStatus(), OkStatus());
+  ASSERT_EQ(Workers(), 1u);
+  EXPECT_EQ(Text("culprit"), "worker-0");
+  EXPECT_EQ(*c.Events("replica.expelled").front().Find("replica")->AsString(), "replica-0");
+}
+
+TEST_F(CoordinatorAbortTest, OnesOwnFaultIsBetterEvidenceThanItsVictims) {
+  AssembleSingles(2);
+  c.Sync(trainer, 5);
+  c.AnswerUntil(EpochPhase::kStreaming);
+  FailsByTheWire(worker[0]);
+  c.From(worker[1], Failed{c.key(), "transfer", WireStatus::From(DataLoss("a wrong seal")), ""});
+  c.AnswerAll();
+  EXPECT_EQ(SyncStatus(), OkStatus());
+  EXPECT_EQ(Workers(), 1u);
+  EXPECT_EQ(Text("culprit"), "worker-1");
+}
+
+TEST_F(CoordinatorAbortTest, ACancelIsTheReasonWhateverHappensBesides) {
+  c.Sync(trainer, 5);
+  c.AnswerUntil(EpochPhase::kStreaming);
+  FailsByTheWire(worker[0]);
+  c.From(trainer, SyncCancel{"default", 5, std::nullopt});
+  c.On(MemberLost{worker[3], PeerDied("killed")});
+  c.AnswerAll();
+  EXPECT_EQ(SyncStatus().code(), StatusCode::kCancelled);
+  EXPECT_EQ(Text("culprit"), "");
+}
+
+// ---- reports ------------------------------------------------------------------------------------
+
+TEST_F(CoordinatorAbortTest, AReplicaThatFailsAfterTheDecisionIsToldOf) {
+  c.Sync(trainer, 5);
+  c.AnswerUntil(EpochPhase::kCommitting);
+  c.From(worker[2], Installed{c.key(), WireStatus::From(Internal("copy failed")), {}, 0, 0});
+  c.AnswerAll();
+  EXPECT_TRUE(*Report().Find("committed")->AsBool());
+  EXPECT_EQ(Text("culprit"), "worker-2");
+  EXPECT_NE(Text("error").find("copy failed"), std::string::npos);
+  c.On(ControlCall{1, "members", {}});
+  for (const Value& member : *c.replies.back().body.AsArray()) {
+    EXPECT_EQ(*member.Find("dirty")->AsBool(), *member.Find("name")->AsString() == "worker-2");
+  }
+}
+
+TEST_F(CoordinatorAbortTest, ACommitThatNobodyInstalledIsAnError) {
+  c.Sync(trainer, 5);
+  c.AnswerUntil(EpochPhase::kCommitting);
+  for (const MemberId& id : worker) {
+    c.From(id, Installed{c.key(), WireStatus::From(Internal("copy failed")), {}, 0, 0});
+  }
+  EXPECT_FALSE(c.runs());
+  EXPECT_EQ(SyncStatus().code(), StatusCode::kUnavailable);
+  EXPECT_NE(SyncStatus().message().find("no replica"), std::string::npos);
+  EXPECT_TRUE(*Report().Find("committed")->AsBool());  // a rank that is lost may serve it
+  EXPECT_EQ(Workers(), 0u);
+  EXPECT_EQ(Text("culprit"), "worker-0");
+}
+
+TEST_F(CoordinatorAbortTest, TheReportOfAnAttemptKnowsNothingOfEarlierOnes) {
+  AssembleSingles(3);
+  c.Sync(trainer, 5);
+  c.AnswerUntil(EpochPhase::kStreaming);
+  c.now += Seconds(1);
+  c.From(worker[0], Staged{c.key(), Digest{3, 4}, 1024, {Phase{"receive", 1}}});
+  c.On(MemberLost{worker[1], PeerDied("killed")});
+  c.Answer();
+  ASSERT_EQ(c.phase(), EpochPhase::kPreparing);
+  c.From(worker[0], Refused{c.key(), WireStatus::From(InvalidArgument("shapes")), "", "", ""});
+  c.AnswerAll();
+  EXPECT_EQ(Report().Find("slowest"), nullptr);
+  for (const Value& value : *Report().Find("workers")->AsArray()) {
+    EXPECT_TRUE(value.Find("phases")->AsMap()->empty());
+    EXPECT_EQ(*value.Find("seconds"), Value(0.0));
+  }
+}
+
+// A member that joins over and over and never answers: each try expels it, and it is back.
+TEST_F(CoordinatorAbortTest, AttemptsBeforeAContractAreBoundedToo) {
+  AssembleSingles(2);
+  c.Sync(trainer, 5);
+  int tries = 0;
+  for (; c.runs() && tries < 20; ++tries) {
+    c.Answer({worker[1]});
+    c.WaitPastDeadline();
+    c.JoinWorker(1);
+    c.Answer({worker[1]});
+  }
+  EXPECT_EQ(tries, 5);
+  EXPECT_EQ(SyncStatus().code(), StatusCode::kAborted);
+  EXPECT_EQ(Text("culprit"), "worker-1");
+  EXPECT_EQ(c.Events("epoch.begin").size(), 1u);
+  EXPECT_EQ(c.Events("epoch.end").size(), 1u);
+  EXPECT_EQ(*Report().Find("seconds"), Value(25.0));
+  EXPECT_EQ(*Report().Find("phases")->Find("offers"), Value(25.0));
+}
+
+// The blame of the slowest must come before everybody gives up by themselves.
+TEST_F(CoordinatorAbortTest, MembersWaitLongerForATransferThanTheCoordinator) {
+  c.Sync(trainer, 5);
+  c.AnswerUntil(EpochPhase::kStreaming);
+  const Epoch& epoch = *c.machine.epoch();
+  EXPECT_GE(epoch.contract->transfer_deadline, epoch.deadline - c.now + Seconds(5));
 }
 
 }  // namespace

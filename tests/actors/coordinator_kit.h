@@ -27,6 +27,8 @@ class CoordinatorKit {
         sent[send->to.name].push_back(std::move(send->message));
       } else if (auto* reply = std::get_if<ReplyControl>(&effect)) {
         replies.push_back(std::move(*reply));
+      } else if (auto* publish = std::get_if<PublishEvent>(&effect)) {
+        events.push_back(std::move(publish->event));
       } else if (std::holds_alternative<StopCoordinator>(effect)) {
         stopped = true;
       }
@@ -47,6 +49,14 @@ class CoordinatorKit {
     return last;
   }
   void Forget() { sent.clear(); }
+  // All events of a name so far.
+  std::vector<Value> Events(std::string_view name) const {
+    std::vector<Value> out;
+    for (const Value& event : events) {
+      if (*event.Find("event")->AsString() == name) out.push_back(event);
+    }
+    return out;
+  }
 
   MemberId JoinTrainer(uint32_t rank = 0, uint32_t size = 1, uint64_t life = 1,
                        const std::string& unit = "trainer", Term promised = {}) {
@@ -125,6 +135,7 @@ class CoordinatorKit {
   Time now{};
   std::map<std::string, std::vector<CoordinatorMessage>> sent;
   std::vector<ReplyControl> replies;
+  std::vector<Value> events;
   bool stopped = false;
   Status invariants;
   std::shared_ptr<const Manifest> manifest = SmallManifest();
