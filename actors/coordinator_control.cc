@@ -7,6 +7,7 @@ namespace packcast {
 namespace {
 
 constexpr size_t kWaitersMax = 64;
+constexpr size_t kOpenSyncs = 2;  // one runs, one waits
 constexpr Duration kSyncWaitMax = Seconds(3600);
 constexpr Duration kShutdownGrace = Seconds(5);
 
@@ -93,15 +94,28 @@ StatusOr<std::optional<Value>> CoordinatorMachine::ControlSync(const ControlCall
     return FailedPrecondition("no complete trainer is registered; start one before a sync");
   }
   if (waiters_.size() >= kWaitersMax) return Busy("too many scripts wait for syncs");
-  if (epoch_ && !pending_.empty()) return Busy("one sync runs and one is queued");
-  const uint64_t wanted = label.value_or(last_label_ + 1);
-  if (!label) last_label_ = wanted;
-  for (const Member* rank : membership_.Ranks(Role::kTrainer, units.front())) {
-    Send(rank->id, SyncWanted{config_.model, wanted});
+  const std::set<uint64_t> open = OpenLabels();
+  uint64_t wanted = label.value_or(last_label_ + 1);
+  while (!label && open.contains(wanted)) ++wanted;  // another sync than those that are open
+  if (!open.contains(wanted)) {
+    if (open.size() >= kOpenSyncs) return Busy("one sync runs and one is queued, or asked for");
+    for (const Member* rank : membership_.Ranks(Role::kTrainer, units.front())) {
+      Send(rank->id, SyncWanted{config_.model, wanted});
+    }
   }
+  if (!label) last_label_ = wanted;
   waiters_.push_back({call.token, wanted, now_ + kSyncWaitMax});
   Emit(WakeAt{waiters_.back().deadline});
   return std::optional<Value>();
+}
+
+// Labels of syncs that run, are queued, or were asked for and not called yet.
+std::set<uint64_t> CoordinatorMachine::OpenLabels() const {
+  std::set<uint64_t> open;
+  if (epoch_) open.insert(epoch_->label);
+  for (const PendingSync& sync : pending_) open.insert(sync.label);
+  for (const SyncWaiter& waiter : waiters_) open.insert(waiter.label);
+  return open;
 }
 
 StatusOr<std::optional<Value>> CoordinatorMachine::ControlCancel(const ControlCall& call) {
@@ -122,7 +136,13 @@ StatusOr<std::optional<Value>> CoordinatorMachine::ControlCancel(const ControlCa
     AnswerSync(sync, Cancelled("cancelled by a control call"), {});
     return std::optional<Value>(ValueMap{{"label", sync.label}});
   }
-  return NotFound("no such sync runs or is queued");
+  for (const SyncWaiter& waiter : waiters_) {
+    if (label && *label != waiter.label) continue;
+    const uint64_t cancelled = waiter.label;  // asked for, and the trainer has not called it yet
+    AnswerSync(PendingSync{cancelled, {}, {}}, Cancelled("cancelled by a control call"), {});
+    return std::optional<Value>(ValueMap{{"label", cancelled}});
+  }
+  return NotFound("no such sync runs, is queued or was asked for");
 }
 
 StatusOr<std::optional<Value>> CoordinatorMachine::ControlLimits(const ControlCall& call) {

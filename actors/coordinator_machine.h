@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <variant>
 #include <vector>
@@ -180,6 +181,7 @@ class CoordinatorMachine {
   void Handle(const ControlCall& call);
   StatusOr<std::optional<Value>> Control(const ControlCall& call);
   StatusOr<std::optional<Value>> ControlSync(const ControlCall& call);
+  std::set<uint64_t> OpenLabels() const;
   StatusOr<std::optional<Value>> ControlCancel(const ControlCall& call);
   StatusOr<std::optional<Value>> ControlLimits(const ControlCall& call);
   Value StatusValue() const;

@@ -359,6 +359,46 @@ TEST_F(CoordinatorMachineTest, AScriptCanAskForASyncAndGetsItsReport) {
   EXPECT_EQ(c.replies[0].status, OkStatus());
 }
 
+TEST_F(CoordinatorMachineTest, ScriptsOfOneLabelShareASyncAndAThirdLabelIsBusy) {
+  Assemble();
+  c.Sync(trainer, 1);
+  for (uint64_t k = 1; k <= 22; ++k) c.On(ControlCall{k, "sync", ValueMap{{"label", 2 + k % 2}}});
+  ASSERT_EQ(c.replies.size(), 11u);  // all of label 2: label 3 came first
+  for (const ReplyControl& reply : c.replies) {
+    EXPECT_EQ(reply.status.code(), StatusCode::kBusy);
+  }
+  size_t wanted = 0;
+  for (const CoordinatorMessage& message : c.sent["trainer-0"]) {
+    wanted += std::holds_alternative<SyncWanted>(message);
+  }
+  EXPECT_EQ(wanted, 1u);
+  c.replies.clear();
+  c.On(ControlCall{30, "sync", ValueMap{{"label", 1}}});  // the one that runs
+  c.AnswerAll();
+  ASSERT_EQ(c.replies.size(), 1u);
+  EXPECT_EQ(c.replies[0].token, 30u);
+  c.Sync(trainer, 3);
+  c.On(ControlCall{31, "sync", ValueMap{{"label", 3}}});  // what runs needs no sync.wanted
+  c.AnswerAll();
+  EXPECT_EQ(c.replies.size(), 13u);
+  EXPECT_EQ(c.machine.last_committed()->epoch, EpochId(2));
+}
+
+TEST_F(CoordinatorMachineTest, ASyncWithoutALabelIsANewOneAndCanBeCancelledBeforeItIsCalled) {
+  Assemble();
+  c.On(ControlCall{1, "sync", ValueMap{{"label", 1}}});
+  c.On(ControlCall{2, "sync", {}});
+  EXPECT_EQ(c.To<SyncWanted>("trainer-0")->label, 2u);
+  c.On(ControlCall{3, "sync", {}});
+  EXPECT_EQ(c.replies.back().status.code(), StatusCode::kBusy);
+  c.On(ControlCall{4, "cancel", ValueMap{{"label", 2}}});
+  ASSERT_EQ(c.replies.size(), 3u);
+  EXPECT_EQ(c.replies[1].status.code(), StatusCode::kCancelled);
+  EXPECT_EQ(c.replies[2].status, OkStatus());
+  c.On(ControlCall{5, "sync", {}});
+  EXPECT_EQ(c.To<SyncWanted>("trainer-0")->label, 3u);
+}
+
 TEST_F(CoordinatorMachineTest, AScriptDoesNotWaitForATrainerThatIsGone) {
   Assemble();
   c.On(ControlCall{1, "sync", ValueMap{}});
@@ -381,7 +421,8 @@ TEST_F(CoordinatorMachineTest, ShutdownAnswersEverybodyAndBeginsNothing) {
     c.On(MemberLost{member, PeerDied("ended")});
   }
   EXPECT_TRUE(c.stopped);
-  ASSERT_EQ(c.replies.size(), 1u);  // of the call that shut down; the sync's was Busy before
+  ASSERT_EQ(c.replies.size(), 2u);  // of the sync, and of the call that shut down
+  EXPECT_EQ(c.replies[0].status.code(), StatusCode::kCancelled);
 }
 
 TEST_F(CoordinatorMachineTest, NobodyJoinsAndNothingIsCalledWhileTheClusterShutsDown) {
