@@ -91,11 +91,12 @@ void CoordinatorMachine::OnFailed(Participant* participant, const Failed& failed
     Advance();
     return;
   }
-  const bool aborting = epoch.phase == EpochPhase::kAborting;
-  if (aborting && !epoch.hearsay) return;
   const Status status = ReasonOf(failed.status);
   const Status reason = status.WithContext(p.id.name + " in " + failed.phase);
-  if (IsWire(status) || failed.phase == "prepare") {
+  const bool own_fault = !IsWire(status) && failed.phase != "prepare";
+  const bool aborting = epoch.phase == EpochPhase::kAborting;
+  if (aborting && (!own_fault || !epoch.hearsay)) return;
+  if (!own_fault) {
     OnHearsay(p, reason, failed.culprit);
     return;
   }
@@ -108,21 +109,20 @@ void CoordinatorMachine::OnFailed(Participant* participant, const Failed& failed
   }
 }
 
-// A rank's word that something is wrong with another: tried again. The root sees everybody, a
-// worker only the root, which may have gone because of somebody else: so a worker that accuses
-// anybody else blames nobody for good, and one that accuses nobody is a suspect itself.
+// A rank's word that something is wrong with another: tried again. The first counts: during an
+// abort peers go because of it. The root sees everybody, a worker only the root, which may have
+// gone because of somebody else: so a worker that accuses another blames nobody for good, and one
+// that accuses nobody is a suspect itself.
 void CoordinatorMachine::OnHearsay(const Participant& from, const Status& reason,
                                    const std::string& culprit) {
   Epoch& epoch = *epoch_;
   const bool trainer = from.role == Role::kTrainer;
   const Participant* accused = culprit == from.id.name ? nullptr : epoch.FindName(culprit);
   const Participant* suspect = trainer ? accused : accused == nullptr ? &from : nullptr;
-  const bool aborting = epoch.phase == EpochPhase::kAborting;
-  if (aborting && (accused == nullptr || (!epoch.culprit.empty() && !trainer))) return;
   epoch.Blame(reason, accused == nullptr ? "" : accused->id.name);
   epoch.hearsay = true;
   if (suspect != nullptr && suspect->role == Role::kWorker) epoch.suspect = suspect->id;
-  if (!aborting) GiveUp();
+  GiveUp();
 }
 
 // The attempt is over and nobody was lost whose end explains it. Once may be the wire.

@@ -324,14 +324,14 @@ TEST_F(CoordinatorAbortTest, WhoFailsTwiceWhileNobodyIsLostIsOut) {
   EXPECT_EQ(Text("culprit"), "worker-0");
 }
 
-TEST_F(CoordinatorAbortTest, TheRootsWordCountsAgainstWorkersAndTheirsAgainstNobody) {
+TEST_F(CoordinatorAbortTest, WhomTheRootAccusesTwiceIsOut) {
   AssembleSingles(2);
   c.Sync(trainer, 5);
   for (int k = 0; k < 2; ++k) {
     c.AnswerUntil(EpochPhase::kStreaming);
-    FailsByTheWire(worker[1], "trainer-0");
-    FailsByTheWire(worker[1], "worker-1");  // nobody accuses itself
     FailsByTheWire(trainer, "worker-0");
+    FailsByTheWire(trainer, "worker-1");    // the abort makes peers go
+    FailsByTheWire(worker[1], "worker-1");  // nobody accuses itself
     c.Answer();
   }
   c.AnswerAll();
@@ -339,6 +339,20 @@ TEST_F(CoordinatorAbortTest, TheRootsWordCountsAgainstWorkersAndTheirsAgainstNob
   ASSERT_EQ(Workers(), 1u);
   EXPECT_EQ(Text("culprit"), "worker-0");
   EXPECT_EQ(*c.Events("replica.expelled").front().Find("replica")->AsString(), "replica-0");
+}
+
+TEST_F(CoordinatorAbortTest, AWorkerThatAccusesAnotherCountsAgainstNobody) {
+  AssembleSingles(2);
+  c.Sync(trainer, 5);
+  for (int k = 0; k < 3; ++k) {
+    c.AnswerUntil(EpochPhase::kStreaming);
+    FailsByTheWire(worker[1], "trainer-0");
+    EXPECT_EQ(c.To<AbortAttempt>("worker-0")->culprit, "trainer-0");
+    c.Answer();
+  }
+  c.AnswerAll();
+  EXPECT_EQ(SyncStatus(), OkStatus());
+  EXPECT_EQ(Workers(), 2u);
 }
 
 TEST_F(CoordinatorAbortTest, OnesOwnFaultIsBetterEvidenceThanItsVictims) {
