@@ -63,6 +63,7 @@ void CoordinatorMachine::OnTrouble(Participant* participant, const MemberMessage
   } else if (epoch.phase != EpochPhase::kAborting) {
     return;  // an answer to an abort that is over
   } else if (const auto* halted = std::get_if<Halted>(&message)) {
+    if (p.role != Role::kTrainer) return;
     p.halted = true;
     p.entered_group = halted->entered_group;
     DrainWhenHalted();

@@ -376,6 +376,12 @@ void CoordinatorMachine::OnPhaseDeadline() {
         [](const Participant& a, const Participant& b) { return a.completed < b.completed; });
     if (last != silent.end()) silent = {*last};
   }
+  if (epoch.phase == EpochPhase::kAborting) {
+    // A trainer rank that has halted waits for us, and we for the others: it still has to drain.
+    std::erase_if(silent, [](const Participant& p) { return p.halted; });
+    epoch.deadline = now_ + config_.deadlines.abort;
+    Emit(WakeAt{epoch.deadline});
+  }
   for (const Participant& p : silent) {
     if (epoch_) ExpelSilent(p, late);
   }

@@ -225,6 +225,30 @@ TEST_F(CoordinatorAbortTest, TrainerRanksDrainToTheFurthestGroup) {
   EXPECT_EQ(c.To<Drain>("trainer-1")->group, 6u);
 }
 
+// Found by seed 1320: the rank that had halted was expelled, and blamed, with the one it waited
+// for.
+TEST_F(CoordinatorAbortTest, ARankThatHasHaltedIsNotSilent) {
+  c = CoordinatorKit();
+  worker.clear();
+  trainer = c.JoinTrainer(0, 2);
+  const MemberId second = c.JoinTrainer(1, 2);
+  worker = {c.JoinWorker(0), c.JoinWorker(1)};
+  c.Sync(trainer, 5);
+  c.Sync(second, 5);
+  c.AnswerUntil(EpochPhase::kStreaming);
+  FailsByTheWire(worker[0]);
+  c.Answer({trainer, second});
+  c.From(trainer, Halted{c.key(), 4});
+  c.WaitPastDeadline();
+  EXPECT_NE(c.To<Expelled>("trainer-1"), nullptr);
+  EXPECT_EQ(c.To<Expelled>("trainer-0"), nullptr);
+  EXPECT_EQ(c.To<Drain>("trainer-0")->group, 4u);
+  EXPECT_GT(c.machine.epoch()->deadline, c.now);
+  c.Answer();
+  EXPECT_FALSE(c.runs());
+  EXPECT_EQ(Text("culprit"), "trainer-1");
+}
+
 TEST_F(CoordinatorAbortTest, GivesUpAfterTooManyAttempts) {
   c.Sync(trainer, 5);
   for (int k = 0; k < 5; ++k) {
