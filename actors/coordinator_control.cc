@@ -78,7 +78,7 @@ StatusOr<std::optional<Value>> CoordinatorMachine::Control(const ControlCall& ca
     FailWaiters(why);
     SendToAll(Shutdown{"asked by a control call"});
     Emit(WakeAt{*stop_at_});
-    if (membership_.all().empty()) Emit(StopCoordinator{});
+    if (membership_.all().empty()) Stop();
     return std::optional<Value>(ValueMap{{"stopping", true}});
   }
   return Unimplemented("unknown method \"" + call.method +

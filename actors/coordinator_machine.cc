@@ -181,7 +181,7 @@ void CoordinatorMachine::Handle(const MemberLost& event) {
   if (epoch_ && role == Role::kTrainer) LoseCaller(event.member, event.cause);
   if (epoch_) LoseParticipant(event.member, event.cause);
   if (role == Role::kTrainer) FailWaiters(event.cause.WithContext("the trainer is gone"));
-  if (stop_at_ && membership_.all().empty()) Emit(StopCoordinator{});
+  if (stop_at_ && membership_.all().empty()) Stop();
 }
 
 void CoordinatorMachine::Handle(const MemberBack& event) {
@@ -193,7 +193,15 @@ void CoordinatorMachine::Handle(const MemberBack& event) {
 void CoordinatorMachine::Handle(const Tick&) {
   if (epoch_ && now_ >= epoch_->deadline) OnPhaseDeadline();
   ExpireWaiters();
-  if (stop_at_ && now_ >= *stop_at_) Emit(StopCoordinator{});
+  if (stop_at_ && now_ >= *stop_at_) Stop();
+}
+
+// A decided epoch may still be under way: whoever waits for its end is answered before ours.
+void CoordinatorMachine::Stop() {
+  for (const SyncWaiter& waiter : std::exchange(waiters_, {})) {
+    Emit(ReplyControl{waiter.token, Cancelled("the cluster shuts down"), {}});
+  }
+  Emit(StopCoordinator{});
 }
 
 void CoordinatorMachine::ExpireWaiters() {

@@ -138,6 +138,7 @@ class CoordinatorMachine {
   void DropPending(const Status& why, const MemberId* caller);
   void StartNextSync();
   void ExpireWaiters();
+  void Stop();
 
   // coordinator_epoch.cc: one epoch
   void BeginEpoch(const PendingSync& sync);

@@ -100,6 +100,10 @@ void Cluster::KillProcess(Process* process) {
   data_plane_.OnKilled(process);
 }
 
+void Cluster::Fault(const std::string& name, Duration how_long) {
+  truth_.Fault(name, world_->now() + how_long);
+}
+
 void Cluster::Kill(const std::string& name) {
   if (MemberShell* shell = Living(name)) KillProcess(shell->process());
 }
@@ -219,10 +223,18 @@ void Cluster::OnStop(MemberShell* shell, const std::string&) {
   // Its process ends once the step is over.
   world_->After(shell->process(), Duration::zero(), [this, shell] {
     const std::string name = shell->process()->name;
+    Fault(name, kRestart);
     KillProcess(shell->process());
     world_->After(kRestart, [this, name] {
       if (Living(name) == nullptr) Start(name);
     });
+  });
+}
+
+void Cluster::OnCoordinatorStop(Process* coordinator) {
+  world_->After(coordinator, Duration::zero(), [this, coordinator] {
+    KillProcess(coordinator);
+    world_->After(kRestart, [this] { StartCoordinator(); });
   });
 }
 

@@ -47,6 +47,8 @@ class Cluster : public NetworkUser, public MemberOwner {
   void Freeze(const std::string& name);
   void Thaw(const std::string& name);
   Network& network() { return network_; }
+  // Something is wrong with `name` for so long from now: it may be blamed.
+  void Fault(const std::string& name, Duration how_long);
   // Heals, thaws and starts everything, and injects no more.
   void Calm();
 
@@ -68,6 +70,7 @@ class Cluster : public NetworkUser, public MemberOwner {
   void OnSyncFinished(MemberShell* shell, uint64_t label, const Status& status) override;
   void OnSyncRequested(MemberShell* shell, uint64_t label) override;
   void OnStop(MemberShell* shell, const std::string& reason) override;
+  void OnCoordinatorStop(Process* coordinator) override;
   // What S2 promises of replicas: when a committed epoch ends, each replica that its report lists
   // has all its ranks in service at that version. One that is not listed (it lost a rank, an
   // install failed, a rank's session broke between its Staged and its Commit) may be mixed or

@@ -7,6 +7,14 @@
 
 namespace packcast::sim {
 
+namespace {
+
+constexpr Duration kStopMax = Seconds(6);
+// What happened to a member may show this much later: silence takes a second, slow work longer.
+constexpr Duration kAfterEffect = Seconds(5);
+
+}  // namespace
+
 CoordinatorShell::CoordinatorShell(Surroundings* around, Process* process, CoordinatorConfig config)
     : around_(around), world_(around->world), process_(process), machine_(std::move(config)) {}
 
@@ -28,6 +36,11 @@ void CoordinatorShell::TraceEvent(const CoordinatorEvent& event) {
 }
 
 void CoordinatorShell::Feed(const CoordinatorEvent& event) {
+  if (stopped_) return;
+  if (stopping_since_ && world_->mutation() == Mutation::kShutdownForgotten &&
+      (std::holds_alternative<Tick>(event) || std::holds_alternative<MemberLost>(event))) {
+    return;
+  }
   TraceEvent(event);
   CoordinatorEffects effects = machine_.On(event, world_->now());
   if (Status status = machine_.CheckInvariants(); !status.ok()) world_->Violate(status.message());
@@ -37,12 +50,22 @@ void CoordinatorShell::Feed(const CoordinatorEvent& event) {
   for (CoordinatorEffect& effect : effects) {
     std::visit([this](auto& e) { Do(e); }, effect);
   }
+  if (stopped_ && !controls_.empty()) world_->Violate("S8: it ends, and a control call is open");
   if (world_->mutation() != Mutation::kNone) Mutate(event);
 }
 
 void CoordinatorShell::Control(const std::string& method, Value body) {
   const uint64_t token = ++last_token_;
   controls_[token] = method;
+  if (method == "shutdown" && !stopping_since_) {
+    stopping_since_ = world_->now();
+    // Twice the bound: a coordinator that was frozen catches up first.
+    world_->After(process_, kStopMax, [this] {
+      world_->After(process_, kStopMax, [this] {
+        if (!stopped_) world_->Violate("L2: the coordinator does not end");
+      });
+    });
+  }
   Feed(ControlCall{token, method, std::move(body)});
 }
 
@@ -67,6 +90,28 @@ void CoordinatorShell::CheckDecision(const SendToMember& effect) {
                       " has staged");
     }
   }
+}
+
+// B1: who is named as culprit really had something wrong during the epoch or just before.
+void CoordinatorShell::CheckBlame(const Value& told, std::string_view reason_field) {
+  const Value* culprit = told.Find("culprit");
+  if (culprit == nullptr || culprit->AsString()->empty()) return;
+  const Time since = epoch_began_ - kAfterEffect;
+  const Truth& truth = *around_->truth;
+  // A coordinator that was frozen or cut off itself sees everybody late.
+  if (truth.FaultySince(*culprit->AsString(), since) || truth.FaultySince("coordinator", since)) {
+    return;
+  }
+  const std::string& reason = *told.Find(reason_field)->AsString();
+  // All ranks of a flow owe an answer while one of them is missing, and none says whom it misses.
+  for (const std::string_view phase : {"phase rendezvous", "phase transfer"}) {
+    if (reason.find(phase) != std::string::npos) return;
+  }
+  world_->Violate("B1: " + *culprit->AsString() + " is blamed for nothing: " + reason);
+}
+
+void CoordinatorShell::CheckStopping(std::string_view what) {
+  if (stopping_since_) world_->Violate("while it shuts down: " + std::string(what));
 }
 
 void CoordinatorShell::Do(const SendToMember& effect) {
@@ -96,8 +141,14 @@ void CoordinatorShell::Do(const PublishEvent& effect) {
   const std::string& name = *effect.event.Find("event")->AsString();
   world_->trace.Add(world_->now(), process_->name, "  publish", 0,
                     [&] { return effect.event.ToString(300); });
+  if (name == "epoch.begin") epoch_began_ = world_->now();
+  if (name == "epoch.begin" || name == "epoch.attempt" || name == "member.joined") {
+    CheckStopping(name);
+  }
   if (name == "epoch.attempt") ++world_->stats.retries;
+  if (name == "epoch.abort" || name == "replica.expelled") CheckBlame(effect.event, "reason");
   if (name != "epoch.end") return;
+  CheckBlame(*effect.event.Find("report"), "error");
   last_report_ = *effect.event.Find("report");
   const bool committed = *last_report_->Find("committed")->AsBool();
   ++(committed ? world_->stats.committed : world_->stats.aborted);
@@ -110,7 +161,8 @@ void CoordinatorShell::Do(const WakeAt& effect) {
 }
 
 void CoordinatorShell::Do(const StopCoordinator&) {
-  world_->Violate("nobody asked the coordinator to stop");
+  if (!stopping_since_) world_->Violate("nobody asked the coordinator to stop");
+  if (!std::exchange(stopped_, true)) around_->owner->OnCoordinatorStop(process_);
 }
 
 // ---- mutations ----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@
 namespace packcast::sim {
 
 // A process with the coordinator's machine. Checks what only it can break: S5, S10, S7, S8 of
-// control calls.
+// control calls, B1, and how it shuts down.
 class CoordinatorShell {
  public:
   CoordinatorShell(Surroundings* around, Process* process, CoordinatorConfig config);
@@ -32,6 +32,8 @@ class CoordinatorShell {
   void Do(const WakeAt& effect);
   void Do(const StopCoordinator& effect);
   void TraceEvent(const CoordinatorEvent& event);
+  void CheckBlame(const Value& told, std::string_view reason_field);
+  void CheckStopping(std::string_view what);
   void CheckDecision(const SendToMember& effect);
   void Mutate(const CoordinatorEvent& event);
   void PretendLastStaged(const EpochKey& key, const Staged& staged);
@@ -43,6 +45,9 @@ class CoordinatorShell {
   std::map<uint64_t, std::string> controls_;  // open: token and method
   uint64_t last_token_ = 0;
   std::optional<Value> last_report_;
+  Time epoch_began_{};
+  std::optional<Time> stopping_since_;
+  bool stopped_ = false;
   // For mutations.
   std::map<MemberId, Staged> earlier_staged_;
   Bytes first_blob_;

@@ -114,6 +114,7 @@ bool MemberShell::End(Job job, const EpochKey& key) {
 bool MemberShell::Trouble(double chance, Fault fault) {
   if (!around_->unrest || !world_->random.Chance(chance)) return false;
   world_->Injected(fault);
+  around_->truth->Fault(process_->name, world_->now());
   return true;
 }
 
@@ -230,6 +231,12 @@ void MemberShell::Streamed(const EpochKey& key, const Status& status, const std:
     return;
   }
   StreamDone done{key, status, Digest{1, 1}, manifest_->total_bytes(), {}, culprit};
+  if (!culprit.empty() && world_->mutation() == Mutation::kInnocentAccused) {
+    for (const FlowMember& other : contract_->flows.front().members) {
+      const bool innocent = other.member.name != culprit && other.member != member().config().self;
+      if (innocent) done.culprit = other.member.name;
+    }
+  }
   if (is_worker()) {
     const bool in_place = contract_->install == InstallMode::kInPlace;
     done.content_digest = DigestOf(in_place ? live_ : staged_);

@@ -25,6 +25,8 @@ class MemberOwner {
   virtual void OnSyncFinished(MemberShell* shell, uint64_t label, const Status& status) = 0;
   virtual void OnSyncRequested(MemberShell* shell, uint64_t label) = 0;
   virtual void OnStop(MemberShell* shell, const std::string& reason) = 0;
+  // A coordinator was asked to end, and does.
+  virtual void OnCoordinatorStop(Process* coordinator) = 0;
   // A coordinator published the end of an epoch that was committed.
   virtual void OnCommitted(const Value& report) = 0;
 };

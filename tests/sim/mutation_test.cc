@@ -41,7 +41,9 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{Mutation::kInstallSkipped, "InstallSkipped", "S1", 20},
                     Case{Mutation::kTermNotRaised, "TermNotRaised", "L", 60},
                     Case{Mutation::kAnswerLost, "AnswerLost", "L", 20},
-                    Case{Mutation::kExpelledForgotten, "ExpelledForgotten", "L2", 60}),
+                    Case{Mutation::kExpelledForgotten, "ExpelledForgotten", "L2", 60},
+                    Case{Mutation::kInnocentAccused, "InnocentAccused", "B1", 2000},
+                    Case{Mutation::kShutdownForgotten, "ShutdownForgotten", "L2", 300}),
     [](const testing::TestParamInfo<Case>& c) { return c.param.name; });
 
 }  // namespace

@@ -57,6 +57,7 @@ void Nemesis::StrikeName(Fault fault, const std::string& name) {
   const Duration while_ = world_->random.Chance(0.4)
                               ? world_->random.Between(Milliseconds(1), Milliseconds(500))
                               : world_->random.Between(Milliseconds(500), Seconds(6));
+  cluster_->Fault(name, while_);
   const auto later = [&](std::function<void()> what) { world_->After(while_, std::move(what)); };
   switch (fault) {
     case Fault::kKillWorker:

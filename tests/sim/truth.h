@@ -1,11 +1,14 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <set>
+#include <string>
 
 #include "protocol/ids.h"
 #include "protocol/messages.h"
+#include "protocol/time.h"
 
 namespace packcast::sim {
 
@@ -21,6 +24,17 @@ struct Truth {
   std::map<EpochKey, std::set<MemberId>> staged;  // workers that hold all bytes of an attempt
   std::set<EpochKey> decided;
   std::set<EpochKey> given_up;
+
+  // Until when something was wrong with each name, for all we did to it and all it did itself.
+  std::map<std::string, Time> faulty_until;
+  void Fault(const std::string& name, Time until) {
+    Time& last = faulty_until[name];
+    last = std::max(last, until);
+  }
+  bool FaultySince(const std::string& name, Time since) const {
+    const auto last = faulty_until.find(name);
+    return last != faulty_until.end() && last->second >= since;
+  }
 };
 
 }  // namespace packcast::sim

@@ -92,16 +92,30 @@ void User::ControlSomething() {
   if (coordinator == nullptr || coordinator->process()->frozen) return;
   const std::string replica =
       "replica-" + std::to_string(world_->random.Below(scenario_.replica_sizes.size()));
-  switch (world_->random.Below(6)) {
+  switch (world_->random.Below(7)) {
     case 0:
       return coordinator->Control(
           "limits", ValueMap{{"install", world_->random.Chance(0.5) ? "staged" : "in-place"},
                              {"buffer_bytes", world_->random.Between(1, 8) * 256}});
     case 1: return coordinator->Control("drain", ValueMap{{"replica", replica}});
     case 2: return coordinator->Control("readmit", ValueMap{{"replica", replica}});
-    case 3: return coordinator->Control("sync", ValueMap{});
+    case 3: return ControlSync(coordinator);
     case 4: return coordinator->Control("cancel", ValueMap{});
     case 5: return coordinator->Control("members", ValueMap{});
+    case 6:
+      if (world_->random.Chance(0.3)) coordinator->Control("shutdown", ValueMap{});
+      return;
+  }
+}
+
+// Scripts come alone, or in a crowd that wants the same, or each something else.
+void User::ControlSync(CoordinatorShell* coordinator) {
+  const uint64_t first = last_label_ + world_->random.Below(3);
+  const uint64_t scripts = world_->random.Chance(0.3) ? world_->random.Between(2, 6) : 1;
+  const uint64_t labels = world_->random.Between(1, 3);
+  for (uint64_t k = 0; k < scripts; ++k) {
+    const bool named = scripts > 1;
+    coordinator->Control("sync", named ? ValueMap{{"label", first + k % labels}} : ValueMap{});
   }
 }
 

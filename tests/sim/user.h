@@ -43,6 +43,7 @@ class User {
   void CallAll(uint64_t label, bool supersede);
   void CallOne(MemberShell* shell, uint64_t label, size_t model, bool supersede);
   void ControlSomething();
+  void ControlSync(CoordinatorShell* coordinator);
 
   World* const world_;
   const Scenario& scenario_;

@@ -29,6 +29,8 @@ enum class Mutation : uint8_t {
   kTermNotRaised,          // members do not tell a new coordinator what they promised
   kAnswerLost,             // a sync.done never reaches the trainer
   kExpelledForgotten,      // a member is not told that it is out
+  kInnocentAccused,        // who loses a peer of the transfer names another
+  kShutdownForgotten,      // the coordinator goes on for ever once it was asked to stop
 };
 
 enum class Fault : uint8_t {
