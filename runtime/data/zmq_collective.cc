@@ -29,6 +29,7 @@ SocketOptions BulkOptions() {
   // A new connection would not know what the old one lost.
   options.reconnect_first = Milliseconds(-1);
   options.reconnect_max = Duration::zero();
+  options.router_handover = false;
   return options;
 }
 
@@ -68,7 +69,9 @@ StatusOr<Rendezvous> ZmqTransport::MakeRendezvous(GenerationId generation) {
   // Gates and seals of all steps in flight fit, and the chunks, which have their own window.
   options.send_high_water = static_cast<int>(4 * kStepsInFlightMax + options_.chunks_in_flight);
   options.receive_high_water = static_cast<int>(4 * kStepsInFlightMax);
-  // Members send headers and reasons only; strangers shall not make us hold more.
+  // Members send headers and reasons only. This bounds a frame, not a stranger: libzmq (4.3.4)
+  // counts its high-water mark in whole messages, and holds any number of frames of one that does
+  // not end (docs/protocol.md, "Security").
   options.max_frame_bytes = zmq_bulk::kReasonBytesMax;
   PC_ASSIGN_OR_RETURN(net::ZmqSocket socket,
                       net::ZmqSocket::Open(context_, SocketType::kRouter, options));

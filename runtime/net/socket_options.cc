@@ -52,8 +52,7 @@ std::vector<OptionSetting> OptionTable(SocketType type, const SocketOptions& o) 
   if (type == SocketType::kRouter) {
     // Without MANDATORY a message to an unknown peer is dropped in silence.
     table.push_back(Int(ZMQ_ROUTER_MANDATORY, "ROUTER_MANDATORY", 1));
-    // A reconnecting peer takes its own identity over from a connection that is still dying.
-    table.push_back(Int(ZMQ_ROUTER_HANDOVER, "ROUTER_HANDOVER", 1));
+    table.push_back(Int(ZMQ_ROUTER_HANDOVER, "ROUTER_HANDOVER", o.router_handover ? 1 : 0));
     table.push_back(Int(ZMQ_BACKLOG, "BACKLOG", o.backlog));
   } else {
     // Do not queue for a server that is down: its successor would get the messages.

@@ -45,6 +45,9 @@ struct SocketOptions {
   int kernel_send_bytes = -1;
   int kernel_receive_bytes = -1;
   int backlog = 1024;
+  // ROUTER: a new connection that names the routing id of an old one takes its place, which a peer
+  // that reconnects needs. Without reconnects it would only let strangers cut others off.
+  bool router_handover = true;
   std::optional<CurveKeys> curve;
 };
 

@@ -10,9 +10,9 @@
 namespace packcast::net {
 namespace {
 
-std::map<std::string, int64_t> Numbers(SocketType type) {
+std::map<std::string, int64_t> Numbers(SocketType type, const SocketOptions& options = {}) {
   std::map<std::string, int64_t> numbers;
-  for (const OptionSetting& setting : OptionTable(type, SocketOptions())) {
+  for (const OptionSetting& setting : OptionTable(type, options)) {
     if (!setting.has_text) numbers[setting.name] = setting.number;
   }
   return numbers;
@@ -30,6 +30,13 @@ TEST(SocketOptionsTest, NothingDangerousIsLeftToDefaults) {
   EXPECT_EQ(Numbers(SocketType::kRouter).at("ROUTER_MANDATORY"), 1);
   EXPECT_EQ(Numbers(SocketType::kDealer).at("IMMEDIATE"), 1);
   EXPECT_GT(Numbers(SocketType::kDealer).at("RECONNECT_IVL_MAX"), 0);
+}
+
+TEST(SocketOptionsTest, OnlyARouterWhosePeersReconnectHandsTheirIdsOver) {
+  SocketOptions options;
+  EXPECT_EQ(Numbers(SocketType::kRouter, options).at("ROUTER_HANDOVER"), 1);
+  options.router_handover = false;
+  EXPECT_EQ(Numbers(SocketType::kRouter, options).at("ROUTER_HANDOVER"), 0);
 }
 
 TEST(ZmqSocketTest, BorrowedMemoryIsReleasedOnce) {
