@@ -12,8 +12,13 @@ namespace {
 
 // Chunks copied in one Poll: the consumer unpacks in between.
 constexpr int kMessagesPerPump = 16;
-// How often an idle member looks whether its connection still stands.
+// How often an idle member looks whether its connection still stands, and after how many probes
+// without a word from the root it does so more rarely: a root that is stopped (or whose source
+// waits) reads nothing, and probes must never be what fills the queue.
 constexpr Duration kProbeInterval = Milliseconds(20);
+constexpr Duration kProbeIntervalSlow = Seconds(1);
+constexpr uint32_t kProbesAtOnce = 20;
+constexpr uint32_t kProbesMax = 500;
 // How long a member that aborts goes on reading, so that its reason gets through: a connection
 // that is closed with unread bytes is reset, and takes the reason with it.
 constexpr Duration kAbortDrain = Milliseconds(100);
@@ -90,6 +95,7 @@ class ZmqMember final : public ZmqEnd {
   std::deque<Receiving> operations_;
   net::Frames held_;
   Time next_probe_{};
+  uint32_t probes_out_ = 0;  // since the root's last message
 };
 
 StatusOr<bool> ZmqMember::Joined() {
@@ -206,6 +212,7 @@ StatusOr<bool> ZmqMember::Pump() {
         break;
       }
       if (received != net::ReceiveResult::kMessage) return Internal("the bulk socket failed");
+      probes_out_ = 0;
     }
     PC_RETURN_IF_ERROR(Handle(&held_));
     if (!held_.empty()) break;
@@ -215,17 +222,22 @@ StatusOr<bool> ZmqMember::Pump() {
   return progress;
 }
 
-// A DEALER whose one connection is gone cannot send: an unasked kPong finds that out. (Its queue
-// is never full: the root answers for that by reading.)
+// A DEALER whose one connection is gone cannot send: an unasked kPong finds that out. Its queue is
+// never full: the root answers for that by reading, and who does not read gets few of them. The
+// root is needed until it has our Finished: its End may well be here before the last bytes.
 Status ZmqMember::CheckConnected() {
-  const bool needed = !joined_ || (ledger_.begun() && !ledger_.end());
-  if (!needed || Now() < next_probe_) return OkStatus();
-  next_probe_ = Now() + kProbeInterval;
+  const bool needed = !joined_ || (ledger_.begun() && !(ledger_.finished() && outbox_.empty()));
+  if (!needed || probes_out_ >= kProbesMax || Now() < next_probe_) return OkStatus();
+  next_probe_ = Now() + (probes_out_ < kProbesAtOnce ? kProbeInterval : kProbeIntervalSlow);
   net::Frames frames;
   frames.emplace_back(std::string_view(EncodeHeader({.type = Type::kPong})));
-  if (socket_.Send(&frames) == net::SendResult::kSent || socket_.can_receive()) return OkStatus();
+  if (socket_.Send(&frames) == net::SendResult::kSent) {
+    ++probes_out_;
+    return OkStatus();
+  }
+  if (socket_.can_receive()) return OkStatus();
   return Unavailable(Describe(root()) + ", the root, closed the connection; " + Describe(rank()) +
-                     " waited for step " + std::to_string(ledger_.completed()));
+                     " waited for " + WaitingForLocked());
 }
 
 // Leaves `frames` as they are when they must wait.
