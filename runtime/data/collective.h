@@ -115,6 +115,11 @@ class Collective {
   virtual Status Finish() = 0;
   virtual StatusOr<bool> Finished() = 0;
 
+  // Whether everything said so far (gates, seals and End, or Finish) has left this object, so that
+  // no Poll is needed for it. It is still under way: a root that is destroyed before its members
+  // have finished takes with it what they have not read.
+  virtual StatusOr<bool> Flushed() = 0;
+
   // Moves bytes and messages; returns after some progress, a Wake, or at most `max_wait`.
   virtual Status Poll(Duration max_wait) = 0;
 
@@ -130,6 +135,11 @@ class Collective {
   // "a grant of step 3 by rank 2 (worker-2)", or "nothing": for a deadline's error. Same thread
   // as the other calls.
   virtual std::string WaitingFor() = 0;
+
+  // Once there is an error: the other rank that it is about, whose connection closed or whose
+  // messages broke the protocol. Nothing where nobody can be blamed from here: deadlines, settings
+  // that differ, checksums, aborts (who aborts knows why, and may itself be a victim). Any thread.
+  virtual std::optional<uint32_t> culprit() const = 0;
 
   virtual const CollectiveProgress& progress() const = 0;
 };

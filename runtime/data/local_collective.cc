@@ -49,10 +49,12 @@ class LocalCollective : public CollectiveBase {
   StatusOr<std::optional<uint64_t>> EndOf() override;
   Status Finish() override;
   StatusOr<bool> Finished() override;
+  StatusOr<bool> Flushed() override;
   Status Poll(Duration max_wait) override;
   void Wake() override;
   Status Abort(std::string_view reason) override;
   std::string WaitingFor() override;
+  std::optional<uint32_t> culprit() const override;
   const CollectiveProgress& progress() const override { return end_.progress; }
 
  private:
@@ -83,6 +85,7 @@ class LocalCollective : public CollectiveBase {
   const std::shared_ptr<Hub> hub_;
   RankEnd& end_;
   Status error_;
+  std::optional<uint32_t> culprit_;
   bool aborted_ = false;
   std::string abort_reason_;
 };
@@ -242,12 +245,26 @@ StatusOr<bool> LocalCollective::Finished() {
   return hub_->root_ledger.AllFinished();
 }
 
+// What is said here is heard at once.
+StatusOr<bool> LocalCollective::Flushed() {
+  Lock lock(hub_->mutex);
+  PC_RETURN_IF_ERROR(Check());
+  return true;
+}
+
+std::optional<uint32_t> LocalCollective::culprit() const {
+  Lock lock(hub_->mutex);
+  return culprit_;
+}
+
 Status LocalCollective::CheckLeft() {
   for (uint32_t rank = 0; rank < size(); ++rank) {
     if (rank == this->rank() || !hub_->ends[rank]->left) continue;
     const bool needed = is_root() ? hub_->root_ledger.begun() && !hub_->root_ledger.finished(rank)
                                   : rank == root() && end_.stream && !end_.ledger.end();
-    if (needed) return Fail(PeerDied(Describe(rank) + " left; waited for " + WaitingForLocked()));
+    if (!needed) continue;
+    culprit_ = rank;
+    return Fail(PeerDied(Describe(rank) + " left; waited for " + WaitingForLocked()));
   }
   return OkStatus();
 }

@@ -16,13 +16,24 @@ ZmqEnd::ZmqEnd(const JoinOptions& options, ZmqTransportOptions transport, net::Z
       wake_(std::make_shared<net::Wakeup>()) {}
 
 Status ZmqEnd::Check() const {
-  if (abort_requested_.load()) return Aborted("this rank aborted the collective");
-  return error_;
+  if (!abort_requested_.load()) return error_;
+  std::lock_guard lock(reason_mutex_);
+  return Aborted("this rank aborted the collective: " + abort_reason_);
 }
 
 Status ZmqEnd::Fail(Status status) {
   if (error_.ok()) error_ = std::move(status);
   return error_;
+}
+
+Status ZmqEnd::Blame(uint32_t rank, Status status) {
+  if (!status.ok() && !culprit_) culprit_ = rank;
+  return status;
+}
+
+std::optional<uint32_t> ZmqEnd::culprit() const {
+  Lock lock(mutex_);
+  return culprit_;
 }
 
 Status ZmqEnd::Poll(Duration max_wait) {
@@ -40,13 +51,17 @@ Status ZmqEnd::Poll(Duration max_wait) {
 }
 
 Status ZmqEnd::Abort(std::string_view reason) {
-  abort_requested_.store(true);
+  {
+    std::lock_guard lock(reason_mutex_);
+    if (!abort_requested_.load()) abort_reason_ = reason.substr(0, kReasonBytesMax);
+    abort_requested_.store(true);
+  }
   wake_->Raise();
   Lock lock(mutex_);
   if (aborted_) return abort_result_;
   aborted_ = true;
   if (!socket_.is_open()) return OkStatus();
-  SendAbort(std::string(reason.substr(0, kReasonBytesMax)));
+  SendAbort(abort_reason_);  // written once
   socket_.Close();
   abort_result_ = WaitForRelease();
   return abort_result_;

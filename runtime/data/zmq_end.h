@@ -3,6 +3,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "runtime/data/collective_base.h"
@@ -21,6 +22,7 @@ class ZmqEnd : public CollectiveBase {
   void Wake() final { wake_->Raise(); }
   Status Abort(std::string_view reason) final;
   std::string WaitingFor() final;
+  std::optional<uint32_t> culprit() const final;
   const CollectiveProgress& progress() const final { return progress_; }
 
  protected:
@@ -41,6 +43,8 @@ class ZmqEnd : public CollectiveBase {
 
   Status Check() const;
   Status Fail(Status status);
+  // `status`, which becomes the error; if it is one, `rank` is its culprit.
+  Status Blame(uint32_t rank, Status status);
   // Sleeps until the socket may have something (if wanted), wake_ is raised or `wait` is over.
   void WaitForInput(Duration wait);
 
@@ -54,10 +58,12 @@ class ZmqEnd : public CollectiveBase {
 
  private:
   std::atomic<bool> abort_requested_{false};
+  mutable std::mutex reason_mutex_;  // guards abort_reason_: mutex_ may be held by a long Poll
+  std::string abort_reason_;
   bool aborted_ = false;
   Status abort_result_;
-  std::string abort_reason_;
   Status error_;
+  std::optional<uint32_t> culprit_;
 };
 
 // `socket` is the bound ROUTER.

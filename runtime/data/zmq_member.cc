@@ -54,6 +54,8 @@ class ZmqMember final : public ZmqEnd {
   StatusOr<std::optional<uint64_t>> EndOf() override;
   Status Finish() override;
 
+  StatusOr<bool> Flushed() override;
+
   Status Seal(Sequence, const Digest&) override { return NotRoot(); }
   Status End(uint64_t) override { return NotRoot(); }
   StatusOr<bool> Finished() override { return NotRoot(); }
@@ -178,6 +180,12 @@ Status ZmqMember::Finish() {
   return OkStatus();
 }
 
+StatusOr<bool> ZmqMember::Flushed() {
+  Lock lock(mutex_);
+  PC_RETURN_IF_ERROR(Check());
+  return outbox_.empty();
+}
+
 bool ZmqMember::SendQueued() {
   bool sent = false;
   while (!outbox_.empty()) {
@@ -236,15 +244,15 @@ Status ZmqMember::CheckConnected() {
     return OkStatus();
   }
   if (socket_.can_receive()) return OkStatus();
-  return Unavailable(Describe(root()) + ", the root, closed the connection; " + Describe(rank()) +
-                     " waited for " + WaitingForLocked());
+  return Blame(root(), Unavailable(Describe(root()) + ", the root, closed the connection; " +
+                                   Describe(rank()) + " waited for " + WaitingForLocked()));
 }
 
 // Leaves `frames` as they are when they must wait.
 Status ZmqMember::Handle(net::Frames* frames) {
   Header header;
   if (!DecodeHeader((*frames)[0].bytes(), &header)) {
-    return Internal("malformed bulk message from " + Describe(root()));
+    return Blame(root(), Internal("malformed bulk message from " + Describe(root())));
   }
   if (header.type == Type::kAbort) {
     const std::string reason =
@@ -260,9 +268,11 @@ Status ZmqMember::Handle(net::Frames* frames) {
   switch (header.type) {
     case Type::kBegin: QueueGranted(); break;
     case Type::kGate:
-      return ledger_.OnGate({Sequence(header.sequence), header.a, header.b, header.extra});
-    case Type::kSeal: return ledger_.OnSeal(Sequence(header.sequence), {header.a, header.b});
-    case Type::kEnd: return ledger_.OnEnd(header.sequence);
+      return Blame(root(), ledger_.OnGate({Sequence(header.sequence), header.a, header.b,
+                                           header.extra}));
+    case Type::kSeal:
+      return Blame(root(), ledger_.OnSeal(Sequence(header.sequence), {header.a, header.b}));
+    case Type::kEnd: return Blame(root(), ledger_.OnEnd(header.sequence));
     case Type::kHello:
     case Type::kWelcome:
     case Type::kGranted:
@@ -280,13 +290,16 @@ Status ZmqMember::HandleChunk(const Header& header, net::Frames* frames) {
   if (operations_.empty() || operations_.front().operation.sequence.value != header.sequence ||
       operations_.front().to.position() != header.a || frames->size() != 2 ||
       (*frames)[1].size() != header.b) {
-    return Internal("a chunk of step " + std::to_string(header.sequence) + " at byte " +
-                    std::to_string(header.a) + " came out of order from " + Describe(root()));
+    return Blame(
+        root(), Internal("a chunk of step " + std::to_string(header.sequence) + " at byte " +
+                         std::to_string(header.a) + " came out of order from " + Describe(root())));
   }
   Receiving& receiving = operations_.front();
   const std::byte* from = (*frames)[1].data();
   for (uint64_t left = header.b; left > 0;) {
-    if (receiving.to.at_end()) return Internal("a step is longer than its gate said");
+    if (receiving.to.at_end()) {
+      return Blame(root(), Internal("a step is longer than its gate said"));
+    }
     const uint64_t part = std::min(left, receiving.to.room());
     std::memcpy(receiving.to.data(), from, part);
     if (transport_.tamper_for_test) {

@@ -4,10 +4,10 @@
 #include <map>
 
 #include "runtime/base/clock.h"
-#include "runtime/data/span_cursor.h"
 #include "runtime/data/stream_ledger.h"
 #include "runtime/data/zmq_end.h"
 #include "runtime/data/zmq_loans.h"
+#include "runtime/data/zmq_peer.h"
 
 namespace packcast::zmq_bulk {
 namespace {
@@ -18,24 +18,6 @@ constexpr int kMessagesPerPump = 256;
 constexpr Duration kPingInterval = Milliseconds(50);
 constexpr uint32_t kPingsAtOnce = 20;
 constexpr uint32_t kPingsMax = 500;
-
-// A launched operation, until all members' chunks have been written.
-struct Sending {
-  Operation operation;
-  std::shared_ptr<std::atomic<uint64_t>> bytes_left;  // over all members
-};
-
-// One member, as the root sees it.
-struct Peer {
-  std::string routing_id;           // empty until its hello
-  bool in_stream = false;           // has begun the present stream
-  bool gone = false;                // its connection is closed
-  uint32_t pings_out = 0;           // not answered yet
-  std::deque<std::string> control;  // gates and seals of the steps in flight, at most
-  uint64_t next = 0;                // operation whose chunks it gets now
-  SpanCursor cursor;
-  bool cursor_set = false;
-};
 
 // The root's end: a ROUTER that sends each member its own copy of every chunk, straight from the
 // caller's memory, as fast as that member's connection takes them.
@@ -68,6 +50,7 @@ class ZmqRoot final : public ZmqEnd {
   Status Seal(Sequence sequence, const Digest& seal) override;
   Status End(uint64_t steps) override;
   StatusOr<bool> Finished() override;
+  StatusOr<bool> Flushed() override;
 
   Status Grant(Sequence) override { return NotMember(); }
   Status Finish() override { return NotMember(); }
@@ -95,9 +78,10 @@ class ZmqRoot final : public ZmqEnd {
   net::SendResult SendTo(uint32_t member, std::string_view header);
   void SendPings();
   void Complete();
-  Status CheckGone() const;
+  Status CheckGone();
   void QueueForAll(const Header& header);
   std::vector<uint32_t> Missing() const;
+  std::vector<uint32_t> Unflushed() const;
 
   RootLedger ledger_;
   std::vector<Peer> peers_;
@@ -128,7 +112,10 @@ StatusOr<bool> ZmqRoot::Joined() {
     PC_ASSIGN_OR_RETURN(joined_, SendWelcomes());
   }
   if (joined_ || Now() < options().deadline) return joined_;
-  return Fail(DeadlineExceeded("these have not joined: " + DescribeAll(missing)));
+  if (!missing.empty()) {
+    return Fail(DeadlineExceeded("these have not joined: " + DescribeAll(missing)));
+  }
+  return Fail(DeadlineExceeded("the welcome did not leave for " + DescribeAll(Unflushed())));
 }
 
 // Whoever has joined may stop polling, so no welcome may be left here by then: its member would
@@ -138,7 +125,8 @@ StatusOr<bool> ZmqRoot::SendWelcomes() {
   for (uint32_t member = 0; member < size(); ++member) {
     SendControl(member);
     if (peers_[member].gone) {
-      return Fail(Unavailable(Describe(member) + " left before the others had joined"));
+      return Fail(
+          Blame(member, Unavailable(Describe(member) + " left before the others had joined")));
     }
     all = all && peers_[member].control.empty();
   }
@@ -229,6 +217,24 @@ StatusOr<bool> ZmqRoot::Finished() {
   Lock lock(mutex_);
   PC_RETURN_IF_ERROR(Check());
   return ledger_.AllFinished();
+}
+
+StatusOr<bool> ZmqRoot::Flushed() {
+  Lock lock(mutex_);
+  PC_RETURN_IF_ERROR(Check());
+  return Unflushed().empty();
+}
+
+// Who is owed a control message: one that is queued, or the End, which a member gets once it has
+// begun the stream.
+std::vector<uint32_t> ZmqRoot::Unflushed() const {
+  std::vector<uint32_t> ranks;
+  for (uint32_t member = 0; member < size(); ++member) {
+    const Peer& peer = peers_[member];
+    if (member == rank() || peer.gone) continue;
+    if (!peer.control.empty() || (ledger_.ended() && !peer.in_stream)) ranks.push_back(member);
+  }
+  return ranks;
 }
 
 void ZmqRoot::Complete() {
@@ -324,7 +330,7 @@ Status ZmqRoot::HandleGranted(uint32_t member, const Header& header) {
   const Digest theirs{header.a, header.b};
   if (theirs != stream_.plan_digest) return PlansDiffer(member, theirs, stream_.plan_digest);
   const Status granted = ledger_.OnGranted(member, header.sequence);
-  if (!granted.ok()) return granted.WithContext(Describe(member));
+  if (!granted.ok()) return Blame(member, granted.WithContext(Describe(member)));
   if (!peers_[member].in_stream) {
     peers_[member].in_stream = true;
     if (ledger_.ended()) QueueEnd(member);
@@ -412,13 +418,13 @@ void ZmqRoot::SendPings() {
   }
 }
 
-Status ZmqRoot::CheckGone() const {
+Status ZmqRoot::CheckGone() {
   for (uint32_t member = 0; member < size(); ++member) {
     if (!peers_[member].gone || !ledger_.begun() || ledger_.finished(member)) continue;
-    return Unavailable("the connection to " + Describe(member) +
-                       " is closed, after it granted step " +
-                       std::to_string(ledger_.granted(member)) + " of " +
-                       std::to_string(ledger_.launched()) + " launched");
+    return Blame(member, Unavailable("the connection to " + Describe(member) +
+                                     " is closed, after it granted step " +
+                                     std::to_string(ledger_.granted(member)) + " of " +
+                                     std::to_string(ledger_.launched()) + " launched"));
   }
   return OkStatus();
 }

@@ -94,6 +94,20 @@ TEST_F(LocalCollectiveTest, PlansThatDifferAreRefusedOnAllRanks) {
   EXPECT_THAT(root()->Poll(Duration::zero()).message(), HasSubstr("the plan of rank 0 (node-0)"));
 }
 
+TEST_F(LocalCollectiveTest, WhoLeavesIsTheCulpritAndWhoAbortsIsNot) {
+  EXPECT_EQ(root()->culprit(), std::nullopt);
+  const auto others = testing::JoinAll(transport_.get(), 2, 0, 2);
+  ASSERT_TRUE(others[0]->Begin(TestStream()).ok());
+  auto ranks = testing::JoinAll(transport_.get(), 2, 0, 3);
+  ASSERT_TRUE(ranks[0]->Begin(TestStream()).ok());
+  ranks[1].reset();  // not begun: leaves without a word
+  EXPECT_EQ(ranks[0]->Poll(Duration::zero()).code(), StatusCode::kPeerDied);
+  EXPECT_EQ(ranks[0]->culprit(), 1u);
+  ASSERT_TRUE(others[1]->Abort("enough").ok());
+  EXPECT_FALSE(others[0]->Poll(Duration::zero()).ok());
+  EXPECT_EQ(others[0]->culprit(), std::nullopt);
+}
+
 TEST_F(LocalCollectiveTest, WakeEndsAPollOfAnotherThread) {
   auto polled = std::async(std::launch::async, [this] { return root()->Poll(Seconds(600)); });
   root()->Wake();

@@ -86,16 +86,19 @@ TEST_F(ZmqMember, WatchesItsConnectionUntilItHasFinished) {
     status = member_->Poll(Milliseconds(5));
   }
   EXPECT_EQ(status.code(), StatusCode::kUnavailable) << status;
+  EXPECT_EQ(member_->culprit(), 0u);
 }
 
 TEST_F(ZmqMember, NeedsNoConnectionOnceItHasFinished) {
   BeginAndEnd();
   ASSERT_TRUE(member_->Finish().ok());
+  EXPECT_TRUE(*member_->Flushed());
   root_.Close();
   const Time end = In(Milliseconds(100));
   while (std::chrono::steady_clock::now() < end) {
     ASSERT_TRUE(member_->Poll(Milliseconds(5)).ok());
   }
+  EXPECT_EQ(member_->culprit(), std::nullopt);
 }
 
 // A stopped root reads nothing for hours: probes that filled the queue looked like a lost one.
@@ -108,6 +111,30 @@ TEST_F(ZmqMember, ProbesASilentRootMoreAndMoreRarely) {
     for (auto header = Read(); header; header = Read()) probes += header->type == Type::kPong;
   }
   EXPECT_LE(probes, 24u) << "of 45 at the first rate";
+}
+
+// Whoever stops polling before its words have left lets the root wait for them.
+TEST_F(ZmqMember, IsFlushedWhenItsWordsHaveLeft) {
+  EXPECT_TRUE(*member_->Flushed());
+  ASSERT_TRUE(member_->Begin(TestStream()).ok());
+  EXPECT_FALSE(*member_->Flushed());
+  ASSERT_TRUE(member_->Poll(Duration::zero()).ok());
+  EXPECT_TRUE(*member_->Flushed());
+}
+
+TEST_F(ZmqMember, BlamesARootThatBreaksTheProtocol) {
+  ASSERT_TRUE(member_->Begin(TestStream()).ok());
+  Send({.type = Type::kGate, .tag = StreamTag(TestStream()), .a = 256});  // never granted
+  Status status;
+  const Time limit = In(Seconds(30));
+  while (status.ok() && std::chrono::steady_clock::now() < limit) {
+    status = member_->Poll(Milliseconds(5));
+  }
+  EXPECT_EQ(status.code(), StatusCode::kInternal) << status;
+  EXPECT_EQ(member_->culprit(), 0u);
+  ASSERT_TRUE(member_->Abort("a bad root").ok());
+  EXPECT_EQ(member_->Poll(Duration::zero()),
+            Aborted("this rank aborted the collective: a bad root"));
 }
 
 }  // namespace
