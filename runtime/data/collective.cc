@@ -28,6 +28,23 @@ Status CollectiveBase::PlansDiffer(uint32_t rank, const Digest& theirs, const Di
                             "; rows, buffer size, layout and direct rows must be equal");
 }
 
+std::string CollectiveBase::WaitingForMembers(const RootLedger& ledger) const {
+  const std::vector<uint32_t> laggards = ledger.Laggards();
+  if (laggards.empty()) return "nothing";
+  const std::string what =
+      ledger.ended() ? "Finished" : "a grant of step " + std::to_string(ledger.launched());
+  return what + " by " + DescribeAll(laggards);
+}
+
+std::string CollectiveBase::WaitingForRoot(const MemberLedger& ledger) const {
+  const std::string by = " by " + Describe(root());
+  if (const auto unsealed = ledger.FirstUnsealed()) {
+    return "the seal of step " + std::to_string(unsealed->value) + by;
+  }
+  if (ledger.end()) return "nothing";
+  return "a launch of step " + std::to_string(ledger.launched()) + " or the end of the stream" + by;
+}
+
 std::string CollectiveBase::DescribeAll(const std::vector<uint32_t>& ranks) const {
   constexpr size_t kShown = 8;
   std::string text;

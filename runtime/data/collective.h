@@ -37,12 +37,14 @@ struct Span {
 
 // One broadcast: the root's spans, end to end, arrive in the members' spans, end to end. One span
 // is a packed buffer; several are direct regions. Both sides name the step's first region and
-// number of regions in their own plan, so that two different plans are found out.
+// number of regions in their own plan, and whether they expect a seal, so that two different plans
+// or settings are found out. It has at least one byte.
 struct Operation {
   Sequence sequence;
   std::vector<Span> spans;
   uint64_t first_region = 0;
   uint32_t regions = 0;
+  bool sealed = true;  // the root says its checksum (Seal), the member waits for it
 
   uint64_t bytes() const {
     uint64_t total = 0;
@@ -82,7 +84,8 @@ class Collective {
   // True once all ranks (root) or the root (members) have been heard.
   virtual StatusOr<bool> Joined() = 0;
 
-  // Starts a stream. The previous one must be complete on this rank (kFailedPrecondition).
+  // Starts a stream. The previous one must be complete on this rank (kFailedPrecondition): ended,
+  // all operations done, a member's Finish called. One that nothing was launched in may be left.
   virtual Status Begin(const StreamId& stream) = 0;
 
   // Member: the destination of `sequence` is free. Sequences are granted in order, at most
@@ -94,9 +97,9 @@ class Collective {
   virtual StatusOr<bool> Ready(Sequence sequence) = 0;
 
   // Starts an operation that is Ready, in order of sequence. The spans stay valid until Done, or
-  // until Abort has returned. A member whose operation differs from the root's in bytes or regions
-  // gets kFailedPrecondition with both sides' values. kFailedPrecondition, not sticky, when it is
-  // not Ready.
+  // until Abort has returned. A member whose operation differs from the root's in bytes, regions or
+  // `sealed` gets kFailedPrecondition with both sides' values. Not sticky: kFailedPrecondition when
+  // it is not Ready, kInvalidArgument at the root for one without bytes.
   virtual Status Launch(Operation operation) = 0;
 
   // Root: nothing reads the spans any more. Member: all bytes are in the spans.

@@ -5,6 +5,7 @@
 
 #include "protocol/status.h"
 #include "runtime/data/collective.h"
+#include "runtime/data/stream_ledger.h"
 #include "runtime/data/transport.h"
 
 namespace packcast {
@@ -20,6 +21,10 @@ class CollectiveBase : public Collective {
  protected:
   explicit CollectiveBase(JoinOptions options) : options_(std::move(options)) {}
   const JoinOptions& options() const { return options_; }
+
+  // WaitingFor, as far as the rules of the stream tell.
+  std::string WaitingForMembers(const RootLedger& ledger) const;
+  std::string WaitingForRoot(const MemberLedger& ledger) const;
 
   Status PlansDiffer(uint32_t rank, const Digest& theirs, const Digest& roots) const;
 

@@ -156,7 +156,8 @@ Status LocalCollective::Launch(Operation operation) {
 
 Status LocalCollective::LaunchRoot(Operation operation) {
   PC_RETURN_IF_ERROR(hub_->root_ledger.CheckLaunch(operation));
-  const Gate gate{operation.sequence, operation.bytes(), operation.first_region, operation.regions};
+  const Gate gate{operation.sequence, operation.bytes(), operation.first_region, operation.regions,
+                  operation.sealed};
   for (uint32_t rank = 0; rank < size(); ++rank) {
     if (rank == root()) continue;
     const Status status = hub_->ends[rank]->ledger.OnGate(gate);
@@ -357,17 +358,12 @@ std::string LocalCollective::WaitingForLocked() {
       return "bytes of step " + std::to_string(end_.ledger.completed()) + " from " +
              Describe(root());
     }
-    return "a launch of step " + std::to_string(end_.ledger.launched()) + " by " + Describe(root());
+    return WaitingForRoot(end_.ledger);
   }
   if (!hub_->operations.empty()) {
     return "step " + std::to_string(hub_->root_ledger.completed()) + " to be received";
   }
-  const std::vector<uint32_t> laggards = hub_->root_ledger.Laggards();
-  if (laggards.empty()) return "nothing";
-  const std::string what = hub_->root_ledger.ended()
-                               ? "the end of the stream"
-                               : "a grant of step " + std::to_string(hub_->root_ledger.launched());
-  return what + " by " + DescribeAll(laggards);
+  return WaitingForMembers(hub_->root_ledger);
 }
 
 class LocalTransport : public Transport {

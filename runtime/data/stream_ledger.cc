@@ -13,8 +13,10 @@ RootLedger::RootLedger(uint32_t size, uint32_t root)
     : size_(size), root_(root), granted_(size, 0), finished_(size, false) {}
 
 Status RootLedger::Begin() {
-  if (begun_ && completed_ != launched_) {
-    return FailedPrecondition("the previous stream has operations in flight");
+  if (launched_ > 0 && !IsQuiet()) {
+    return FailedPrecondition("the previous stream is not complete: " + std::to_string(completed_) +
+                              " of " + std::to_string(launched_) + " steps have left, it has " +
+                              (end_ ? "ended" : "not ended"));
   }
   begun_ = true;
   launched_ = completed_ = 0;
@@ -50,6 +52,7 @@ Status RootLedger::CheckLaunch(const Operation& operation) const {
   if (!Ready(operation.sequence)) {
     return FailedPrecondition(StepName(operation.sequence) + " is not granted by all");
   }
+  if (operation.bytes() == 0) return InvalidArgument(StepName(operation.sequence) + " is empty");
   return OkStatus();
 }
 
@@ -84,11 +87,13 @@ std::vector<uint32_t> RootLedger::Laggards() const {
 }
 
 Status MemberLedger::Begin() {
-  if (begun_ && completed_ != launched_) {
-    return FailedPrecondition("the previous stream has operations in flight");
+  if ((gated_ > 0 || end_) && !finished_) {
+    return FailedPrecondition("the previous stream is not finished at " + self_ + ": it has " +
+                              std::to_string(completed_) + " of " + std::to_string(gated_) +
+                              " steps");
   }
   begun_ = true;
-  finished_ = false;
+  finished_ = is_sealed_ = false;
   granted_ = gated_ = launched_ = completed_ = 0;
   gates_.clear();
   seals_.clear();
@@ -112,6 +117,9 @@ Status MemberLedger::OnGate(const Gate& gate) {
   if (gate.sequence.value != gated_ || gated_ >= granted_ || end_) {
     return Internal("the root launched " + StepName(gate.sequence) + "; " + self_ + " expected " +
                     std::to_string(gated_) + " and has granted " + std::to_string(granted_));
+  }
+  if (gate.bytes == 0) {
+    return Internal("the root launched " + StepName(gate.sequence) + ", which is empty");
   }
   gates_.push_back(gate);
   ++gated_;
@@ -151,11 +159,18 @@ Status MemberLedger::CheckLaunch(const Operation& operation, bool* fatal) const 
     return FailedPrecondition(StepName(operation.sequence) + " has no gate yet");
   }
   const Gate& gate = gates_.front();
-  if (gate.bytes == operation.bytes() && gate.first_region == operation.first_region &&
-      gate.regions == operation.regions) {
-    return OkStatus();
-  }
+  const bool fits = gate.bytes == operation.bytes() &&
+                    gate.first_region == operation.first_region &&
+                    gate.regions == operation.regions;
+  if (fits && gate.sealed == operation.sealed) return OkStatus();
   *fatal = true;
+  if (fits) {
+    return FailedPrecondition(self_ + " refuses " + StepName(operation.sequence) +
+                              ": the root sends it " + (gate.sealed ? "with" : "without") +
+                              " a checksum, its own setting is " +
+                              (operation.sealed ? "with" : "without") +
+                              "; `hash` (integrity) must be equal on all ranks");
+  }
   const auto text = [](uint64_t bytes, uint64_t first, uint32_t regions) {
     return std::to_string(bytes) + " bytes in " + std::to_string(regions) +
            " regions from region " + std::to_string(first);
@@ -168,8 +183,19 @@ Status MemberLedger::CheckLaunch(const Operation& operation, bool* fatal) const 
 }
 
 void MemberLedger::Launched() {
+  is_sealed_ = gates_.front().sealed;
   gates_.pop_front();
   ++launched_;
+}
+
+std::optional<Sequence> MemberLedger::FirstUnsealed() const {
+  if (!is_sealed_ || finished_) return std::nullopt;
+  // No consumer runs further ahead of its seals.
+  const uint64_t from = completed_ > kStepsInFlightMax ? completed_ - kStepsInFlightMax : 0;
+  for (uint64_t sequence = from; sequence < completed_; ++sequence) {
+    if (seals_.count(sequence) == 0) return Sequence(sequence);
+  }
+  return std::nullopt;
 }
 
 std::optional<Digest> MemberLedger::SealOf(Sequence sequence) const {

@@ -20,6 +20,7 @@ struct Gate {
   uint64_t bytes = 0;
   uint64_t first_region = 0;
   uint32_t regions = 0;
+  bool sealed = true;
 };
 
 // The rules of one stream at its root: who granted what, what may be launched. Pure; owned by a
@@ -28,7 +29,7 @@ class RootLedger {
  public:
   RootLedger(uint32_t size, uint32_t root);
 
-  // A new stream. kFailedPrecondition while operations of the last one are not complete.
+  // A new stream. kFailedPrecondition while the last one, if it launched anything, is incomplete.
   Status Begin();
 
   // `rank` has granted the first `count` sequences; a smaller count than before is a repetition.
@@ -37,7 +38,8 @@ class RootLedger {
   void OnFinished(uint32_t rank) { finished_[rank] = true; }
 
   bool Ready(Sequence sequence) const;
-  // Not sticky: kFailedPrecondition out of order, not Ready or after End.
+  // Not sticky: kFailedPrecondition out of order, not Ready or after End; kInvalidArgument for an
+  // operation without bytes, which no chunk would complete.
   Status CheckLaunch(const Operation& operation) const;
   void Launched() { ++launched_; }
   void Completed() { ++completed_; }
@@ -73,6 +75,7 @@ class MemberLedger {
  public:
   explicit MemberLedger(std::string self) : self_(std::move(self)) {}
 
+  // A new stream. kFailedPrecondition while the last one, if it has a gate or end, is unfinished.
   Status Begin();
   Status CheckGrant(Sequence sequence) const;
   void Granted() { ++granted_; }
@@ -88,6 +91,8 @@ class MemberLedger {
   void Launched();
   void Completed() { ++completed_; }
   std::optional<Digest> SealOf(Sequence sequence) const;
+  // The first complete operation that waits for its seal.
+  std::optional<Sequence> FirstUnsealed() const;
   std::optional<uint64_t> end() const { return end_; }
   Status Finish();
 
@@ -108,6 +113,7 @@ class MemberLedger {
   uint64_t completed_ = 0;
   std::deque<Gate> gates_;  // [launched_, gated_)
   std::map<uint64_t, Digest> seals_;
+  bool is_sealed_ = false;  // the last launched operation was to be sealed, as all of a stream are
   std::optional<uint64_t> end_;
 };
 

@@ -269,7 +269,7 @@ Status ZmqMember::Handle(net::Frames* frames) {
     case Type::kBegin: QueueGranted(); break;
     case Type::kGate:
       return Blame(root(), ledger_.OnGate({Sequence(header.sequence), header.a, header.b,
-                                           header.extra}));
+                                           header.extra, (header.flags & kUnsealed) == 0}));
     case Type::kSeal:
       return Blame(root(), ledger_.OnSeal(Sequence(header.sequence), {header.a, header.b}));
     case Type::kEnd: return Blame(root(), ledger_.OnEnd(header.sequence));
@@ -349,7 +349,8 @@ std::string ZmqMember::WaitingForLocked() {
     return "byte " + std::to_string(operations_.front().to.position()) + " of step " +
            std::to_string(ledger_.completed()) + " from " + Describe(root());
   }
-  return "a launch of step " + std::to_string(ledger_.launched()) + " by " + Describe(root());
+  if (ledger_.finished() && !outbox_.empty()) return "Finished to leave for " + Describe(root());
+  return WaitingForRoot(ledger_);
 }
 
 }  // namespace

@@ -175,7 +175,8 @@ Status ZmqRoot::Launch(Operation operation) {
                .tag = tag_,
                .sequence = operation.sequence.value,
                .a = operation.bytes(),
-               .b = operation.first_region});
+               .b = operation.first_region,
+               .flags = operation.sealed ? uint16_t{0} : kUnsealed});
   const uint64_t bytes = operation.bytes() * (size() - 1);
   sending_.push_back({std::move(operation), std::make_shared<std::atomic<uint64_t>>(bytes)});
   return OkStatus();
@@ -458,12 +459,9 @@ std::string ZmqRoot::WaitingForLocked() {
     }
     return "step " + std::to_string(ledger_.completed()) + " to leave for " + DescribeAll(slow);
   }
-  const std::vector<uint32_t> laggards = ledger_.Laggards();
-  if (laggards.empty()) return "nothing";
-  const std::string what = ledger_.ended()
-                               ? "the end of the stream"
-                               : "a grant of step " + std::to_string(ledger_.launched());
-  return what + " by " + DescribeAll(laggards);
+  const std::vector<uint32_t> unflushed = Unflushed();
+  if (ledger_.ended() && !unflushed.empty()) return "End to leave for " + DescribeAll(unflushed);
+  return WaitingForMembers(ledger_);
 }
 
 }  // namespace

@@ -1,11 +1,9 @@
 #include "runtime/data/zmq_wire.h"
 
-#include <sys/random.h>
-
-#include <cstdlib>
 #include <cstring>
 
 #include "protocol/codec.h"
+#include "runtime/base/random.h"
 
 namespace packcast::zmq_bulk {
 namespace {
@@ -33,7 +31,7 @@ std::string EncodeHeader(const Header& header) {
   char* at = text.data();
   Put(static_cast<uint8_t>(header.type), &at);
   Put(kVersion, &at);
-  Put(uint16_t{0}, &at);
+  Put(header.flags, &at);
   Put(header.extra, &at);
   for (uint64_t word : {header.tag.hi, header.tag.lo, header.sequence, header.a, header.b}) {
     Put(word, &at);
@@ -49,7 +47,7 @@ bool DecodeHeader(std::span<const std::byte> bytes, Header* header) {
     return false;
   }
   if (Take<uint8_t>(&at) != kVersion) return false;
-  Take<uint16_t>(&at);
+  header->flags = Take<uint16_t>(&at);
   header->type = static_cast<Type>(type);
   header->extra = Take<uint32_t>(&at);
   header->tag.hi = Take<uint64_t>(&at);
@@ -88,10 +86,6 @@ StatusOr<Blob> DecodeBlob(const Bytes& bytes) {
   return blob;
 }
 
-Digest RandomToken() {
-  Digest token;
-  if (getrandom(&token, sizeof token, 0) != sizeof token) std::abort();  // no entropy: no secret
-  return token;
-}
+Digest RandomToken() { return {RandomBits(), RandomBits()}; }
 
 }  // namespace packcast::zmq_bulk

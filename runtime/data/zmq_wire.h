@@ -18,7 +18,7 @@ enum class Type : uint8_t {
   kWelcome = 2,   // root: accepted
   kBegin = 3,     // root: tag begun; members of that stream repeat kGranted
   kGranted = 4,   // member: the first `sequence` steps; a, b = its plan digest
-  kGate = 5,      // root: sequence, extra = regions, a = bytes, b = first region
+  kGate = 5,      // root: sequence, extra = regions, a = bytes, b = first region; kUnsealed
   kChunk = 6,     // root: sequence, a = offset in the step, b = bytes; second frame: the bytes
   kSeal = 7,      // root: sequence, a, b = checksum
   kEnd = 8,       // root: the stream has `sequence` steps
@@ -35,12 +35,16 @@ struct Header {
   uint64_t sequence = 0;
   uint64_t a = 0;
   uint64_t b = 0;
+  uint16_t flags = 0;
 };
+
+// A flag of kGate: no kSeal will follow.
+inline constexpr uint16_t kUnsealed = 1;
 
 inline constexpr size_t kHeaderBytes = 48;
 inline constexpr size_t kReasonBytesMax = 1024;
 
-// Little-endian: type, version (1), two zero bytes, extra, tag.hi, tag.lo, sequence, a, b.
+// Little-endian: type, version (1), flags, extra, tag.hi, tag.lo, sequence, a, b.
 std::string EncodeHeader(const Header& header);
 // False for another length, version or an unknown type.
 bool DecodeHeader(std::span<const std::byte> bytes, Header* header);

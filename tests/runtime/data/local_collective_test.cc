@@ -94,6 +94,13 @@ TEST_F(LocalCollectiveTest, PlansThatDifferAreRefusedOnAllRanks) {
   EXPECT_THAT(root()->Poll(Duration::zero()).message(), HasSubstr("the plan of rank 0 (node-0)"));
 }
 
+TEST_F(LocalCollectiveTest, EmptyOperationIsRefused) {
+  for (uint32_t rank : {0u, 2u}) ASSERT_TRUE(ranks_[rank]->Grant(Sequence(0)).ok());
+  EXPECT_EQ(root()->Launch({Sequence(0), {{from_.data(), 0}}, 0, 1}).code(),
+            StatusCode::kInvalidArgument);
+  EXPECT_TRUE(root()->Launch({Sequence(0), {{from_.data(), 512}}, 0, 1}).ok());
+}
+
 TEST_F(LocalCollectiveTest, WhoLeavesIsTheCulpritAndWhoAbortsIsNot) {
   EXPECT_EQ(root()->culprit(), std::nullopt);
   const auto others = testing::JoinAll(transport_.get(), 2, 0, 2);
