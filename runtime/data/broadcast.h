@@ -19,7 +19,8 @@ struct BroadcastOptions {
   PlanOptions plan = {.buffer_bytes = limits::kBufferBytesDefault};
   uint32_t buffer_count = limits::kBufferCountDefault;  // this side's own; need not be equal
 
-  // A hash of every region, sealed per step and verified by each consumer. Equal on all ranks.
+  // A hash of every region, sealed per step and verified by each consumer. Equal on all ranks, or
+  // the consumers refuse the first step.
   bool hash = true;
 
   // When given, every row and region is checked against them; both or none. Must outlive the run.
@@ -32,14 +33,16 @@ struct BroadcastOptions {
 
   // Direct steps that this side has open at one time, at most.
   uint32_t direct_steps_in_flight = 4;
-  // Producer: finished means that all consumers said so, not only that the bytes left.
+  // Producer: finished means that all consumers said so, not only that everything has left. If
+  // false, the collective must still outlive the consumers' finish: to destroy it is to take back
+  // what they have not read yet, and they fail.
   bool wait_for_members = true;
 };
 
 // Where the time of a run went, in seconds on the driving thread. What overlaps is not counted
 // twice: a wait counts only while nothing else could be done.
 struct PhaseSeconds {
-  double source = 0;  // in TensorSource::Next and the transform, or RowSource::Next
+  double source = 0;  // in Next of TensorSource or RowSource, in the transform; until Ready
   double credit = 0;  // root: waiting for grants
   double pack = 0;
   double send = 0;     // root: waiting for buffers to leave

@@ -19,6 +19,8 @@ class RingHandle {
   explicit RingHandle(BufferRing* lent) : ring_(lent) {}
   explicit RingHandle(std::unique_ptr<BufferRing> own) : ring_(own.get()), own_(std::move(own)) {}
   BufferRing* operator->() const { return ring_; }
+  // A transport may still use the buffers: an own ring is kept for ever, a lent one stays in use.
+  void Abandon();
 
  private:
   BufferRing* ring_;

@@ -27,6 +27,8 @@ class DataThread {
     std::atomic<uint64_t>* beats;
     void Beat() const { beats->fetch_add(1, std::memory_order_relaxed); }
   };
+  // Runs on the data thread and delays all others there: it must look at `cancel` and not wait
+  // without bound. Must not throw. Destroyed on that thread, right after it ran.
   using Job = std::function<void(const Context&)>;
 
   // `queue_max`: jobs that wait, at most.

@@ -6,10 +6,10 @@
 #include <optional>
 #include <utility>
 
+#include "runtime/data/broadcast_end.h"
 #include "runtime/data/broadcast_setup.h"
 #include "runtime/data/phase_timer.h"
 #include "runtime/data/region_io.h"
-#include "runtime/data/run_machine.h"
 
 namespace packcast {
 namespace {
@@ -43,30 +43,23 @@ struct InStep {
 
 }  // namespace
 
-class PackedConsumer::Impl {
+class PackedConsumer::Impl final : public internal::BroadcastEnd {
  public:
   Impl(Collective* collective, RowSource* rows, const BroadcastOptions& options,
        UnpackCallback callback, const TargetMap* targets, Planner planner, RingHandle ring)
-      : collective_(collective),
+      : BroadcastEnd(collective, options, std::move(ring)),
         rows_(rows),
-        options_(options),
         callback_(std::move(callback)),
         targets_(targets != nullptr ? targets : &no_targets_),
-        planner_(std::move(planner)),
-        ring_(std::move(ring)) {}
+        planner_(std::move(planner)) {}
 
-  ~Impl() {
-    if (!finished_ && error_.ok()) Abort(Cancelled("the consumer was destroyed"));
-  }
-
-  StatusOr<bool> Advance();
-  void Abort(const Status& why);
-  bool idle() const { return idle_; }
-  const BroadcastResult& result() const { return result_; }
-  double* wait_seconds() { return &result_.seconds.receive; }
-  Collective* collective() { return collective_; }
+  ~Impl() override { AbortUnlessFinished(Cancelled("the consumer was destroyed")); }
 
  private:
+  StatusOr<bool> Turn() override;
+  void Drop(bool) override { steps_.clear(); }
+  double* wait_seconds() override { return &result_.seconds.receive; }
+
   Status PlanAndGrant();
   Status PlanAhead();
   Status HandleEvent(const Planner::Event& event);
@@ -83,22 +76,13 @@ class PackedConsumer::Impl {
   Status CheckEnd();
   StatusOr<bool> TryFinish();
 
-  Collective* const collective_;
   RowSource* const rows_;
-  const BroadcastOptions options_;
   const UnpackCallback callback_;
   const TargetMap no_targets_;
   const TargetMap* const targets_;
   Planner planner_;
-  RingHandle ring_;
-
-  Status error_;
-  bool finished_ = false;
-  bool idle_ = false;
-  bool progress_ = false;
   bool planned_all_ = false;
-  uint64_t budget_ = 0;
-  BroadcastResult result_;
+  bool said_finished_ = false;
 
   std::deque<RowEntry> entries_;
   InStep packed_;  // open steps
@@ -111,33 +95,11 @@ class PackedConsumer::Impl {
   uint32_t direct_granted_ = 0;  // direct steps granted and not delivered
 };
 
-StatusOr<bool> PackedConsumer::Impl::Advance() {
-  if (!error_.ok()) return error_;
-  if (finished_) return true;
-  progress_ = false;
-  budget_ = internal::kAdvanceBytes;
-  Status status = Unpack();
-  if (status.ok()) status = PlanAndGrant();
-  if (status.ok()) status = LaunchReady();
-  StatusOr<bool> finished = status.ok() ? TryFinish() : StatusOr<bool>(status);
-  if (!finished.ok()) {
-    Abort(finished.status());
-    return error_;
-  }
-  idle_ = !progress_;
-  return finished;
-}
-
-void PackedConsumer::Impl::Abort(const Status& why) {
-  if (!error_.ok() || finished_) return;
-  error_ = why;
-  const Status stopped = collective_->Abort(why.message());
-  if (!stopped.ok()) {
-    error_ = Status(why.code(), why.message() + "; and " + stopped.message());
-    return;
-  }
-  ring_->Reset();
-  steps_.clear();
+StatusOr<bool> PackedConsumer::Impl::Turn() {
+  PC_RETURN_IF_ERROR(Unpack());
+  PC_RETURN_IF_ERROR(PlanAndGrant());
+  PC_RETURN_IF_ERROR(LaunchReady());
+  return TryFinish();
 }
 
 Status PackedConsumer::Impl::PlanAndGrant() {
@@ -256,7 +218,8 @@ Status PackedConsumer::Impl::LaunchReady() {
   while (launched_ < granted_) {
     PC_ASSIGN_OR_RETURN(const bool ready, collective_->Ready(Sequence(launched_)));
     if (!ready) break;
-    Operation operation{.sequence = Sequence(launched_), .first_region = regions_};
+    Operation operation{
+        .sequence = Sequence(launched_), .first_region = regions_, .sealed = options_.hash};
     if (launched_ < base_ + steps_.size()) {
       const InStep& step = steps_[launched_ - base_];
       operation.first_region = step.first_region;
@@ -386,11 +349,14 @@ StatusOr<bool> PackedConsumer::Impl::TryFinish() {
   if (!planned_all_ || !steps_.empty()) return false;
   PC_ASSIGN_OR_RETURN(const std::optional<uint64_t> end, collective_->EndOf());
   if (!end) return false;
-  // Empty rows after the last step.
-  PC_RETURN_IF_ERROR(Deliver(packed_.regions, nullptr));
-  PC_RETURN_IF_ERROR(collective_->Finish());
-  finished_ = true;
-  return true;
+  if (!said_finished_) {
+    // Empty rows after the last step.
+    PC_RETURN_IF_ERROR(Deliver(packed_.regions, nullptr));
+    PC_RETURN_IF_ERROR(collective_->Finish());
+    said_finished_ = true;
+  }
+  // Who stops polling before that may leave the root waiting for our word.
+  return collective_->Flushed();
 }
 
 StatusOr<std::unique_ptr<PackedConsumer>> PackedConsumer::Make(Collective* collective,
@@ -418,7 +384,7 @@ const BroadcastResult& PackedConsumer::result() const { return impl_->result(); 
 
 StatusOr<BroadcastResult> PackedConsumer::Run(Time deadline, CancelToken* cancel,
                                               std::atomic<uint64_t>* beats) {
-  return internal::RunMachine(impl_.get(), impl_->collective(), deadline, cancel, beats);
+  return impl_->Run(deadline, cancel, beats);
 }
 
 }  // namespace packcast

@@ -31,7 +31,9 @@ struct UnpackedRegion {
 };
 
 // Takes the regions of one verified buffer, in order; only rows of kind callback. Empty rows have
-// no region: they come with bytes == 0 and data == nullptr, in order. An error ends the run.
+// no region: they come with bytes == 0 and data == nullptr, in order. Called on the thread that
+// drives the consumer; nothing is received meanwhile. An error ends the run and becomes its status;
+// must not throw.
 using UnpackCallback = std::function<Status(std::span<const UnpackedRegion>)>;
 
 // A member's end of one packed broadcast: computes the same steps from the rows it expects, grants
@@ -44,7 +46,9 @@ using UnpackCallback = std::function<Status(std::span<const UnpackedRegion>)>;
 class PackedConsumer {
  public:
   // `targets` may be null: everything goes to the callback, which may be null when no row needs
-  // it. `collective`, `rows` and `targets` must outlive the consumer.
+  // it. `collective`, `rows` and `targets` must outlive the consumer. Errors: kInvalidArgument for
+  // bad options or the root's rank, kFailedPrecondition for a lent ring that is in use, and those
+  // of the allocator. A row without a target that nobody can take is found when it comes.
   static StatusOr<std::unique_ptr<PackedConsumer>> Make(Collective* collective, RowSource* rows,
                                                         const BroadcastOptions& options,
                                                         UnpackCallback callback,

@@ -8,20 +8,22 @@
 #include <utility>
 #include <vector>
 
+#include "runtime/data/broadcast_end.h"
 #include "runtime/data/broadcast_setup.h"
 #include "runtime/data/phase_timer.h"
-#include "runtime/data/run_machine.h"
 #include "runtime/data/tensor_reader.h"
 
 namespace packcast {
 namespace {
 
-// A tensor between its Next and the moment nothing reads it any more.
+// A tensor between its Next and the moment nothing reads it any more: released when the last step
+// that holds it is gone, on the thread that drives the producer.
 class HeldTensor {
  public:
   HeldTensor(NamedTensor tensor, TensorReader reader, std::atomic<uint64_t>* released)
       : tensor_(std::move(tensor)), reader_(std::move(reader)), released_(released) {}
   ~HeldTensor() {
+    if (is_kept_) return;
     if (tensor_.release) tensor_.release();
     released_->fetch_add(1);
   }
@@ -30,13 +32,14 @@ class HeldTensor {
 
   const NamedTensor& tensor() const { return tensor_; }
   const TensorReader& reader() const { return reader_; }
-  // Its memory may still be read by a transport that could not be stopped.
-  void NeverRelease() { tensor_.release = nullptr; }
+  // A transport that could not be stopped may still read its memory: the owner keeps it for ever.
+  void NeverRelease() { is_kept_ = true; }
 
  private:
   NamedTensor tensor_;
   TensorReader reader_;
   std::atomic<uint64_t>* released_;
+  bool is_kept_ = false;
 };
 
 struct SourceRegion {
@@ -54,42 +57,33 @@ struct OutStep {
   ContentHash hash;
   size_t hash_region = 0;  // direct: how far hashing has come
   uint64_t hash_offset = 0;
-  bool launched = false;
   bool sealed = false;
 };
 
 }  // namespace
 
-class PackedProducer::Impl {
+class PackedProducer::Impl final : public internal::BroadcastEnd {
  public:
   Impl(Collective* collective, TensorSource* source, const BroadcastOptions& options,
        TensorTransform transform, Planner planner, RingHandle ring)
-      : collective_(collective),
+      : BroadcastEnd(collective, options, std::move(ring)),
         source_(source),
-        options_(options),
         transform_(std::move(transform)),
-        planner_(std::move(planner)),
-        ring_(std::move(ring)) {}
-
-  ~Impl() {
-    if (!finished_ && error_.ok()) Abort(Cancelled("the producer was destroyed"));
+        planner_(std::move(planner)) {
+    source_->SetWake([collective] { collective->Wake(); });
   }
 
-  StatusOr<bool> Advance();
-  void Abort(const Status& why);
-  bool idle() const { return idle_; }
-  const BroadcastResult& result() const { return result_; }
-  double* wait_seconds() {
-    const bool credit = launched_ < base_ + steps_.size();
-    return credit ? &result_.seconds.credit : &result_.seconds.send;
-  }
-  Collective* collective() { return collective_; }
-  void set_cancel(CancelToken* cancel) { cancel_ = cancel; }
+  ~Impl() override { AbortUnlessFinished(Cancelled("the producer was destroyed")); }
 
   std::atomic<uint64_t> rows_entered{0};
   std::atomic<uint64_t> rows_released{0};
 
  private:
+  StatusOr<bool> Turn() override;
+  void Drop(bool is_read) override;
+  double* wait_seconds() override;
+  std::string WaitingFor() override;
+
   Status AdvanceSteps();
   Status Reap();
   Status LaunchReady();
@@ -100,25 +94,16 @@ class PackedProducer::Impl {
   StatusOr<bool> OpenRegion();
   void PackSlice();
   Status CloseStep();
-  Status NextRow();
+  StatusOr<bool> NextRow();
+  StatusOr<std::optional<NamedTensor>> PullTensor();
   Status CheckStep(const OutStep& step) const;
   StatusOr<bool> TryFinish();
 
-  Collective* const collective_;
   TensorSource* const source_;
-  const BroadcastOptions options_;
   const TensorTransform transform_;
   Planner planner_;
-  RingHandle ring_;
-  CancelToken* cancel_ = nullptr;
-
-  Status error_;
-  bool finished_ = false;
   bool ended_ = false;
-  bool idle_ = false;
-  bool progress_ = false;  // in this Advance
-  uint64_t budget_ = 0;    // bytes left for this Advance
-  BroadcastResult result_;
+  bool waits_for_source_ = false;  // in this Advance
 
   std::shared_ptr<HeldTensor> current_;
   std::optional<Planner::Event> event_;  // next to be handled
@@ -134,42 +119,38 @@ class PackedProducer::Impl {
   uint32_t direct_closed_ = 0;  // direct steps in steps_
 };
 
-StatusOr<bool> PackedProducer::Impl::Advance() {
-  if (!error_.ok()) return error_;
-  if (finished_) return true;
-  progress_ = false;
-  budget_ = internal::kAdvanceBytes;
-  Status status = AdvanceSteps();
-  if (status.ok()) status = Fill();
-  if (status.ok()) status = AdvanceSteps();
-  StatusOr<bool> finished = status.ok() ? TryFinish() : StatusOr<bool>(status);
-  if (!finished.ok()) {
-    Abort(finished.status());
-    return error_;
-  }
-  idle_ = !progress_;
-  return finished;
+StatusOr<bool> PackedProducer::Impl::Turn() {
+  waits_for_source_ = false;
+  PC_RETURN_IF_ERROR(AdvanceSteps());
+  PC_RETURN_IF_ERROR(Fill());
+  PC_RETURN_IF_ERROR(AdvanceSteps());
+  return TryFinish();
 }
 
-void PackedProducer::Impl::Abort(const Status& why) {
-  if (!error_.ok() || finished_) return;
-  error_ = why;
-  const Status stopped = collective_->Abort(why.message());
-  if (!stopped.ok()) {
-    error_ = Status(why.code(), why.message() + "; and " + stopped.message());
-    for (OutStep& step : steps_) {
-      for (SourceRegion& region : step.regions) {
-        if (region.tensor != nullptr) region.tensor->NeverRelease();
-      }
+void PackedProducer::Impl::Drop(bool is_read) {
+  // Only what was launched is read by the transport.
+  for (uint64_t sequence = base_; is_read && sequence < launched_; ++sequence) {
+    for (SourceRegion& region : steps_[sequence - base_].regions) {
+      if (region.tensor != nullptr) region.tensor->NeverRelease();
     }
-  } else {
-    ring_->Reset();
   }
+  source_->SetWake(nullptr);
   packing_.reset();
   packed_.reset();
   direct_.reset();
   steps_.clear();
   current_.reset();
+}
+
+double* PackedProducer::Impl::wait_seconds() {
+  if (launched_ < base_ + steps_.size()) return &result_.seconds.credit;
+  return waits_for_source_ ? &result_.seconds.source : &result_.seconds.send;
+}
+
+std::string PackedProducer::Impl::WaitingFor() {
+  if (!waits_for_source_) return collective_->WaitingFor();
+  const std::string row = "row " + std::to_string(planner_.rows()) + " of its source";
+  return steps_.empty() ? row : row + " and " + collective_->WaitingFor();
 }
 
 Status PackedProducer::Impl::AdvanceSteps() {
@@ -206,7 +187,8 @@ Status PackedProducer::Impl::LaunchReady() {
     OutStep& step = steps_[launched_ - base_];
     Operation operation{.sequence = Sequence(launched_),
                         .first_region = step.first_region,
-                        .regions = static_cast<uint32_t>(step.regions.size())};
+                        .regions = static_cast<uint32_t>(step.regions.size()),
+                        .sealed = options_.hash};
     if (step.direct) {
       for (const SourceRegion& region : step.regions) {
         // Root spans are only read.
@@ -218,7 +200,6 @@ Status PackedProducer::Impl::LaunchReady() {
       operation.spans.push_back({ring_->data(step.slot), step.bytes});
     }
     PC_RETURN_IF_ERROR(collective_->Launch(std::move(operation)));
-    step.launched = true;
     if (!step.direct || !options_.hash) PC_RETURN_IF_ERROR(Seal(&step, launched_));
     ++launched_;
     progress_ = true;
@@ -278,7 +259,11 @@ StatusOr<bool> PackedProducer::Impl::HandleEvent() {
       break;
     }
     case Planner::Event::Kind::kStep: PC_RETURN_IF_ERROR(CloseStep()); break;
-    case Planner::Event::Kind::kNeedRow: PC_RETURN_IF_ERROR(NextRow()); break;
+    case Planner::Event::Kind::kNeedRow: {
+      PC_ASSIGN_OR_RETURN(const bool pulled, NextRow());
+      if (!pulled) return false;
+      break;
+    }
     case Planner::Event::Kind::kEnd: return false;
   }
   event_.reset();
@@ -357,26 +342,35 @@ Status PackedProducer::Impl::CheckStep(const OutStep& step) const {
                           step.first_region, regions);
 }
 
-Status PackedProducer::Impl::NextRow() {
-  current_.reset();
-  if (cancel_ != nullptr && cancel_->cancelled()) return cancel_->status();
-  std::optional<NamedTensor> tensor;
-  {
-    PhaseTimer timer(&result_.seconds.source);
-    PC_ASSIGN_OR_RETURN(tensor, source_->Next());
-    if (tensor) rows_entered.fetch_add(1);
-    if (tensor && transform_) {
-      const std::function<void()> release = tensor->release;
-      StatusOr<NamedTensor> transformed = transform_(std::move(*tensor));
-      if (!transformed.ok() && release) release();
-      PC_ASSIGN_OR_RETURN(tensor, std::move(transformed));
-    }
+StatusOr<std::optional<NamedTensor>> PackedProducer::Impl::PullTensor() {
+  PhaseTimer timer(&result_.seconds.source);
+  PC_ASSIGN_OR_RETURN(std::optional<NamedTensor> tensor, source_->Next());
+  if (tensor) rows_entered.fetch_add(1);
+  if (!tensor || !transform_) return tensor;
+  const std::function<void()> release = tensor->release;
+  StatusOr<NamedTensor> transformed = transform_(std::move(*tensor));
+  if (!transformed.ok()) {
+    if (release) release();
+    return transformed.status();
   }
+  return std::optional<NamedTensor>(std::move(*transformed));
+}
+
+// False while the source has nothing yet.
+StatusOr<bool> PackedProducer::Impl::NextRow() {
+  current_.reset();  // first: the source may wait for its release
+  if (cancel_ != nullptr && cancel_->cancelled()) return cancel_->status();
+  if (!source_->Ready()) {
+    waits_for_source_ = true;
+    return false;
+  }
+  PC_ASSIGN_OR_RETURN(std::optional<NamedTensor> tensor, PullTensor());
   const uint32_t row = planner_.rows();
   if (!tensor) {
     PC_RETURN_IF_ERROR(CheckRowsEnd(options_, row));
+    source_->SetWake(nullptr);
     planner_.Finish();
-    return OkStatus();
+    return true;
   }
   StatusOr<TensorReader> reader = TensorReader::Make(*tensor);
   Status status = reader.status();
@@ -390,7 +384,7 @@ Status PackedProducer::Impl::NextRow() {
       std::make_shared<HeldTensor>(std::move(*tensor), std::move(reader).value(), &rows_released);
   planner_.AddRow(bytes);
   ++result_.rows;
-  return OkStatus();
+  return true;
 }
 
 StatusOr<bool> PackedProducer::Impl::TryFinish() {
@@ -406,8 +400,8 @@ StatusOr<bool> PackedProducer::Impl::TryFinish() {
     PC_ASSIGN_OR_RETURN(const bool members, collective_->Finished());
     if (!members) return false;
   }
-  finished_ = true;
-  return true;
+  // Nobody polls after that: what is queued here now would stay.
+  return collective_->Flushed();
 }
 
 StatusOr<std::unique_ptr<PackedProducer>> PackedProducer::Make(Collective* collective,
@@ -435,11 +429,7 @@ const BroadcastResult& PackedProducer::result() const { return impl_->result(); 
 
 StatusOr<BroadcastResult> PackedProducer::Run(Time deadline, CancelToken* cancel,
                                               std::atomic<uint64_t>* beats) {
-  impl_->set_cancel(cancel);
-  const auto result =
-      internal::RunMachine(impl_.get(), impl_->collective(), deadline, cancel, beats);
-  impl_->set_cancel(nullptr);
-  return result;
+  return impl_->Run(deadline, cancel, beats);
 }
 
 }  // namespace packcast

@@ -22,8 +22,10 @@ namespace packcast {
 // destructor of an unfinished producer, the collective is aborted before any tensor is released.
 class PackedProducer {
  public:
-  // Errors: kInvalidArgument for bad options or a rank that is not the root; the allocator's.
-  // `collective` and `source` must outlive the producer.
+  // Errors: kInvalidArgument for bad options or a rank that is not the root, kFailedPrecondition
+  // for a lent ring that is in use; the allocator's. `collective` must outlive the producer,
+  // `source` too, until the producer has finished or failed. `transform` runs after each Next,
+  // under the same rules (TensorSource).
   static StatusOr<std::unique_ptr<PackedProducer>> Make(Collective* collective,
                                                         TensorSource* source,
                                                         const BroadcastOptions& options,
@@ -46,7 +48,8 @@ class PackedProducer {
                                 std::atomic<uint64_t>* beats = nullptr);
 
   // Gives up: aborts the collective, then releases all tensors. Idempotent; the reason becomes the
-  // sticky error.
+  // sticky error. Where the transport cannot be stopped (Collective::Abort), what it may still read
+  // is kept for ever: the tensors of direct steps are not released, and a ring of our own stays.
   void Abort(const Status& why);
 
   // Rows pulled from the source so far. Any thread.

@@ -24,16 +24,28 @@ struct NamedTensor {
   // In memory, when packing converts: F32 to BF16 or F16. Set by the transforms below.
   std::optional<Dtype> source_dtype;
   // Called once, when nothing reads `data` any more: packed, sent, or given up. On the thread that
-  // drives the producer.
+  // drives the producer; must not throw. Never called when an abort could not stop the transport
+  // (Collective::Abort): then `data` must stay until the process ends.
   std::function<void()> release;
 };
 
-// The tensors of a broadcast, in order, one at a time. Used on the thread that drives the producer.
+// The tensors of a broadcast, in order, one at a time. Used on the thread that drives the producer,
+// which also moves the bytes of earlier tensors: while Next waits, nothing is sent or received, and
+// neither deadline nor cancellation is looked at. That is fine for waits of some milliseconds, such
+// as reading a file. A source that waits for longer, or for the release of earlier tensors, says
+// so through Ready. Functions must not throw.
 class TensorSource {
  public:
   virtual ~TensorSource() = default;
-  // The next tensor; nothing at the end.
+  // The next tensor; nothing at the end. An error ends the broadcast and becomes its status.
   virtual StatusOr<std::optional<NamedTensor>> Next() = 0;
+
+  // Whether Next would return at once. While it would not, the producer goes on with what is under
+  // way, and asks again after a wake, or 0.1 s later.
+  virtual bool Ready() { return true; }
+  // What to call when Ready may have become true, from any thread; null when there is nobody to
+  // wake any more. After it has returned, an earlier `wake` is not running.
+  virtual void SetWake(std::function<void()>) {}
 };
 
 // A source over a vector, for those who have all tensors at hand.
@@ -43,6 +55,9 @@ std::unique_ptr<TensorSource> SourceOf(std::vector<NamedTensor> tensors);
 class RowSource {
  public:
   virtual ~RowSource() = default;
+  // The next row; nothing at the end. On the thread that drives the consumer, which receives
+  // nothing while it waits here. An error ends the broadcast and becomes its status; must not
+  // throw.
   virtual StatusOr<std::optional<Row>> Next() = 0;
 };
 

@@ -1,0 +1,73 @@
+#include "runtime/data/broadcast_end.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "runtime/data/phase_timer.h"
+
+namespace packcast::internal {
+
+StatusOr<bool> BroadcastEnd::Advance() {
+  if (!error_.ok()) return error_;
+  if (finished_) return true;
+  progress_ = false;
+  budget_ = kAdvanceBytes;
+  const StatusOr<bool> finished = Turn();
+  if (!finished.ok()) {
+    Abort(finished.status());
+    return error_;
+  }
+  finished_ = *finished;
+  idle_ = !progress_;
+  return finished_;
+}
+
+void BroadcastEnd::Abort(const Status& why) {
+  if (!error_.ok() || finished_) return;
+  error_ = why;
+  const Status stopped = collective_->Abort(why.message());
+  if (stopped.ok()) {
+    ring_->Reset();
+  } else {
+    error_ = Status(why.code(), why.message() + "; and " + stopped.message());
+    ring_.Abandon();
+  }
+  Drop(!stopped.ok());
+}
+
+StatusOr<BroadcastResult> BroadcastEnd::Run(Time deadline, CancelToken* cancel,
+                                            std::atomic<uint64_t>* beats) {
+  ScopedWake wake(cancel, [this] { collective_->Wake(); });
+  cancel_ = cancel;
+  StatusOr<BroadcastResult> result = Loop(deadline, beats);
+  cancel_ = nullptr;
+  return result;
+}
+
+StatusOr<BroadcastResult> BroadcastEnd::Loop(Time deadline, std::atomic<uint64_t>* beats) {
+  while (true) {
+    if (beats != nullptr) beats->fetch_add(1, std::memory_order_relaxed);
+    if (cancel_ != nullptr && cancel_->cancelled()) {
+      Abort(cancel_->status());
+      return error_;
+    }
+    PC_ASSIGN_OR_RETURN(const bool finished, Advance());
+    if (finished) return result_;
+    const Time now = std::chrono::steady_clock::now();
+    if (now >= deadline) {
+      Abort(DeadlineExceeded(collective_->Describe(collective_->rank()) +
+                             " is past its deadline, waiting for " + WaitingFor()));
+      return error_;
+    }
+    if (!idle_) {
+      const Status polled = collective_->Poll(Duration::zero());
+      if (!polled.ok()) Abort(polled);
+      continue;
+    }
+    PhaseTimer timer(wait_seconds());
+    const Status polled = collective_->Poll(std::min<Duration>(deadline - now, kPollMax));
+    if (!polled.ok()) Abort(polled);
+  }
+}
+
+}  // namespace packcast::internal
