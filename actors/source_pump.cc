@@ -12,6 +12,7 @@ void SourcePump::Reset() {
   read_.clear();
   bytes_ = 0;
   complete_ = false;
+  is_starved_ = false;
   error_ = OkStatus();
 }
 
@@ -34,7 +35,7 @@ void SourcePump::Open(WeightSource* source, const EpochInfo& epoch,
 bool SourcePump::HasRoom() {
   std::lock_guard lock(mutex_);
   if (!error_.ok()) return false;
-  return groups_.empty() || (groups_.size() < kGroupsAhead && bytes_ < kBytesAhead);
+  return groups_.empty() || is_starved_ || (groups_.size() < kGroupsAhead && bytes_ < kBytesAhead);
 }
 
 bool SourcePump::Turn() {
@@ -81,7 +82,8 @@ Status SourcePump::Enter() {
   bytes_ += entered.bytes;
   groups_[group.id] = entered;
   for (NamedTensor& tensor : tensors) tensors_.push_back(std::move(tensor));
-  changed_.notify_all();
+  is_starved_ = false;
+  WakeReaderLocked();
   return OkStatus();
 }
 
@@ -94,7 +96,12 @@ void SourcePump::Finish(const Status& status) {
   } else if (error_.ok()) {
     error_ = status;
   }
-  changed_.notify_all();
+  WakeReaderLocked();
+}
+
+// Under the lock, so that after SetWake nobody calls what was there before.
+void SourcePump::WakeReaderLocked() {
+  if (wake_reader_) wake_reader_();
 }
 
 std::optional<Status> SourcePump::idle_end() const { return sends_ ? std::nullopt : end_; }
@@ -127,13 +134,29 @@ Status SourcePump::Close(std::optional<uint64_t> group) {
 void SourcePump::Cancel(const Status& why) {
   std::lock_guard lock(mutex_);
   if (error_.ok()) error_ = why;
-  changed_.notify_all();
+  WakeReaderLocked();
+}
+
+bool SourcePump::Ready() {
+  {
+    std::lock_guard lock(mutex_);
+    if (HasNextLocked()) return true;
+    if (is_starved_) return false;
+    is_starved_ = true;
+  }
+  wake_();
+  return false;
+}
+
+void SourcePump::SetWake(std::function<void()> wake) {
+  std::lock_guard lock(mutex_);
+  wake_reader_ = std::move(wake);
 }
 
 StatusOr<std::optional<NamedTensor>> SourcePump::Next() {
-  std::unique_lock lock(mutex_);
-  changed_.wait(lock, [this] { return !tensors_.empty() || complete_ || !error_.ok(); });
+  std::lock_guard lock(mutex_);
   if (!error_.ok()) return error_;
+  if (!HasNextLocked()) return FailedPrecondition("the weight source has no tensor ready");
   if (tensors_.empty()) return std::optional<NamedTensor>();
   NamedTensor tensor = std::move(tensors_.front());
   tensors_.pop_front();

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -24,7 +23,9 @@ namespace packcast {
 // pending broadcast for long, and memory is bounded.
 class SourcePump : public TensorSource {
  public:
-  // Groups entered and not released, and their bytes, at most (one group may always be).
+  // Groups entered and not released, and their bytes. One more may always be when the data thread
+  // has taken all and asks for more: what it holds then, it holds for a step that is not full yet,
+  // so the plan bounds it.
   static constexpr size_t kGroupsAhead = 256;
   static constexpr uint64_t kBytesAhead = uint64_t{256} << 20;
 
@@ -46,13 +47,15 @@ class SourcePump : public TensorSource {
   // Caller's thread: the walk is over or failed, on a rank that does not send.
   std::optional<Status> idle_end() const;
 
-  // Any thread: a Next that waits, and all later ones, fail with `why` until the next Reset.
+  // Any thread: every later Next fails with `why` until the next Reset.
   void Cancel(const Status& why);
-  // Before a new attempt's Open, while no Next runs.
+  // Before a new attempt's Open, while no stream reads from here.
   void Reset();
 
-  // Data thread.
+  // Data thread. Next never waits: kFailedPrecondition when there is nothing (see Ready).
   StatusOr<std::optional<NamedTensor>> Next() override;
+  bool Ready() override;
+  void SetWake(std::function<void()> wake) override;
 
  private:
   struct Entered {
@@ -63,6 +66,8 @@ class SourcePump : public TensorSource {
   Status Enter();
   void Finish(const Status& status);
   void OnTensorReleased(uint64_t group);
+  bool HasNextLocked() const { return !tensors_.empty() || complete_ || !error_.ok(); }
+  void WakeReaderLocked();
 
   const std::function<void()> wake_;
 
@@ -75,10 +80,11 @@ class SourcePump : public TensorSource {
   std::optional<Status> end_;
 
   std::mutex mutex_;  // guards what follows
-  std::condition_variable changed_;
   std::deque<NamedTensor> tensors_;
   std::map<uint64_t, Entered> groups_;
   std::vector<uint64_t> read_;  // groups to release on the caller's thread
+  std::function<void()> wake_reader_;
+  bool is_starved_ = false;  // the data thread found nothing since the last group
   uint64_t bytes_ = 0;
   bool complete_ = false;
   Status error_;

@@ -246,11 +246,51 @@ TEST_F(SourcePumpTest, ReleasesThatComeAfterCloseDoNothing) {
   EXPECT_EQ(script_.released, (std::vector<uint64_t>{0}));
 }
 
-TEST_F(SourcePumpTest, CancelFailsANextThatWaitsAndAllLaterOnes) {
+TEST_F(SourcePumpTest, NextNeverWaitsAndAnyChangeWakesTheReader) {
+  script_.groups = 1;
   Open();
-  std::thread data([this] { EXPECT_EQ(pump_.Next().status().code(), StatusCode::kAborted); });
+  int woken = 0;
+  pump_.SetWake([&woken] { ++woken; });
+  EXPECT_FALSE(pump_.Ready());
+  EXPECT_EQ(pump_.Next().status().code(), StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(pump_.Turn());
+  EXPECT_EQ(woken, 1) << "a group";
+  EXPECT_TRUE(pump_.Ready());
+  Take();
+  EXPECT_FALSE(pump_.Ready());
+  EXPECT_FALSE(pump_.Turn());
+  EXPECT_EQ(woken, 2) << "the end";
+  EXPECT_TRUE(pump_.Ready());
   pump_.Cancel(Aborted("given up"));
-  data.join();
+  EXPECT_EQ(woken, 3);
+  pump_.SetWake(nullptr);
+  pump_.Cancel(Aborted("again"));
+  EXPECT_EQ(woken, 3);
+}
+
+// A direct step that is not full yet may hold more than the bound: both sides waited.
+TEST_F(SourcePumpTest, AReaderThatHasTakenAllGetsOneMoreGroup) {
+  script_.row_bytes = SourcePump::kBytesAhead * 2;
+  Open();
+  TurnUntilIdle();
+  const NamedTensor first = Take();
+  EXPECT_EQ(wakes_, 0);
+  EXPECT_FALSE(pump_.Ready());
+  EXPECT_EQ(wakes_, 1) << "the caller's thread sleeps";
+  EXPECT_FALSE(pump_.Ready());
+  EXPECT_EQ(wakes_, 1) << "once is enough";
+  TurnUntilIdle();
+  EXPECT_EQ(script_.entered.size(), 2u);
+  const NamedTensor second = Take();
+  EXPECT_EQ(script_.entered.size(), 2u);
+}
+
+TEST_F(SourcePumpTest, CancelFailsTheNextAndAllLaterOnes) {
+  Open();
+  EXPECT_FALSE(pump_.Ready());
+  pump_.Cancel(Aborted("given up"));
+  EXPECT_TRUE(pump_.Ready());
+  EXPECT_EQ(pump_.Next().status().code(), StatusCode::kAborted);
   EXPECT_FALSE(pump_.Turn()) << "no group is entered for nobody";
   EXPECT_EQ(pump_.Next().status().code(), StatusCode::kAborted);
   EXPECT_TRUE(script_.entered.empty());
@@ -275,6 +315,7 @@ TEST_F(SourcePumpTest, TwoThreadsMoveManyGroups) {
   size_t taken = 0;
   std::thread data([&] {
     while (true) {
+      if (!pump_.Ready()) continue;
       auto tensor = pump_.Next();
       ASSERT_TRUE(tensor.ok());
       if (!tensor->has_value()) break;
