@@ -348,6 +348,7 @@ TEST(ZmqCollective, VanishedMemberIsNoticedAndNamed) {
   }));
   EXPECT_EQ(status.code(), StatusCode::kUnavailable);
   EXPECT_THAT(status.message(), HasSubstr("rank 1 (worker)"));
+  EXPECT_EQ(root->culprit(), 1u);
 }
 
 TEST(ZmqCollective, VanishedRootIsNoticedAndNamed) {
@@ -465,7 +466,7 @@ TEST(ZmqCollective, CancelFromAnotherThreadEndsARunAtOnce) {
 
 TEST(ZmqWire, HeadersOfAnotherShapeAreRefused) {
   using zmq_bulk::Header;
-  const Header header{zmq_bulk::Type::kGate, 3, {1, 2}, 4, 5, 6};
+  const Header header{zmq_bulk::Type::kGate, 3, {1, 2}, 4, 5, 6, zmq_bulk::kUnsealed};
   std::string text = zmq_bulk::EncodeHeader(header);
   ASSERT_EQ(text.size(), zmq_bulk::kHeaderBytes);
   const auto bytes = [&text] { return std::as_bytes(std::span(text)); };
@@ -474,6 +475,7 @@ TEST(ZmqWire, HeadersOfAnotherShapeAreRefused) {
   EXPECT_EQ(got.extra, 3u);
   EXPECT_EQ(got.tag, (Digest{1, 2}));
   EXPECT_EQ(got.b, 6u);
+  EXPECT_EQ(got.flags, zmq_bulk::kUnsealed);
   EXPECT_FALSE(zmq_bulk::DecodeHeader(bytes().first(47), &got));
   text[0] = 13;
   EXPECT_FALSE(zmq_bulk::DecodeHeader(bytes(), &got));
