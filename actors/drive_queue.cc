@@ -27,20 +27,36 @@ size_t DriveQueue::Drive(Duration max_wait) {
   while (!queue_.empty()) {
     Work work = std::move(queue_.front());
     queue_.pop_front();
+    running_ = std::this_thread::get_id();
     lock.unlock();
     work();
+    work = nullptr;  // what it holds may post again, or be what Close waits for
     ++done;
     lock.lock();
+    running_ = std::thread::id();
+    changed_.notify_all();
   }
   return done;
 }
 
 void DriveQueue::Close() {
-  std::deque<Work> dropped;
+  std::deque<Work> dropped;  // destroyed without the lock
+  {
+    std::unique_lock lock(mutex_);
+    closed_ = true;
+    dropped.swap(queue_);
+    changed_.notify_all();
+  }
+  dropped.clear();  // before the wait: the piece that runs may be waiting for a dropped promise
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] {
+    return running_ == std::thread::id() || running_ == std::this_thread::get_id();
+  });
+}
+
+bool DriveQueue::closed() const {
   std::lock_guard lock(mutex_);
-  closed_ = true;
-  dropped.swap(queue_);
-  changed_.notify_all();
+  return closed_;
 }
 
 }  // namespace packcast

@@ -4,6 +4,7 @@
 #include <deque>
 #include <functional>
 #include <mutex>
+#include <thread>
 
 #include "protocol/time.h"
 
@@ -22,15 +23,19 @@ class DriveQueue {
   // Runs what is there; if nothing is, waits up to `max_wait` for the first. Returns the number of
   // pieces run.
   size_t Drive(Duration max_wait);
-  // Drops what is queued and everything posted later.
+  // Drops what is queued and everything posted later, and waits for the piece that runs, unless
+  // that is what calls: afterwards no piece touches anything any more.
   void Close();
+  // For a piece that ran the user's code, which may have closed the queue.
+  bool closed() const;
 
  private:
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Work> queue_;
   bool woken_ = false;
   bool closed_ = false;
+  std::thread::id running_;  // who runs a piece; nobody: the default one
 };
 
 }  // namespace packcast

@@ -76,6 +76,49 @@ TEST(DriveQueue, CloseEndsAWait) {
   closer.join();
 }
 
+// Who closes destroys next what the pieces use.
+TEST(DriveQueue, CloseWaitsForThePieceThatRuns) {
+  DriveQueue queue;
+  std::atomic<bool> began{false};
+  std::atomic<bool> ended{false};
+  queue.Post([&] {
+    began = true;
+    while (!queue.closed()) std::this_thread::yield();
+    std::this_thread::sleep_for(Milliseconds(20));  // widens the window that must not be there
+    ended = true;
+  });
+  std::thread driver([&] { queue.Drive(kLong); });
+  while (!began) std::this_thread::yield();
+  queue.Close();
+  EXPECT_TRUE(ended);
+  driver.join();
+}
+
+TEST(DriveQueue, APieceMayCloseItsOwnQueue) {
+  DriveQueue queue;
+  queue.Post([&] { queue.Close(); });
+  bool ran = false;
+  queue.Post([&ran] { ran = true; });
+  EXPECT_EQ(queue.Drive(kLong), 1u);
+  EXPECT_FALSE(ran);
+}
+
+// The piece that runs waits for what a dropped one would have done.
+TEST(DriveQueue, CloseDropsBeforeItWaits) {
+  DriveQueue queue;
+  auto held = std::make_shared<int>(1);
+  std::atomic<bool> began{false};
+  queue.Post([&began, weak = std::weak_ptr<int>(held)] {
+    began = true;
+    while (!weak.expired()) std::this_thread::yield();
+  });
+  queue.Post([held = std::move(held)] {});
+  std::thread driver([&] { queue.Drive(kLong); });
+  while (!began) std::this_thread::yield();
+  queue.Close();
+  driver.join();
+}
+
 // A promise in dropped work may run callbacks that post again.
 TEST(DriveQueue, DroppedWorkMayPostFromItsDestructor) {
   struct PostsAtTheEnd {
