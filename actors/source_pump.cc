@@ -113,6 +113,7 @@ std::optional<uint64_t> SourcePump::Halt() {
 
 Status SourcePump::Close(std::optional<uint64_t> group) {
   pulling_ = false;
+  const std::optional<Status> end = std::exchange(end_, std::nullopt);
   std::map<uint64_t, Entered> open;
   std::vector<uint64_t> read;
   {
@@ -126,7 +127,7 @@ Status SourcePump::Close(std::optional<uint64_t> group) {
   if (cursor == nullptr) return OkStatus();
   for (uint64_t id : read) cursor->Release(id, EventRef{});
   for (const auto& [id, entered] : open) cursor->Release(id, EventRef{});
-  if (end_ && end_->ok()) return OkStatus();  // it walked to the end by itself
+  if (end && end->ok()) return OkStatus();  // it walked to the end by itself
   if (!group) group = last_entered_;
   return group ? cursor->StopAt(*group) : OkStatus();
 }

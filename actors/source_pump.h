@@ -44,7 +44,8 @@ class SourcePump : public TensorSource {
   // Caller's thread, after the data thread is done with it: releases all groups, drains the source
   // to `group` and forgets it.
   Status Close(std::optional<uint64_t> group);
-  // Caller's thread: the walk is over or failed, on a rank that does not send.
+  // Caller's thread: the walk is over or failed, on a rank that does not send. Nothing from Close
+  // to the next Open: the end of one walk is not that of the next.
   std::optional<Status> idle_end() const;
 
   // Any thread: every later Next fails with `why` until the next Reset.

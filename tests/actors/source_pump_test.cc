@@ -246,6 +246,19 @@ TEST_F(SourcePumpTest, ReleasesThatComeAfterCloseDoNothing) {
   EXPECT_EQ(script_.released, (std::vector<uint64_t>{0}));
 }
 
+// A rank that keeps pace would take it for the end of the next walk, which has not begun.
+TEST_F(SourcePumpTest, CloseForgetsTheEndOfTheWalk) {
+  Open(false);
+  TurnUntilIdle();
+  EXPECT_EQ(pump_.idle_end(), OkStatus());
+  EXPECT_TRUE(pump_.Close(std::nullopt).ok());
+  EXPECT_EQ(pump_.idle_end(), std::nullopt);
+  pump_.Reset();
+  EXPECT_FALSE(pump_.Turn());
+  EXPECT_EQ(pump_.idle_end(), std::nullopt) << "until it is opened and walked again";
+  EXPECT_EQ(script_.stopped_at, std::nullopt) << "it walked to the end by itself";
+}
+
 TEST_F(SourcePumpTest, NextNeverWaitsAndAnyChangeWakesTheReader) {
   script_.groups = 1;
   Open();
