@@ -14,15 +14,19 @@ constexpr Duration kRetryPause = Milliseconds(200);
 bool IsPermanent(const Status& status) {
   return status.code() == StatusCode::kUnimplemented ||
          status.code() == StatusCode::kFailedPrecondition ||
-         status.code() == StatusCode::kPermissionDenied ||
+         status.code() == StatusCode::kPermissionDenied || status.code() == StatusCode::kStale ||
          status.code() == StatusCode::kInvalidArgument;
 }
 
 }  // namespace
 
 CoordinatorLink::CoordinatorLink(Runtime* runtime, std::string endpoint,
-                                 std::function<void(ActorRef)> up)
-    : runtime_(runtime), endpoint_(std::move(endpoint)), up_(std::move(up)) {
+                                 std::function<void(ActorRef)> up,
+                                 std::function<void(const Status&)> refused)
+    : runtime_(runtime),
+      endpoint_(std::move(endpoint)),
+      up_(std::move(up)),
+      refused_(std::move(refused)) {
   thread_ = std::thread([this] { Loop(); });
 }
 
@@ -73,6 +77,14 @@ void CoordinatorLink::Loop() {
     }
     last_error_ = coordinator.status();
     changed_.notify_all();
+    // Whatever else listens there now may make room for a coordinator again.
+    if (found_once_ && last_error_.code() == StatusCode::kStale) {
+      search_ = false;
+      lock.unlock();
+      refused_(coordinator.status());
+      lock.lock();
+      continue;
+    }
     changed_.wait_for(lock, kRetryPause, [this] { return stopping_; });
   }
 }

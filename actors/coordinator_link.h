@@ -17,8 +17,11 @@ namespace packcast {
 // waits, so it has a thread of its own. Owned by a member's shell. Thread-safe.
 class CoordinatorLink {
  public:
-  // `up` is called on the link's thread with each new coordinator. `runtime` outlives the link.
-  CoordinatorLink(Runtime* runtime, std::string endpoint, std::function<void(ActorRef)> up);
+  // On the link's thread: `up` is called with each new coordinator, `refused` when a search after
+  // the first one is hopeless (kStale: this name was started again, and that life counts); it ends
+  // the search. `runtime` outlives the link.
+  CoordinatorLink(Runtime* runtime, std::string endpoint, std::function<void(ActorRef)> up,
+                  std::function<void(const Status&)> refused);
   ~CoordinatorLink();
   CoordinatorLink(const CoordinatorLink&) = delete;
   CoordinatorLink& operator=(const CoordinatorLink&) = delete;
@@ -35,6 +38,7 @@ class CoordinatorLink {
   Runtime* const runtime_;
   const std::string endpoint_;
   const std::function<void(ActorRef)> up_;
+  const std::function<void(const Status&)> refused_;
   std::mutex mutex_;
   std::condition_variable changed_;
   bool search_ = true;

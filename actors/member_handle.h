@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 
@@ -11,7 +12,7 @@
 namespace packcast {
 
 // What the public handles of trainer and worker share: the running actor and its link to the
-// coordinator. Thread-safe where its parts are.
+// coordinator. Thread-safe.
 class MemberHandle {
  public:
   MemberHandle(Runtime* runtime, std::shared_ptr<MemberShell::Shared> shared)
@@ -20,11 +21,13 @@ class MemberHandle {
   MemberHandle(const MemberHandle&) = delete;
   MemberHandle& operator=(const MemberHandle&) = delete;
 
-  // Runs the actor and waits until a coordinator was found.
+  // Runs the actor and waits until a coordinator was found. Before anything else.
   Status Start(const std::string& name, std::unique_ptr<MemberShell> shell,
                const std::string& coordinator, Duration timeout);
+  // Leaves the cluster. Waits for a callback that runs, unless it is that callback which calls.
   void Stop();
-  // OK, or why the member is out for good.
+  // OK, or why the member is out for good: kCancelled after an orderly end (Stop, the cluster's
+  // shutdown), else what is wrong.
   Status Standing() const;
   MemberShell::Shared& shared() { return *shared_; }
   const std::shared_ptr<MemberShell::Shared>& shared_ptr() const { return shared_; }
@@ -32,6 +35,7 @@ class MemberHandle {
  private:
   Runtime* const runtime_;
   const std::shared_ptr<MemberShell::Shared> shared_;
+  std::mutex mutex_;  // guards what follows
   ActorRef ref_;
   std::unique_ptr<CoordinatorLink> link_;
 };

@@ -140,7 +140,7 @@ void MemberMachine::Handle(const Expelled& expelled) {
   next_.reset();
   contract_digest_ = {};
   if (!expelled.may_rejoin) {
-    Stop(expelled.reason.message);
+    Stop(expelled.reason.ToStatus());
     return;
   }
   join_after_abort_ = true;
@@ -168,12 +168,13 @@ void MemberMachine::Handle(const SyncDone& done) {
   }
 }
 
-void MemberMachine::Handle(const Shutdown& shutdown) { Stop(shutdown.reason); }
+void MemberMachine::Handle(const Shutdown& shutdown) { Stop(Cancelled(shutdown.reason)); }
 
-void MemberMachine::Stop(const std::string& reason) {
+void MemberMachine::Stop(const Status& why) {
   stopped_ = true;
   joined_ = false;
-  Emit(StopMember{reason});
+  // A refusal is an error, also when whoever refused named none.
+  Emit(StopMember{why.message(), why.ok() ? Internal("expelled without a reason") : why});
 }
 
 // ---- one attempt --------------------------------------------------------------------------------
@@ -430,7 +431,9 @@ void MemberMachine::FinishAbort(const AbortDone& done) {
   if (committed_ && config_.role == Role::kTrainer) Emit(SourceFree{label_});
   if (std::exchange(report_abort_, false)) Send(AttemptAborted{key_, done.outcome, dirty_});
   // S9: what could not be stopped may still write, so this life takes part in nothing more.
-  if (done.outcome != AbortOutcome::kClean) Stop("an attempt could not be given up here");
+  if (done.outcome != AbortOutcome::kClean) {
+    Stop(Internal("an attempt could not be given up here; end this process"));
+  }
 }
 
 }  // namespace packcast

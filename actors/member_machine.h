@@ -133,6 +133,7 @@ struct SyncFinished {
 // The process should end; no event counts any more but the end of an install that runs.
 struct StopMember {
   std::string reason;
+  Status status;  // kCancelled: asked to, all is well; anything else: what is wrong here
 };
 
 using MemberEffect =
@@ -236,7 +237,7 @@ class MemberMachine {
   void Retire();
   void Abandon();
   void Resume(bool committed);
-  void Stop(const std::string& reason);
+  void Stop(const Status& why);
   bool Current(const EpochKey& key) const { return phase_ != MemberPhase::kIdle && key == key_; }
   bool FromPast(const EpochKey& key) const;
   bool InFlow() const;

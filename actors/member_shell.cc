@@ -9,8 +9,8 @@
 namespace packcast {
 namespace {
 
-// How often a rank says how far its transfer is: often enough for a progress bar, rare enough to
-// cost nothing.
+// How often a rank says how far its transfer is, between its beginning and its end: often enough
+// for a progress bar, rare enough to cost nothing.
 constexpr Duration kProgressInterval = Milliseconds(200);
 
 }  // namespace
@@ -19,6 +19,15 @@ MemberShell::MemberShell(std::shared_ptr<Shared> shared, std::vector<Transport*>
     : shared_(shared), engine_(std::move(transports), [shared](MemberEvent event) {
         shared->inbox.Post(std::move(event));
       }) {}
+
+void MemberShell::Shared::Stop(const Status& why) {
+  {
+    std::lock_guard lock(mutex);
+    if (!stopped) stop_status = why;
+    stopped = true;
+  }
+  drive.Wake();
+}
 
 EpochInfo MemberShell::InfoOf(const EpochKey& key) const {
   EpochInfo info;
@@ -56,6 +65,8 @@ void MemberShell::HandleLocal(Context& context, ShellEvent event) {
     coordinator_ = up->ref;
     context.Monitor(coordinator_);
     Feed(context, MemberEvent(CoordinatorUp{}));
+  } else if (auto* refused = std::get_if<LinkRefused>(&event)) {
+    shared_->Stop(refused->why);
   } else if (std::holds_alternative<LeaveNow>(event)) {
     const MemberMessage leave = LeaveCluster{machine().config().model};
     if (coordinator_.valid()) {
@@ -68,6 +79,15 @@ void MemberShell::HandleLocal(Context& context, ShellEvent event) {
   } else {
     Feed(context, std::get<MemberEvent>(std::move(event)));
   }
+}
+
+// All bytes of the running attempt are through; told before what the machine makes of it, as
+// nobody listens to progress once all have staged.
+bool MemberShell::StreamEnds(const TrainerEvent& event) const {
+  const auto* member = std::get_if<MemberEvent>(&event);
+  const auto* done = member != nullptr ? std::get_if<StreamDone>(member) : nullptr;
+  return done != nullptr && done->status.ok() && machine().phase() == MemberPhase::kStreaming &&
+         machine().key() == done->key;
 }
 
 void MemberShell::OnPeer(Context& context, const PeerEvent& event) {
@@ -95,6 +115,7 @@ void MemberShell::OnPeer(Context& context, const PeerEvent& event) {
 }
 
 void MemberShell::Feed(Context& context, const TrainerEvent& event) {
+  if (StreamEnds(event)) SendProgress(context, engine_.counters());
   MemberEffects effects = Step(event, Now());
   const Status status = Check();
   PC_CHECK(status.ok()) << status.ToString();
@@ -124,21 +145,19 @@ void MemberShell::CarryCommon(Context& context, MemberEffect effect) {
     return;
   }
   if (auto* stop = std::get_if<StopMember>(&effect)) {
-    {
-      std::lock_guard lock(shared_->mutex);
-      shared_->stop_reason = stop->reason;
-    }
-    shared_->stopped = true;
-    shared_->drive.Wake();
+    shared_->Stop(stop->status);
     return;
   }
   if (auto* prepare = std::get_if<PrepareAttempt>(&effect)) attempt_ = *prepare;
   const bool starts = std::holds_alternative<StartStream>(effect);
   Carry(context, std::move(effect));
-  if (starts) WatchStream(context);
+  if (!starts) return;
+  // The counters are still those of the last stream.
+  SendProgress(context, {});
+  ArmProgress(context);
 }
 
-void MemberShell::WatchStream(Context& context) {
+void MemberShell::ArmProgress(Context& context) {
   if (!progress_timer_) progress_timer_ = context.SetTimer(Now() + kProgressInterval);
 }
 
@@ -146,12 +165,15 @@ void MemberShell::OnTimer(Context& context, TimerId timer) {
   if (progress_timer_ != timer) return;
   progress_timer_.reset();
   if (machine().phase() != MemberPhase::kStreaming) return;
-  const FlowEngine::Counters counters = engine_.counters();
+  SendProgress(context, engine_.counters());
+  ArmProgress(context);
+}
+
+void MemberShell::SendProgress(Context& context, const FlowEngine::Counters& counters) {
   const MemberMessage progress =
       Progress{machine().key(), "streaming", counters.launched, counters.completed, counters.bytes};
   (void)coordinator_.Tell(std::string(MessageName(progress)), MessageBody(progress));
   context.ReportProgress(counters.bytes);
-  WatchStream(context);
 }
 
 }  // namespace packcast

@@ -23,10 +23,15 @@ struct LinkUp {
   ActorRef ref;
 };
 
+// No coordinator will ever take this life of the member (again).
+struct LinkRefused {
+  Status why;
+};
+
 // Tells the coordinator goodbye.
 struct LeaveNow {};
 
-using ShellEvent = std::variant<LinkUp, LeaveNow, UserSync, UserCancel, MemberEvent>;
+using ShellEvent = std::variant<LinkUp, LinkRefused, LeaveNow, UserSync, UserCancel, MemberEvent>;
 
 // The part of trainer and worker shells that is the same: an actor that feeds a machine with
 // messages, peer events and local results, and carries out the effects that do not depend on the
@@ -40,9 +45,12 @@ class MemberShell : public Actor {
     // Published after each step; any thread.
     std::mutex mutex;              // guards what follows
     std::function<void()> search;  // looks for a coordinator again
-    std::string stop_reason;
+    Status stop_status;            // why it is stopped; kCancelled: in good order
     bool joined = false;
     MemberPhase phase = MemberPhase::kIdle;
+
+    // The member is out for good; the first reason counts.
+    void Stop(const Status& why);
   };
 
   MemberShell(std::shared_ptr<Shared> shared, std::vector<Transport*> transports);
@@ -77,7 +85,9 @@ class MemberShell : public Actor {
   void Feed(Context& context, const TrainerEvent& event);
   void HandleLocal(Context& context, ShellEvent event);
   void CarryCommon(Context& context, MemberEffect effect);
-  void WatchStream(Context& context);
+  bool StreamEnds(const TrainerEvent& event) const;
+  void SendProgress(Context& context, const FlowEngine::Counters& counters);
+  void ArmProgress(Context& context);
 
   std::shared_ptr<Shared> shared_;
   FlowEngine engine_;

@@ -288,9 +288,32 @@ TEST(MemberMachine, TakesPartInNothingOnceItsAbortIsWedged) {
   worker.Abort(Key(1));
   const MemberEffects effects = worker.On(AbortDone{Key(1), AbortOutcome::kWedged});
   EXPECT_EQ(Sent<AttemptAborted>(effects)->outcome, AbortOutcome::kWedged);
-  EXPECT_NE(Effect<StopMember>(effects), nullptr);
+  ASSERT_NE(Effect<StopMember>(effects), nullptr);
+  EXPECT_EQ(Effect<StopMember>(effects)->status.code(), StatusCode::kInternal);
   EXPECT_TRUE(worker.On(CoordinatorLost{"reset"}).empty());
   EXPECT_TRUE(worker.On(CoordinatorUp{}).empty());
+}
+
+// Whoever runs the process tells the two apart.
+TEST(MemberMachine, ARefusalIsAnErrorAndAShutdownIsNot) {
+  MemberKit refused(Role::kWorker);
+  refused.Join();
+  const WireStatus taken = WireStatus::From(AlreadyExists("rank 0 is taken"));
+  MemberEffects effects = refused.On(CoordinatorMessage(Expelled{"default", taken, false}));
+  ASSERT_NE(Effect<StopMember>(effects), nullptr);
+  EXPECT_EQ(Effect<StopMember>(effects)->status, AlreadyExists("rank 0 is taken"));
+
+  MemberKit nameless(Role::kWorker);
+  nameless.Join();
+  effects = nameless.On(CoordinatorMessage(Expelled{"default", {}, false}));
+  ASSERT_NE(Effect<StopMember>(effects), nullptr);
+  EXPECT_FALSE(Effect<StopMember>(effects)->status.ok());
+
+  MemberKit ended(Role::kWorker);
+  ended.Join();
+  effects = ended.On(CoordinatorMessage(Shutdown{"the day is over"}));
+  ASSERT_NE(Effect<StopMember>(effects), nullptr);
+  EXPECT_EQ(Effect<StopMember>(effects)->status, Cancelled("the day is over"));
 }
 
 TEST(MemberMachine, AnswersTheAbortOfAnEpochThatItHadNotBegun) {
