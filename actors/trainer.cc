@@ -1,6 +1,7 @@
 #include "actors/trainer.h"
 
 #include <algorithm>
+#include <functional>
 #include <mutex>
 #include <utility>
 
@@ -42,13 +43,17 @@ class Trainer::Impl {
   std::optional<SyncResult> TakeResult();
   // Drives until no thread reads the source any more: a lost coordinator ends the call at once,
   // while the attempt is still being given up here.
-  void Settle(SyncResult* result);
+  // False when one still may after a long while; `result` says so.
+  bool Settle(SyncResult* result);
   bool SourceFree();
+  // What Sync does once it is the one that runs.
+  SyncResult Run(uint64_t label, Duration deadline, const SyncOptions& options);
+  // Waits for the result, up to the deadline and a grace.
+  SyncResult Await(uint64_t label, Duration deadline, const std::function<void()>& source_free);
 
   std::unique_ptr<Transport> transport;
   std::shared_ptr<TrainerShell::SourceSide> side;
   MemberHandle handle;
-  std::mutex sync_mutex;  // held by the thread inside Sync
 };
 
 void Trainer::Impl::Turn(Duration max_wait) {
@@ -75,22 +80,22 @@ bool Trainer::Impl::SourceFree() {
   return side->source_free;
 }
 
-void Trainer::Impl::Settle(SyncResult* result) {
+bool Trainer::Impl::Settle(SyncResult* result) {
   const Time until = Now() + kCancelGrace;
   while (true) {
     if (!handle.Standing().ok()) {  // the machine has stopped: end what its attempt left running
       side->pump.Cancel(Cancelled("the trainer stops"));
       handle.Stop();
-      return;
+      return true;
     }
     {
       std::lock_guard lock(handle.shared().mutex);
-      if (handle.shared().phase == MemberPhase::kIdle) return;
+      if (handle.shared().phase == MemberPhase::kIdle) return true;
     }
     if (Now() >= until) {
       result->status = Internal("the attempt could not be given up here (" +
                                 result->status.ToString() + "); end this process");
-      return;
+      return false;
     }
     Turn(kTurn);
   }
@@ -119,82 +124,104 @@ StatusOr<std::unique_ptr<Trainer>> Trainer::Start(Runtime* runtime, TrainerOptio
 }
 
 SyncResult Trainer::Sync(uint64_t label, Duration deadline, const SyncOptions& options) {
-  std::unique_lock busy(impl_->sync_mutex, std::try_to_lock);
-  if (!busy.owns_lock()) return {Busy("another thread is inside Sync"), {}};
-  if (const Status standing = impl_->handle.Standing(); !standing.ok()) return {standing, {}};
-  const Time until = Now() + deadline;
-  StatusOr<Manifest> manifest = impl_->side->source->Describe(SyncRequest{label, options.kind});
+  TrainerShell::SourceSide& side = *impl_->side;
+  {
+    std::unique_lock lock(side.mutex);
+    if (std::exchange(side.syncing, true)) return {Busy("another thread is inside Sync"), {}};
+    // The thread in WaitForRequest lets go after its turn, and takes none while `syncing`.
+    impl_->handle.shared().drive.Wake();
+    side.changed.wait(lock, [&] { return !side.turning; });
+  }
+  SyncResult result = impl_->Run(label, deadline, options);
+  std::lock_guard lock(side.mutex);
+  side.syncing = false;
+  side.changed.notify_all();
+  return result;
+}
+
+SyncResult Trainer::Impl::Run(uint64_t label, Duration deadline, const SyncOptions& options) {
+  if (const Status standing = handle.Standing(); !standing.ok()) return {standing, {}};
+  StatusOr<Manifest> manifest = side->source->Describe(SyncRequest{label, options.kind});
   if (!manifest.ok()) {
     const Status status = manifest.status().WithContext("describing the weights");
-    impl_->handle.shared().inbox.Post(UserCancel{label, status});  // a script may wait for it
+    handle.shared().inbox.Post(UserCancel{label, status});  // a script may wait for it
     return {status, {}};
   }
   {
-    std::lock_guard lock(impl_->side->mutex);
-    impl_->side->open_label = label;
-    impl_->side->result.reset();
-    impl_->side->source_free = false;
+    std::lock_guard lock(side->mutex);
+    side->open_label = label;
+    side->result.reset();
+    side->source_free = false;
   }
-  impl_->handle.shared().inbox.Post(
-      UserSync{label, options.kind, std::make_shared<const Manifest>(std::move(manifest).value()),
-               options.supersede});
-  bool cancelled = false;
+  handle.shared().inbox.Post(
+      UserSync{label, options.kind, std::make_shared<const Manifest>(std::move(manifest).value())});
   bool told_free = false;
+  SyncResult result = Await(label, deadline, [&] {
+    if (!std::exchange(told_free, true) && options.source_free) options.source_free();
+  });
+  const bool at_rest = Settle(&result);
+  if (at_rest && !told_free && options.source_free) options.source_free();
+  // What is still entered belongs to an epoch that is over.
+  if (result.status.ok()) (void)side->pump.Close(std::nullopt);
+  return result;
+}
+
+SyncResult Trainer::Impl::Await(uint64_t label, Duration deadline,
+                                const std::function<void()>& source_free) {
+  const Time until = Now() + deadline;
+  bool cancelled = false;
   while (true) {
-    impl_->Turn(kTurn);
-    if (std::optional<SyncResult> result = impl_->TakeResult()) {
-      impl_->Settle(&*result);
-      if (options.source_free && !told_free) options.source_free();
-      // What is still entered belongs to an epoch that is over.
-      if (result->status.ok()) (void)impl_->side->pump.Close(std::nullopt);
+    Turn(kTurn);
+    if (std::optional<SyncResult> result = TakeResult()) {
       if (cancelled && result->status.code() == StatusCode::kCancelled) {
         result->status = DeadlineExceeded("sync(" + std::to_string(label) + ") took longer than " +
                                           std::to_string(ToMilliseconds(deadline)) + " ms");
       }
       return std::move(*result);
     }
-    if (!told_free && impl_->SourceFree()) {
-      told_free = true;
-      if (options.source_free) options.source_free();
-    }
+    if (SourceFree()) source_free();
     const Time now = Now();
-    const Status standing = impl_->handle.Standing();
+    const Status standing = handle.Standing();
     if (!standing.ok() || now >= until + kCancelGrace) {
-      {
-        std::lock_guard lock(impl_->side->mutex);
-        impl_->side->open_label.reset();
-      }
-      SyncResult result{standing, {}};
-      if (standing.ok()) {
-        result.status = DeadlineExceeded("sync(" + std::to_string(label) +
-                                         ") neither ended nor could be cancelled");
-      }
-      impl_->Settle(&result);
-      return result;
+      std::lock_guard lock(side->mutex);
+      side->open_label.reset();
+      if (!standing.ok()) return {standing, {}};
+      return {DeadlineExceeded("sync(" + std::to_string(label) +
+                               ") neither ended nor could be cancelled"),
+              {}};
     }
     if (now >= until && !cancelled) {
       cancelled = true;
-      impl_->handle.shared().inbox.Post(UserCancel{.label = label});
+      handle.shared().inbox.Post(UserCancel{.label = label});
     }
   }
 }
 
 StatusOr<std::optional<uint64_t>> Trainer::WaitForRequest(Duration max_wait) {
+  TrainerShell::SourceSide& side = *impl_->side;
   const Time until = Now() + max_wait;
+  std::unique_lock lock(side.mutex);
   while (true) {
     PC_RETURN_IF_ERROR(impl_->handle.Standing());
-    {
-      std::lock_guard lock(impl_->side->mutex);
-      auto& requests = impl_->side->requests;
-      if (!requests.empty()) {
-        const uint64_t label = requests.front();
-        requests.pop_front();
-        return std::optional<uint64_t>(label);
-      }
+    if (!side.requests.empty()) {
+      const uint64_t label = side.requests.front();
+      side.requests.pop_front();
+      return std::optional<uint64_t>(label);
     }
     const Time now = Now();
     if (now >= until) return std::optional<uint64_t>();
-    impl_->Turn(std::min<Duration>(until - now, kTurn));
+    const Duration turn = std::min<Duration>(until - now, kTurn);
+    // The source is driven by one thread at a time, a Sync before us.
+    if (side.syncing || side.turning) {
+      side.changed.wait_for(lock, turn);
+      continue;
+    }
+    side.turning = true;
+    lock.unlock();
+    impl_->Turn(turn);
+    lock.lock();
+    side.turning = false;
+    side.changed.notify_all();
   }
 }
 

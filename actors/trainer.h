@@ -37,13 +37,13 @@ struct SyncResult {
 
 struct SyncOptions {
   SyncKind kind = SyncKind::kFull;
-  bool supersede = false;  // replace a queued sync instead of getting Busy
   // Called on the caller's thread once the source's bytes may change again.
   std::function<void()> source_free;
 };
 
-// A trainer rank embedded in a training loop. Thread-safe; Sync from one thread at a time (a second
-// one gets Busy). `source` and `runtime` outlive it.
+// A trainer rank embedded in a training loop. Thread-safe. Has one sync at a time: a second Sync
+// gets Busy. (A coordinator queues one more, for trainers of another make.) `source` and `runtime`
+// outlive it.
 class Trainer {
  public:
   // Errors: as Worker::Start.
@@ -58,11 +58,14 @@ class Trainer {
   // abort (kDeadlineExceeded). Bytes of the source stay constant until then, or `source_free`.
   SyncResult Sync(uint64_t label, Duration deadline, const SyncOptions& options = {});
 
-  // The label of a sync that a script asked for; nothing within `max_wait`. An error when the
-  // trainer is out for good: kCancelled (shutdown) or the coordinator's refusal.
+  // The label of a sync that a script asked for; nothing within `max_wait`. Drives what is due for
+  // the source meanwhile, unless another thread does. Up to 16 requests wait, further ones get
+  // Busy. An error when the trainer is out for good: kCancelled after an orderly end (the cluster's
+  // shutdown, Stop), else what is wrong: the coordinator's refusal, or kStale when the name was
+  // started again elsewhere.
   StatusOr<std::optional<uint64_t>> WaitForRequest(Duration max_wait);
 
-  // Leaves the cluster in good order.
+  // Leaves the cluster in good order; a Sync that runs ends with kCancelled. Any thread.
   void Stop();
 
  private:

@@ -39,10 +39,12 @@ void TrainerShell::Carry(Context&, MemberEffect effect) {
     side_->source_free = true;
     shared().drive.Wake();
   } else if (auto* requested = std::get_if<SyncRequested>(&effect)) {
-    std::lock_guard lock(side_->mutex);
-    side_->requests.push_back(requested->label);
-    if (side_->requests.size() > kRequestsKept) side_->requests.pop_front();
-    shared().drive.Wake();
+    if (side_->Request(requested->label)) {
+      shared().drive.Wake();
+    } else {
+      const Status busy = Busy(std::to_string(kRequestsKept) + " requested syncs wait here");
+      shared().inbox.Post(UserCancel{requested->label, busy});  // whoever asked waits for a word
+    }
   } else if (auto* finished = std::get_if<SyncFinished>(&effect)) {
     std::lock_guard lock(side_->mutex);
     if (side_->open_label == finished->label) {
@@ -50,6 +52,17 @@ void TrainerShell::Carry(Context&, MemberEffect effect) {
     }
     shared().drive.Wake();
   }
+}
+
+bool TrainerShell::SourceSide::Request(uint64_t label) {
+  std::lock_guard lock(mutex);
+  // One sync answers all who asked for its label; to refuse one of them would end it for all.
+  const bool known =
+      open_label == label || std::find(requests.begin(), requests.end(), label) != requests.end();
+  if (!known && requests.size() >= kRequestsKept) return false;
+  if (requests.size() < kRequestsKept) requests.push_back(label);
+  changed.notify_all();
+  return true;
 }
 
 void TrainerShell::StartSending(const EpochKey& key) {

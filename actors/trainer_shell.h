@@ -1,5 +1,6 @@
 #pragma once
 
+#include <condition_variable>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -22,12 +23,18 @@ class TrainerShell : public MemberShell {
     WeightSource* source = nullptr;
     SourcePump pump;
 
-    std::mutex mutex;  // guards what follows
+    std::mutex mutex;                 // guards what follows
+    std::condition_variable changed;  // requests, syncing or turning
+    bool syncing = false;             // a thread is inside Sync
+    bool turning = false;             // another drives the source, in WaitForRequest
     std::optional<uint64_t> open_label;
     std::optional<SyncResult> result;
     bool source_free = false;
     std::optional<EpochKey> keeping_pace;  // a rank that pulls and does not send
     std::deque<uint64_t> requests;         // labels that scripts asked for
+
+    // Keeps a request; false when there are too many.
+    bool Request(uint64_t label);
   };
 
   TrainerShell(MemberConfig config, std::shared_ptr<Shared> shared,

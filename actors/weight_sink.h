@@ -32,7 +32,7 @@ struct Binding {
   std::vector<std::vector<Target>> banks;
 };
 
-// What a sink can do; asked before each contract.
+// What a sink can do; asked once, when the worker starts.
 struct SinkCaps {
   bool staged = true;
   bool in_place = false;

@@ -1,6 +1,6 @@
 #include "actors/worker.h"
 
-#include <atomic>
+#include <mutex>
 #include <thread>
 #include <utility>
 
@@ -52,17 +52,19 @@ class Worker::Impl {
   ~Impl() { Stop(); }
 
   void Stop() {
-    stopping = true;
-    handle.shared().drive.Wake();
-    if (thread.joinable()) thread.join();
-    handle.Stop();
+    handle.Stop();  // which ends the thread's loop
+    std::lock_guard lock(thread_mutex);
+    // From a callback it ends after that.
+    const bool other = thread.get_id() != std::this_thread::get_id();
+    if (thread.joinable() && other) thread.join();
   }
 
   // In order of destruction from below: the actor goes before what it uses.
   std::unique_ptr<Transport> transport;
   std::shared_ptr<ServingCell> serving = std::make_shared<ServingCell>();
   MemberHandle handle;
-  std::atomic<bool> stopping{false};
+  bool own_thread = false;  // constant after Start
+  std::mutex thread_mutex;  // guards what follows
   std::thread thread;
 };
 
@@ -82,11 +84,11 @@ StatusOr<std::unique_ptr<Worker>> Worker::Start(Runtime* runtime, WorkerOptions 
       std::vector<Transport*>{impl->transport.get()}, side, impl->serving);
   PC_RETURN_IF_ERROR(
       impl->handle.Start(options.name, std::move(shell), options.coordinator, timeout));
+  impl->own_thread = options.own_thread;
   if (options.own_thread) {
+    std::lock_guard lock(impl->thread_mutex);
     impl->thread = std::thread([raw = impl.get()] {
-      while (!raw->stopping && raw->handle.Standing().ok()) {
-        raw->handle.shared().drive.Drive(kOwnThreadTurn);
-      }
+      while (raw->handle.Standing().ok()) raw->handle.shared().drive.Drive(kOwnThreadTurn);
     });
   }
   return std::unique_ptr<Worker>(new Worker(std::move(impl)));
@@ -94,7 +96,7 @@ StatusOr<std::unique_ptr<Worker>> Worker::Start(Runtime* runtime, WorkerOptions 
 
 Status Worker::Drive(Duration max_wait) {
   PC_RETURN_IF_ERROR(impl_->handle.Standing());
-  if (impl_->thread.joinable()) {
+  if (impl_->own_thread) {
     return FailedPrecondition("this worker drives itself (own_thread)");
   }
   impl_->handle.shared().drive.Drive(max_wait);

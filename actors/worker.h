@@ -54,13 +54,17 @@ class Worker {
   ~Worker();
 
   // Runs the sink callbacks that are due; when there is none, waits up to `max_wait` for one. An
-  // error when the worker is out for good: kCancelled (shutdown) or the coordinator's refusal.
+  // error when the worker is out for good: kCancelled after an orderly end (the cluster's shutdown,
+  // Stop), else what is wrong: the coordinator's refusal, or kStale when the name was started
+  // again elsewhere.
   Status Drive(Duration max_wait);
 
-  // Lock-free; attribute each rollout to the version that was serving when it began.
+  // Lock-free; attribute each rollout to the version that was serving when it began. A version is
+  // named from the Drive on in which the sink's Install was done.
   ServingState Serving() const;
 
-  // Leaves the cluster in good order.
+  // Leaves the cluster in good order: waits for a callback that runs, and calls none later. Any
+  // thread, also from a callback.
   void Stop();
 
  private:

@@ -20,13 +20,12 @@ MemberEffects WorkerShell::Step(const TrainerEvent& event, Time now) {
 }
 
 void WorkerShell::Publish() {
-  ServingState state = serving_->Load();
-  if (state.version != machine_.serving()) state.label = attempt_.label;
+  ServingState state;
   state.version = machine_.serving();
   state.installs = machine_.install_count();
   state.dirty = machine_.dirty();
   state.in_service = machine_.in_service() && !state.version.IsZero();
-  serving_->Store(state);
+  serving_->Publish(state);
 }
 
 void WorkerShell::Carry(Context&, MemberEffect effect) {
@@ -41,19 +40,14 @@ void WorkerShell::Carry(Context&, MemberEffect effect) {
   } else if (auto* install = std::get_if<InstallVersion>(&effect)) {
     Install(install->key);
   } else if (auto* resume = std::get_if<ResumeEngine>(&effect)) {
-    shared().drive.Post(
-        [side = side_, info = BankInfo(resume->key), committed = resume->committed] {
-          side->sink->Resume(info, committed ? EpochOutcome::kCommitted : EpochOutcome::kAborted);
-        });
+    shared().drive.Post([side = side_, info = InfoOf(resume->key), committed = resume->committed] {
+      side->paused_since.reset();
+      side->sink->Resume(side->WithBank(info),
+                         committed ? EpochOutcome::kCommitted : EpochOutcome::kAborted);
+    });
   } else if (auto* abort = std::get_if<AbortLocal>(&effect)) {
     Abort(abort->key);
   }
-}
-
-EpochInfo WorkerShell::BankInfo(const EpochKey& key) const {
-  EpochInfo info = InfoOf(key);
-  info.bank = side_->binding.bank();
-  return info;
 }
 
 void WorkerShell::Prepare(const PrepareAttempt& attempt) {
@@ -61,6 +55,7 @@ void WorkerShell::Prepare(const PrepareAttempt& attempt) {
     PrepareDone done;
     done.key = attempt.key;
     done.status = side->binding.Bind(side->sink, *attempt.manifest, attempt.contract->install);
+    if (self->drive.closed()) return;  // the sink has stopped the worker, and `this` is gone
     if (done.status.ok()) done = engine().Prepare(attempt);
     self->inbox.Post(MemberEvent(std::move(done)));
   });
@@ -69,37 +64,33 @@ void WorkerShell::Prepare(const PrepareAttempt& attempt) {
 // Rows that the sink takes by callback: shown on the driving thread while the data thread waits.
 UnpackCallback WorkerShell::LoadCallback(const EpochKey& key) {
   return [self = shared_ptr(), side = side_,
-          info = BankInfo(key)](std::span<const UnpackedRegion> regions) -> Status {
-    Promise<Unit> loaded;
-    self->drive.Post([&regions, side, info, loaded] {
+          info = InfoOf(key)](std::span<const UnpackedRegion> regions) -> Status {
+    Promise<Unit> promise;
+    const Future<Unit> loaded = promise.future();
+    // The piece has the only promise: when a closed queue drops it, the future resolves.
+    self->drive.Post([&regions, side, info, promise = std::move(promise)] {
       TensorGroup group;
       for (const UnpackedRegion& region : regions) {
         group.tensors.push_back(
             {region.row, region.meta->dtype, region.data, {}, region.offset, region.bytes});
       }
-      const Status status = side->sink->Load(info, group, StreamRef{});
-      loaded.Set(status.ok() ? StatusOr<Unit>(Unit{}) : StatusOr<Unit>(status));
+      const Status status = side->sink->Load(side->WithBank(info), group, StreamRef{});
+      promise.Set(status.ok() ? StatusOr<Unit>(Unit{}) : StatusOr<Unit>(status));
     });
-    // The callback reads this frame's regions, so there is no leaving before it is done; a closed
-    // queue drops the promise, which resolves.
-    while (true) {
-      const StatusOr<Unit> result = loaded.future().Get(Seconds(1));
-      if (result.ok()) return OkStatus();
-      if (result.status().code() != StatusCode::kDeadlineExceeded || loaded.future().ready()) {
-        return result.status();
-      }
-    }
+    // The callback reads this frame's regions, so there is no leaving before it is done.
+    while (!loaded.ready()) (void)loaded.Get(Seconds(1));
+    return loaded.Get(Duration::zero()).status();
   };
 }
 
 void WorkerShell::Quiesce(const EpochKey& key) {
-  shared().drive.Post([self = shared_ptr(), side = side_, key, info = BankInfo(key)] {
+  shared().drive.Post([self = shared_ptr(), side = side_, key, info = InfoOf(key)] {
     side->paused_since = Now();
     {
       std::lock_guard lock(side->mutex);
       side->quiesce_open = true;
     }
-    side->sink->Quiesce(info, [self, side, key](Status status) {
+    side->sink->Quiesce(side->WithBank(info), [self, side, key](Status status) {
       std::function<void()> waiting;
       {
         std::lock_guard lock(side->mutex);
@@ -113,41 +104,49 @@ void WorkerShell::Quiesce(const EpochKey& key) {
 }
 
 void WorkerShell::Install(const EpochKey& key) {
-  shared().drive.Post([self = shared_ptr(), side = side_, key, info = BankInfo(key)] {
-    const bool in_place = info.install == InstallMode::kInPlace;
-    const Time began = in_place ? side->paused_since : Now();
-    side->sink->Install(info, StreamRef{}, [self, side, key, began](Status status) {
-      const double pause = ToSeconds(Now() - began);
-      // Back on the driving thread: the digest reads the sink's memory.
-      self->drive.Post([self, side, key, status, pause] {
-        InstallDone done;
-        done.key = key;
-        done.status = status;
-        done.pause_seconds = pause;
-        if (status.ok()) {
-          side->binding.Flip();
-          if (side->verify) {
-            StatusOr<Digest> digest = side->verify();
-            if (digest.ok()) {
-              done.memory_digest = *digest;
-            } else {
-              done.status = digest.status().WithContext("verify");
-            }
-          }
-        }
-        self->inbox.Post(MemberEvent(std::move(done)));
+  shared().drive.Post(
+      [self = shared_ptr(), side = side_, serving = serving_, key, info = InfoOf(key)] {
+        const Time began = side->paused_since.value_or(Now());
+        side->sink->Install(side->WithBank(info), StreamRef{},
+                            [self, side, serving, info, key, began](Status status) {
+                              const double pause = ToSeconds(Now() - began);
+                              // Back on the driving thread: the digest reads the sink's memory.
+                              self->drive.Post([self, side, serving, info, key, status, pause] {
+                                InstallDone done{key, status, std::nullopt, pause};
+                                if (status.ok()) side->AfterInstall(&done);
+                                // Here, and not on the actor later: who drives reads it next.
+                                if (done.status.ok()) {
+                                  serving->Installed(info.version, info.label, !side->paused_since);
+                                }
+                                self->inbox.Post(MemberEvent(std::move(done)));
+                              });
+                            });
       });
-    });
-  });
+}
+
+EpochInfo WorkerShell::SinkSide::WithBank(EpochInfo info) const {
+  info.bank = binding.bank();
+  return info;
+}
+
+void WorkerShell::SinkSide::AfterInstall(InstallDone* done) {
+  binding.Flip();
+  if (!verify) return;
+  StatusOr<Digest> digest = verify();
+  if (digest.ok()) {
+    done->memory_digest = *digest;
+  } else {
+    done->status = digest.status().WithContext("verify");
+  }
 }
 
 void WorkerShell::Abort(const EpochKey& key) {
   engine().Abort(
       "attempt " + std::to_string(key.attempt.value) + " is given up",
-      [self = shared_ptr(), side = side_, key, info = BankInfo(key)](AbortOutcome outcome) {
+      [self = shared_ptr(), side = side_, key, info = InfoOf(key)](AbortOutcome outcome) {
         const auto finish = [self, side, key, info, outcome] {
           self->drive.Post([self, side, key, info, outcome] {
-            side->sink->Discard(info);
+            side->sink->Discard(side->WithBank(info));
             self->inbox.Post(MemberEvent(AbortDone{key, outcome}));
           });
         };

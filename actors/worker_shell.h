@@ -21,10 +21,15 @@ class WorkerShell : public MemberShell {
     WeightSink* sink = nullptr;
     std::function<StatusOr<Digest>()> verify;
     SinkBinding binding;
-    Time paused_since{};
-    bool quiesce_open = false;      // its Done has not come
-    std::function<void()> waiting;  // to do when it comes
-    std::mutex mutex;               // guards the two above: Done may come from any thread
+    std::optional<Time> paused_since;  // in place: from Quiesce to Resume
+    bool quiesce_open = false;         // its Done has not come
+    std::function<void()> waiting;     // to do when it comes
+    std::mutex mutex;                  // guards the two above: Done may come from any thread
+
+    // The bank belongs to the binding, so it is looked up on the driving thread too.
+    EpochInfo WithBank(EpochInfo info) const;
+    // The sink serves what was written: turns to the next bank, and verifies.
+    void AfterInstall(InstallDone* done);
   };
 
   WorkerShell(MemberConfig config, std::shared_ptr<Shared> shared,
@@ -45,7 +50,6 @@ class WorkerShell : public MemberShell {
   void Install(const EpochKey& key);
   void Abort(const EpochKey& key);
   UnpackCallback LoadCallback(const EpochKey& key);
-  EpochInfo BankInfo(const EpochKey& key) const;
 
   MemberMachine machine_;
   std::shared_ptr<SinkSide> side_;
