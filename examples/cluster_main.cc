@@ -8,6 +8,7 @@ namespace packcast::examples {
 namespace {
 
 Status Run(const ClusterFlags& flags) {
+  CatchSignals();  // children are to be ended from the first one on
   if (flags.workers % flags.replica_size != 0) {
     return InvalidArgument("--workers " + std::to_string(flags.workers) +
                            " is not a multiple of --replica-size " +
@@ -54,6 +55,7 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--report", flags.report, "one JSON object per epoch goes to this file");
   app.add_option("--endpoint", flags.endpoint, "where the coordinator listens; * picks a free port")
+      ->check(WrongPort)
       ->capture_default_str();
   app.add_option("--max-restarts", flags.max_restarts, "of each member that dies")
       ->capture_default_str();

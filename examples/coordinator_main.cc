@@ -21,6 +21,7 @@ struct Flags {
 };
 
 Status Run(Flags flags) {
+  CatchSignals();
   PC_ASSIGN_OR_RETURN(flags.options.policy.install, InstallModeFromName(flags.install));
   flags.options.model = flags.role.model;
   flags.options.deadlines.wait_replicas = FromSeconds(flags.wait_replicas_seconds);
@@ -53,6 +54,7 @@ int main(int argc, char** argv) {
   AddRoleFlags(&app, &flags.role, false);
   app.add_option("--endpoint", flags.role.bind, "where to listen; * picks a free port")
       ->envname("PACKCAST_ENDPOINT")
+      ->check(WrongPort)
       ->capture_default_str();
   app.add_option("--buffer-bytes", flags.options.policy.buffer_bytes, "largest buffer")
       ->capture_default_str();

@@ -16,7 +16,18 @@ void CatchSignals() {
   action.sa_handler = [](int) { stop_requested = true; };
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
-  std::signal(SIGPIPE, SIG_IGN);
+}
+
+std::string WrongPort(const std::string& endpoint) {
+  constexpr unsigned long kPortMax = 65535;
+  const size_t colon = endpoint.rfind(':');
+  if (!endpoint.starts_with("tcp://") || colon == std::string::npos) return "";
+  const std::string port = endpoint.substr(colon + 1);
+  if (port == "*") return "";
+  const bool digits = !port.empty() && port.size() <= 9 &&
+                      port.find_first_not_of("0123456789") == std::string::npos;
+  if (digits && std::stoul(port) <= kPortMax) return "";
+  return endpoint + ": port \"" + port + "\" is not a number up to " + std::to_string(kPortMax);
 }
 
 void AddRoleFlags(CLI::App* app, RoleFlags* flags, bool member) {
@@ -34,6 +45,7 @@ void AddRoleFlags(CLI::App* app, RoleFlags* flags, bool member) {
   if (!member) return;
   app->add_option("--coordinator", flags->coordinator, "its address, tcp://host:port")
       ->envname("PACKCAST_COORDINATOR")
+      ->check(WrongPort)
       ->required();
   app->add_option("--name", flags->name, "unique in the cluster, stable over restarts")
       ->envname("PACKCAST_NAME");
@@ -52,7 +64,7 @@ StatusOr<std::unique_ptr<Runtime>> StartRuntime(const RoleFlags& flags, const st
 
 int RoleMain(CLI::App* app, int argc, char** argv, const std::function<Status()>& run) {
   WatchLifeline();
-  CatchSignals();
+  std::signal(SIGPIPE, SIG_IGN);
   try {
     app->parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -33,11 +33,16 @@ void AddRoleFlags(CLI::App* app, RoleFlags* flags, bool member);
 // The process's runtime by these flags.
 StatusOr<std::unique_ptr<Runtime>> StartRuntime(const RoleFlags& flags, const std::string& name);
 
-// Set by SIGINT and SIGTERM.
+// Set by SIGINT and SIGTERM once they are caught. Members catch them when they are in the cluster:
+// before, there is nothing to leave in good order, and waiting would only keep Ctrl-C waiting.
 extern std::atomic<bool> stop_requested;
 void CatchSignals();
 
-// A role's main: parses, watches the lifeline, catches signals and runs. Exit code 0, 2 for bad
+// A check for flags: what is wrong with an address's port; "" when nothing is. (The rest is found
+// out by who uses the address; ports beyond 65535 would be cut to 16 bits in silence.)
+std::string WrongPort(const std::string& endpoint);
+
+// A role's main: parses, watches the lifeline and runs. Exit code 0, 2 for bad
 // flags, 1 for a failed `run`, whose error goes to stderr.
 int RoleMain(CLI::App* app, int argc, char** argv, const std::function<Status()>& run);
 

@@ -46,6 +46,7 @@ Status Run(Flags flags) {
                       StartRuntime(flags.role, flags.options.name));
   PC_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer,
                       Trainer::Start(runtime.get(), flags.options, source.get()));
+  CatchSignals();
   SayReady(flags.role.ready_fd, flags.options.name);
   const Duration deadline = FromSeconds(flags.sync_seconds);
   for (uint64_t label = 1; label <= flags.epochs && !stop_requested; ++label) {
@@ -56,8 +57,8 @@ Status Run(Flags flags) {
   }
   while (flags.epochs == 0 && !stop_requested) {
     const StatusOr<std::optional<uint64_t>> label = trainer->WaitForRequest(kTurn);
-    if (!label.ok())
-      return label.status().code() == StatusCode::kCancelled ? OkStatus() : label.status();
+    if (label.status().code() == StatusCode::kCancelled) return OkStatus();  // the cluster ends
+    PC_RETURN_IF_ERROR(label.status());
     if (!*label) continue;
     // Who asked gets the error as well; the next request may fare better.
     const Status status = SyncOnce(trainer.get(), source.get(), **label, deadline);

@@ -40,6 +40,7 @@ Status Run(Flags flags) {
                       StartRuntime(flags.role, options.name));
   PC_ASSIGN_OR_RETURN(const std::unique_ptr<Worker> worker,
                       Worker::Start(runtime.get(), options, sink.get()));
+  CatchSignals();
   SayReady(flags.role.ready_fd, options.name);
   // An engine would run its decode loop here, and drive the worker between steps.
   while (!stop_requested) {

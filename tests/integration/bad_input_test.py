@@ -8,7 +8,7 @@ import unittest
 from typing import Any, Dict, List
 
 from tests.integration import weights
-from tests.integration.processes import run
+from tests.integration.processes import Process, run
 from tests.integration.roles import Roles
 
 DATA = b"0123456789abcdef"
@@ -95,6 +95,8 @@ class BadInputTest(unittest.TestCase):
         self.check(["--buffer-bytes=255"], "255")
         self.check(["--worker-limits=100,100"], "buffer")
         self.check(["--endpoint=nonsense"], "nonsense")
+        self.check(["--endpoint=tcp://127.0.0.1:99999"], "99999")
+        self.check(["--endpoint=tcp://127.0.0.1:http"], "http")
 
     def test_port_in_use(self) -> None:
         with socket.socket() as taken:
@@ -116,6 +118,33 @@ class BadInputTest(unittest.TestCase):
             with self.subTest(name):
                 self.refused(trained, weights.write_shapes(self.folder, expected), named)
         self.assertTrue(os.path.exists(trained))
+
+    def ends_refused(self, process: Process, *named: str) -> None:
+        """A member whose own refusal ends it."""
+        code = process.wait()
+        said = "\n".join(process.err)
+        print("exit code %d: %s" % (code, said))
+        self.assertEqual(code, 1, process.text())
+        for name in named:
+            self.assertIn(name, said)
+
+    def test_members_that_the_coordinator_refuses(self) -> None:
+        roles = Roles()
+        self.addCleanup(roles.end)
+        roles.trainer()
+        roles.worker(0)
+        roles.session.wait_members(2)
+        self.ends_refused(roles.worker(1, "--model-name=other"), '"other"', '"default"')
+        self.ends_refused(roles.trainer("--name=intruder"), "rank 0", "trainer-0")
+        self.ends_refused(roles.worker(0, "--name=intruder"), "rank 0", "worker-0")
+        self.assertEqual(len(roles.session.members()), 2)
+        roles.end()
+
+    def test_addresses_that_members_cannot_use(self) -> None:
+        for program in ("worker", "trainer"):
+            process = run(program, "--coordinator=tcp://127.0.0.1:99999")
+            self.assertEqual(process.code, 2, process.text())
+            self.assertIn("99999", process.text())
 
     def refused(self, trained: str, expected: str, named: List[str]) -> None:
         roles = Roles()
