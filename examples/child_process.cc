@@ -110,12 +110,14 @@ StatusOr<ChildProcess> ChildProcess::Spawn(const std::string& program,
 ChildProcess::ChildProcess(ChildProcess&& other) noexcept
     : pid_(std::exchange(other.pid_, -1)),
       ready_fd_(std::exchange(other.ready_fd_, -1)),
-      ended_(std::move(other.ended_)) {}
+      ended_(std::move(other.ended_)),
+      failed_(other.failed_) {}
 
 ChildProcess& ChildProcess::operator=(ChildProcess&& other) noexcept {
   std::swap(pid_, other.pid_);
   std::swap(ready_fd_, other.ready_fd_);
   std::swap(ended_, other.ended_);
+  std::swap(failed_, other.failed_);
   return *this;
 }
 
@@ -159,7 +161,10 @@ StatusOr<std::string> ChildProcess::WaitReady(Duration timeout) {
 
 std::optional<std::string> ChildProcess::Ended() {
   int status = 0;
-  if (!ended_ && pid_ > 0 && waitpid(pid_, &status, WNOHANG) == pid_) ended_ = Describe(status);
+  if (!ended_ && pid_ > 0 && waitpid(pid_, &status, WNOHANG) == pid_) {
+    ended_ = Describe(status);
+    failed_ = WIFEXITED(status) && WEXITSTATUS(status) != 0;
+  }
   return ended_;
 }
 

@@ -43,6 +43,9 @@ class ChildProcess {
   StatusOr<std::string> WaitReady(Duration timeout);
   // "exit code 2", "signal 9"; nothing while it runs.
   std::optional<std::string> Ended();
+  // It has ended by itself with an exit code that is not 0: what is wrong is in its stderr. A
+  // signal, which somebody sent, is something else.
+  bool ended_in_error() const { return failed_; }
   bool WaitEnded(Duration timeout);
   void Kill(int signal);
 
@@ -52,6 +55,7 @@ class ChildProcess {
   pid_t pid_ = -1;
   int ready_fd_ = -1;
   std::optional<std::string> ended_;
+  bool failed_ = false;
 };
 
 // In a child: writes `line` to the descriptor of its --ready-fd flag, if it has one.

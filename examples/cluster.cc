@@ -78,6 +78,10 @@ Status Cluster::Start() {
     members_.push_back(std::move(worker));
   }
   for (Child& child : members_) PC_RETURN_IF_ERROR(StartMember(&child));
+  // While they start: a large checkpoint takes its time here too.
+  if (flags_.epochs > 0) {
+    PC_ASSIGN_OR_RETURN(source_, MakeSource(flags_.model));
+  }
   for (Child& child : members_) {
     const StatusOr<std::string> ready = child.process->WaitReady(kStartTimeout);
     if (!ready.ok()) return ready.status().WithContext(child.name);
@@ -94,6 +98,9 @@ void Cluster::TendChildren() {
     if (!ended) continue;
     const bool again = child.restarts < flags_.max_restarts;
     view_.Line(child.name + " ended with " + *ended + (again ? "; starting it again" : ""));
+    if (child.process->ended_in_error() && child_failure_.ok()) {
+      child_failure_ = Aborted(child.name + " ended with " + *ended);
+    }
     child.process.reset();
     if (!again) continue;
     ++child.restarts;
@@ -122,8 +129,15 @@ Status Cluster::WaitComplete(Duration timeout) {
   return Cancelled("interrupted");
 }
 
+Status Cluster::Expect(uint64_t label) {
+  PC_RETURN_IF_ERROR(source_->Describe(SyncRequest{label}).status());
+  view_.Expect(label, ToHex(source_->ContentDigest()));
+  return OkStatus();
+}
+
 Status Cluster::RunEpoch(uint64_t label) {
   PC_RETURN_IF_ERROR(WaitComplete(kCompleteTimeout));
+  PC_RETURN_IF_ERROR(Expect(label));  // before the sync, whose seconds are measured
   const Duration deadline = FromSeconds(flags_.epoch_seconds);
   const Future<Value> report = control_->Call("sync", {{"label", label}}, deadline);
   while (!stop_requested) {
@@ -160,7 +174,9 @@ Status Cluster::RunEpochs() {
   if (!reports_.empty()) std::printf("\n%s\n", EpochTable(reports_).c_str());
   std::fflush(stdout);
   if (stop_requested) return Cancelled("interrupted");
+  TendChildren();
   PC_RETURN_IF_ERROR(first);
+  PC_RETURN_IF_ERROR(child_failure_);
   return Verdict();
 }
 
@@ -170,7 +186,7 @@ Status Cluster::Verdict() {
                    " epochs were reported");
   }
   for (const Value& report : reports_) {
-    if (const std::string wrong = WrongWith(report); !wrong.empty()) return Aborted(wrong);
+    if (const std::string wrong = view_.WrongWith(report); !wrong.empty()) return Aborted(wrong);
   }
   if (report_file_.is_open() && !report_file_) {
     return DataLoss("the report file " + flags_.report + " could not be written");
@@ -203,6 +219,10 @@ void Cluster::Shutdown() {
     (void)control_->Call("shutdown", {}, Seconds(2)).Get(Seconds(3));
   }
   control_.reset();
+  // Those that have not joined yet hear nothing of it.
+  for (Child& child : members_) {
+    if (child.process) child.process->Kill(SIGTERM);
+  }
   const auto until = std::chrono::steady_clock::now() + kChildGrace;
   const auto end = [&](ChildProcess* process) {
     const auto left = until - std::chrono::steady_clock::now();

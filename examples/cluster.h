@@ -58,6 +58,8 @@ class Cluster {
   Status StartCoordinator();
   Status StartMember(Child* child);
   void TendChildren();
+  // What the source holds at `label`, computed here and shown to the view.
+  Status Expect(uint64_t label);
   Status WaitComplete(Duration timeout);
   Status RunEpoch(uint64_t label);
   void KeepReports();
@@ -73,6 +75,9 @@ class Cluster {
   std::unique_ptr<ControlClient> control_;
   std::ofstream report_file_;
   std::vector<Value> reports_;
+  // The launcher's own copy of the weights: what all workers are compared with.
+  std::unique_ptr<ChangingSource> source_;
+  Status child_failure_;  // of the first child that ended with an error of its own
 };
 
 }  // namespace packcast::examples

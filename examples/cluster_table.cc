@@ -96,13 +96,18 @@ std::string EpochTable(const std::vector<Value>& reports) {
   return out;
 }
 
-std::string WrongWith(const Value& report) {
+std::string WrongWith(const Value& report, const std::string& expected) {
   const std::string epoch = "epoch " + Format("%.0f", NumberAt(report, "epoch")) + ": ";
   const Value* committed = report.Find("committed");
   if (committed == nullptr || committed->AsBool() == nullptr || !*committed->AsBool()) {
     return epoch + TextAt(report, "error", "not committed");
   }
-  const std::string source = TextAt(report, "digest");
+  const std::string sent = TextAt(report, "digest");
+  const std::string& source = expected.empty() ? sent : expected;
+  if (sent != source) {
+    return epoch + "the trainer sent " + (sent.empty() ? "nothing" : sent) + ", the source holds " +
+           source;
+  }
   const Value* workers = report.Find("workers");
   if (source.empty() || workers == nullptr || workers->AsArray() == nullptr ||
       workers->AsArray()->empty()) {

@@ -35,12 +35,7 @@ void ProgressView::OnEvent(const Value& event) {
     const Value* report = event.Find("report");
     if (report == nullptr) return;
     reports_.push_back(*report);
-    const std::string wrong = WrongWith(*report);
-    Print("epoch " + std::to_string(static_cast<int>(NumberAt(*report, "epoch"))) +
-          (wrong.empty()
-               ? " committed and verified, version " + TextAt(*report, "version") + ", attempt " +
-                     std::to_string(static_cast<int>(NumberAt(*report, "attempt")))
-               : " FAILED: " + wrong));
+    PrintEnd(*report);
   } else if (name == "epoch.abort") {
     Print("attempt " + std::to_string(static_cast<int>(NumberAt(event, "attempt"))) +
           " is given up: " + TextAt(event, "reason"));
@@ -55,6 +50,32 @@ void ProgressView::OnEvent(const Value& event) {
   } else if (name == "member.refused") {
     Print(TextAt(event, "member") + " is refused: " + TextAt(event, "error"));
   }
+}
+
+void ProgressView::PrintEnd(const Value& report) {
+  const std::string expected = Expected(report);
+  const std::string wrong = examples::WrongWith(report, expected);
+  const std::string how =
+      expected.empty() ? " committed, all workers as sent" : " committed and verified";
+  Print("epoch " + std::to_string(static_cast<int>(NumberAt(report, "epoch"))) +
+        (wrong.empty() ? how + ", version " + TextAt(report, "version") + ", attempt " +
+                             std::to_string(static_cast<int>(NumberAt(report, "attempt")))
+                       : " FAILED: " + wrong));
+}
+
+std::string ProgressView::Expected(const Value& report) const {
+  const auto found = expected_.find(static_cast<uint64_t>(NumberAt(report, "label")));
+  return found == expected_.end() ? "" : found->second;
+}
+
+void ProgressView::Expect(uint64_t label, std::string digest) {
+  std::lock_guard lock(mutex_);
+  expected_[label] = std::move(digest);
+}
+
+std::string ProgressView::WrongWith(const Value& report) {
+  std::lock_guard lock(mutex_);
+  return examples::WrongWith(report, Expected(report));
 }
 
 void ProgressView::Bar(uint64_t epoch, double bytes, double total) {

@@ -19,17 +19,24 @@ class ProgressView {
   void OnEvent(const Value& event);
   // Prints a line of its own, clear of the bar.
   void Line(const std::string& text);
+  // The digest of the source's bytes at `label`, before its epoch begins.
+  void Expect(uint64_t label, std::string digest);
+  // cluster_table.h's, with what is expected of the report's label.
+  std::string WrongWith(const Value& report);
   // Reports since the last call.
   std::vector<Value> TakeReports();
 
  private:
   void Bar(uint64_t epoch, double bytes, double total);
   void Print(const std::string& text);
+  void PrintEnd(const Value& report);
+  std::string Expected(const Value& report) const;
 
   const bool terminal_;
   std::mutex mutex_;
   bool bar_shown_ = false;
-  std::map<std::string, double> bytes_;  // by member, of the running epoch
+  std::map<std::string, double> bytes_;       // by member, of the running epoch
+  std::map<uint64_t, std::string> expected_;  // digests by label
   std::vector<Value> reports_;
 };
 
