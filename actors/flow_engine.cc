@@ -42,6 +42,10 @@ std::optional<uint32_t> FlowEngine::MyRank(const Flow& flow) const {
   return std::nullopt;
 }
 
+std::string FlowEngine::Generation::NameOf(std::optional<uint32_t> rank) const {
+  return rank && *rank < names.size() ? names[*rank] : "";
+}
+
 Status FlowEngine::MakePlanAndBuffers(const PrepareAttempt& attempt) {
   const Contract& contract = *attempt.contract;
   const Digest contract_digest = ContractDigest(contract);
@@ -122,6 +126,7 @@ void FlowEngine::Join(const JoinGeneration& join) {
   for (const FlowMember& member : flow.members) options.names.push_back(member.member.name);
   auto generation = std::make_shared<Generation>();
   generation->id = join.generation;
+  generation->names = options.names;
   generation_ = generation;
   Submit(
       [this, generation, transport, options, key = join.key](const DataThread::Context& context) {
@@ -180,10 +185,11 @@ BroadcastOptions FlowEngine::Options() const {
 
 template <class Run>
 void FlowEngine::Stream(const EpochKey& key, Run run) {
-  const auto fail = [this, key](const Status& status) {
+  const auto fail = [this, key](const Status& status, const std::string& culprit = "") {
     StreamDone done;
     done.key = key;
     done.status = status;
+    done.culprit = culprit;
     post_(std::move(done));
   };
   if (generation_ == nullptr || prepared_.key != key) {
@@ -202,7 +208,11 @@ void FlowEngine::Stream(const EpochKey& key, Run run) {
         if (options.ring != nullptr) options.ring->Reset();
         const StatusOr<BroadcastResult> result =
             run(generation->collective.get(), options, deadline, context);
-        if (!result.ok()) return fail(result.status());
+        if (!result.ok()) {
+          // Collectives name the rank in the status only, so far.
+          const std::optional<uint32_t> culprit;
+          return fail(result.status(), generation->NameOf(culprit));
+        }
         StreamDone done;
         done.key = key;
         done.content_digest = result->content_digest;

@@ -61,6 +61,10 @@ class FlowEngine {
   struct Generation {
     GenerationId id;
     std::unique_ptr<Collective> collective;
+    std::vector<std::string> names;  // of the members, by rank
+
+    // The member that a failure is about; "" when it is about none.
+    std::string NameOf(std::optional<uint32_t> rank) const;
   };
   struct Prepared {
     EpochKey key;
