@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "actors/sources/generated_source.h"
+#include "actors/sources/row_cursor.h"
+#include "actors/sources/row_memory.h"
 #include "actors/weight_source.h"
 #include "protocol/digest.h"
 #include "protocol/manifest.h"

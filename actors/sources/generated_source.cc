@@ -1,8 +1,5 @@
 #include "actors/sources/generated_source.h"
 
-#include <sys/mman.h>
-
-#include <cerrno>
 #include <cstring>
 #include <exception>
 #include <set>
@@ -12,6 +9,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "actors/sources/safetensors.h"
 #include "protocol/limits.h"
 
 namespace packcast {
@@ -130,34 +128,6 @@ StatusOr<ShapesFile> ParseShapes(const std::string& text) {
 }
 
 }  // namespace
-
-StatusOr<RowMemory> RowMemory::Allocate(const Manifest& manifest, const std::string& purpose) {
-  RowMemory memory;
-  constexpr uint64_t kAlign = limits::kAlignBytes;
-  std::vector<uint64_t> offsets;
-  offsets.reserve(manifest.size());
-  for (size_t k = 0; k < manifest.size(); ++k) {
-    offsets.push_back(memory.mapped_bytes_);
-    memory.mapped_bytes_ += (manifest.row_bytes(k) + kAlign - 1) / kAlign * kAlign;
-  }
-  memory.rows_.resize(manifest.size());
-  if (memory.mapped_bytes_ == 0) return memory;  // nothing cannot be mapped
-  void* data = mmap(nullptr, memory.mapped_bytes_, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (data == MAP_FAILED) {
-    return ResourceExhausted(
-        "no memory for " + purpose + ": " + std::to_string(memory.mapped_bytes_) + " bytes for " +
-        std::to_string(manifest.size()) + " tensors were asked for: " + std::strerror(errno));
-  }
-  madvise(data, memory.mapped_bytes_, MADV_HUGEPAGE);  // fewer page faults where there are any
-  memory.data_ = {static_cast<std::byte*>(data), Unmap{memory.mapped_bytes_}};
-  for (size_t k = 0; k < manifest.size(); ++k) {
-    memory.rows_[k] = {memory.data_.get() + offsets[k], manifest.row_bytes(k)};
-  }
-  return memory;
-}
-
-void RowMemory::Unmap::operator()(std::byte* data) const { munmap(data, size); }
 
 StatusOr<ShapesFile> ShapesFile::Parse(const std::string& text, const std::string& path) {
   try {

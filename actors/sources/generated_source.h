@@ -8,38 +8,13 @@
 #include <string>
 #include <vector>
 
-#include "actors/sources/safetensors_source.h"
+#include "actors/sources/row_cursor.h"
+#include "actors/sources/row_memory.h"
 #include "actors/weight_source.h"
 #include "protocol/manifest.h"
 #include "protocol/status.h"
 
 namespace packcast {
-
-// Zeroed private memory for all rows of a manifest, in one anonymous mapping, each row at a
-// multiple of 256 bytes. Pages are taken when they are first written. Owns the mapping; move-only,
-// addresses survive a move. No synchronisation: who writes sees to it that nobody reads.
-class RowMemory {
- public:
-  // kResourceExhausted, with `purpose` and the bytes asked for, when the system has not enough.
-  static StatusOr<RowMemory> Allocate(const Manifest& manifest, const std::string& purpose);
-
-  size_t size() const { return rows_.size(); }
-  // A row's bytes; an empty span for a row without any.
-  std::span<std::byte> row(size_t k) const { return rows_[k]; }
-  // Bytes of the mapping, alignment included.
-  uint64_t mapped_bytes() const { return mapped_bytes_; }
-
- private:
-  struct Unmap {
-    size_t size;
-    void operator()(std::byte* data) const;
-  };
-  RowMemory() = default;
-
-  std::unique_ptr<std::byte[], Unmap> data_;
-  uint64_t mapped_bytes_ = 0;
-  std::vector<std::span<std::byte>> rows_;
-};
 
 // A list of tensors to make up, as a JSON file says it: {"model": ..., "bytes": ..., "tensors":
 // [[name, dtype, shape], ...]}, where only "tensors" is needed, or a bare list of rows.

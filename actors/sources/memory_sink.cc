@@ -5,14 +5,12 @@
 #include <unordered_map>
 #include <utility>
 
-#include "actors/sources/generated_source.h"
+#include "actors/sources/row_memory.h"
 
 namespace packcast {
 
 // ---- state --------------------------------------------------------------------------------------
 
-// Acquire and release on the words themselves instead of fences (which the thread sanitizer does
-// not know): who reads a new word also sees the odd counter that was stored before it.
 void SinkStateCell::Store(const SinkState& state) {
   const uint64_t flags = (state.quiesced ? 1u : 0u) | (state.dirty ? 2u : 0u);
   words_.Store({state.version.term.counter, state.version.term.nonce, state.version.epoch.value,

@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "actors/sources/safetensors_source.h"
 #include "tests/actors/sources/testing.h"
 
 namespace packcast {
