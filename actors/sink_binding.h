@@ -22,8 +22,6 @@ class SinkBinding {
   const TargetMap* targets() const { return &banks_[bank_]; }
   // The bank just written serves; the next epoch writes another, when there is one.
   void Flip() { bank_ = (bank_ + 1) % static_cast<uint32_t>(banks_.size()); }
-  // The next Bind asks the sink again.
-  void Reset() { bound_ = false; }
 
  private:
   bool bound_ = false;

@@ -43,7 +43,7 @@ class SinkBindingTest : public ::testing::Test {
   // Binds one bank of these targets.
   Status BindBank(std::vector<Target> targets) {
     sink_.binding = Binding{{std::move(targets)}};
-    binding_.Reset();
+    binding_ = SinkBinding();
     return binding_.Bind(&sink_, MakeManifest(), InstallMode::kStaged);
   }
   void ExpectRefused(std::vector<Target> targets, const std::string& what) {
