@@ -9,9 +9,6 @@ namespace {
 
 constexpr size_t kReportsKept = 1000;
 constexpr size_t kSupersededKept = 1024;
-// Ours is one above what members promised. Far beyond what any number of restarts comes to, and
-// far below where counting wraps.
-constexpr uint64_t kTermCounterMax = uint64_t{1} << 62;
 
 }  // namespace
 
@@ -137,10 +134,10 @@ bool CoordinatorMachine::PromisedAbove(const JoinCluster& join) const {
 
 Status CoordinatorMachine::CheckJoin(const MemberId& from, const JoinCluster& join) const {
   if (stop_at_) return Cancelled("the cluster shuts down");
-  if (PromisedAbove(join) && join.promised.counter >= kTermCounterMax) {
+  if (PromisedAbove(join) && join.promised.counter >= limits::kTermCounter) {
     return InvalidArgument(from.name + " says that it promised term " +
                            std::to_string(join.promised.counter) + ", and no term may exceed " +
-                           std::to_string(kTermCounterMax));
+                           std::to_string(limits::kTermCounter));
   }
   if (PromisedAbove(join) && late_joins_.size() >= limits::kMembers) {
     return ResourceExhausted("too many members wait for the end of the epoch to join");

@@ -209,9 +209,11 @@ void FlowEngine::Stream(const EpochKey& key, Run run) {
         const StatusOr<BroadcastResult> result =
             run(generation->collective.get(), options, deadline, context);
         if (!result.ok()) {
-          // Collectives name the rank in the status only, so far.
-          const std::optional<uint32_t> culprit;
-          return fail(result.status(), generation->NameOf(culprit));
+          // The root sees every member; a member sees only the root, which may have gone because
+          // of another, and so accuses nobody.
+          const Collective& collective = *generation->collective;
+          return fail(result.status(),
+                      collective.is_root() ? generation->NameOf(collective.culprit()) : "");
         }
         StreamDone done;
         done.key = key;

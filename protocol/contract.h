@@ -122,7 +122,9 @@ struct Contract {
   Integrity integrity = Integrity::kContentHash;
   uint64_t direct_bytes_min = 0;
   std::vector<Flow> flows;
-  Duration transfer_deadline{};  // from start to the last Staged
+  // From Start until a member gives its stream up by itself: somewhat after the coordinator does,
+  // which knows better whom to blame.
+  Duration transfer_deadline{};
 
   template <class V>
   void Fields(V& v) {
