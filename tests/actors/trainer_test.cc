@@ -158,17 +158,26 @@ TEST_F(TrainerTest, AListenerHearsOfRequestsDuringASync) {
   EXPECT_TRUE(asked.Get(kPatience).ok());
 }
 
-TEST_F(TrainerTest, AnswersRequestsThatItCannotKeep) {
+// Whoever bounds them, the coordinator or the trainer, none is dropped without a word.
+TEST_F(TrainerTest, EachRequestIsHeardOrAnswered) {
+  constexpr uint64_t kAsked = 20;
   Start();
   std::vector<Future<Value>> asked;
-  for (uint64_t label = 1; label <= 20; ++label) asked.push_back(Call("sync", {{"label", label}}));
-  for (size_t k = 16; k < 20; ++k) {
-    EXPECT_EQ(asked[k].Get(kPatience).status().code(), StatusCode::kBusy) << k + 1;
+  for (uint64_t label = 1; label <= kAsked; ++label) {
+    asked.push_back(Call("sync", {{"label", label}}));
   }
-  for (uint64_t label = 1; label <= 16; ++label) {
-    EXPECT_EQ(trainer_->WaitForRequest(kPatience).value(), label);
+  const auto refused = [&] {
+    return std::count_if(asked.begin(), asked.end(), [](const Future<Value>& answer) {
+      return answer.ready() && answer.Get(Duration::zero()).status().code() == StatusCode::kBusy;
+    });
+  };
+  uint64_t heard = 0;
+  const Time until = Now() + kPatience;
+  while (heard + static_cast<uint64_t>(refused()) < kAsked && Now() < until) {
+    if (trainer_->WaitForRequest(Milliseconds(50)).value()) ++heard;
   }
-  EXPECT_FALSE(asked[0].ready());
+  EXPECT_EQ(heard + static_cast<uint64_t>(refused()), kAsked);
+  EXPECT_GT(refused(), 0);
 }
 
 TEST_F(TrainerTest, ASyncOfAnyLengthShowsItsBeginningAndEnd) {
