@@ -129,7 +129,8 @@ void CoordinatorMachine::OnAnswer(Participant* participant, const MemberMessage&
 
 void CoordinatorMachine::OnProgress(Participant* participant, const Progress& progress) {
   const Epoch& epoch = *epoch_;
-  if (epoch.phase != EpochPhase::kStreaming) return;
+  // The root may end its stream after the workers had all bytes, and the decision.
+  if (epoch.phase != EpochPhase::kStreaming && epoch.phase != EpochPhase::kCommitting) return;
   participant->completed = progress.completed;
   Publish("progress", {{"member", participant->id.name},
                        {"epoch", epoch.key.epoch.value},

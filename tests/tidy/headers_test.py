@@ -40,9 +40,10 @@ def is_proven(header):
     """Whether the source file of the same name includes it first."""
     for suffix in (".cc", ".cu"):
         source = header[:-2] + suffix
-        first = FIRST_INCLUDE.search(tree.read(source)) if os.path.isfile(tree.full(source)) else None
-        if first and first.group(1) == header:
-            return True
+        if os.path.isfile(tree.full(source)):
+            first = FIRST_INCLUDE.search(tree.read(source))
+            if first and first.group(1) == header:
+                return True
     return False
 
 
