@@ -1,6 +1,7 @@
 #include "runtime/actor/peers.h"
 
 #include <algorithm>
+#include <cstdint>
 
 #include "protocol/codec.h"
 #include "protocol/limits.h"
@@ -15,9 +16,10 @@ constexpr Duration kRetryInterval = Milliseconds(1);
 // A goodbye that came with the end of its connection is handed over by ZeroMQ a little after the
 // news of the end: wait this long before calling it a death.
 constexpr Duration kGoodbyeGrace = Milliseconds(3);
-// How long a node that leaves takes to send what it has said, and then waits for its peers to have
-// heard it.
+// How long a node that leaves takes to send what it has said: while its peers go on reading, but
+// not for ever. And then, how long it waits for them to have heard it.
 constexpr Duration kBacklogWait = Milliseconds(400);
+constexpr Duration kBacklogWaitMax = Seconds(5);
 constexpr Duration kGoodbyeWait = Milliseconds(100);
 constexpr long kGoodbyePollMs = 5;
 // How long a dead peer is remembered, should the same life come back.
@@ -391,10 +393,16 @@ void Peers::Goodbye() {
     ForEachLink([&](const auto& link) { awaited |= link->beats && link->is_usable(); });
     return awaited;
   };
+  const Time last_moment = Now() + kBacklogWaitMax;
   Time give_up = Now() + kBacklogWait;
+  size_t unsent = SIZE_MAX;
   while (true) {
     if (!untold.empty()) {
       std::erase_if(untold, [&](const auto& link) { return SayGoodbye(link); });
+      size_t still_unsent = 0;
+      for (const auto& link : untold) still_unsent += link->backlog.size();
+      if (still_unsent < unsent) give_up = std::min(Now() + kBacklogWait, last_moment);
+      unsent = still_unsent;
       if (untold.empty()) give_up = Now() + kGoodbyeWait;
     }
     if ((untold.empty() && !is_awaited()) || Now() >= give_up) break;
