@@ -174,7 +174,7 @@ void MemberMachine::Stop(const Status& why) {
   stopped_ = true;
   joined_ = false;
   // A refusal is an error, also when whoever refused named none.
-  Emit(StopMember{why.message(), why.ok() ? Internal("expelled without a reason") : why});
+  Emit(StopMember{why.ok() ? Internal("expelled without a reason") : why});
 }
 
 // ---- one attempt --------------------------------------------------------------------------------

@@ -132,7 +132,6 @@ struct SyncFinished {
 };
 // The process should end; no event counts any more but the end of an install that runs.
 struct StopMember {
-  std::string reason;
   Status status;  // kCancelled: asked to, all is well; anything else: what is wrong here
 };
 

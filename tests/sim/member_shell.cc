@@ -330,7 +330,9 @@ void MemberShell::Do(const SyncFinished& effect) {
   Scribble(effect.label);
   around_->owner->OnSyncFinished(this, effect.label, effect.status);
 }
-void MemberShell::Do(const StopMember& effect) { around_->owner->OnStop(this, effect.reason); }
+void MemberShell::Do(const StopMember& effect) {
+  around_->owner->OnStop(this, effect.status.message());
+}
 
 uint64_t MemberShell::ReadWord(const EpochKey& key, uint32_t cell) {
   if (key != prepared_) Violate("S6: reads for an attempt of the past");
