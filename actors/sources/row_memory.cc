@@ -5,18 +5,17 @@
 #include <cerrno>
 #include <cstring>
 
-#include "protocol/limits.h"
+#include "protocol/plan.h"
 
 namespace packcast {
 
 StatusOr<RowMemory> RowMemory::Allocate(const Manifest& manifest, const std::string& purpose) {
   RowMemory memory;
-  constexpr uint64_t kAlign = limits::kAlignBytes;
   std::vector<uint64_t> offsets;
   offsets.reserve(manifest.size());
   for (size_t k = 0; k < manifest.size(); ++k) {
     offsets.push_back(memory.mapped_bytes_);
-    memory.mapped_bytes_ += (manifest.row_bytes(k) + kAlign - 1) / kAlign * kAlign;
+    memory.mapped_bytes_ += AlignUp(manifest.row_bytes(k));
   }
   memory.rows_.resize(manifest.size());
   if (memory.mapped_bytes_ == 0) return memory;  // nothing cannot be mapped
