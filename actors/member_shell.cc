@@ -82,7 +82,7 @@ void MemberShell::HandleLocal(Context& context, ShellEvent event) {
 }
 
 // All bytes of the running attempt are through; told before what the machine makes of it, as
-// nobody listens to progress once all have staged.
+// the coordinator listens to progress only until the epoch has ended.
 bool MemberShell::StreamEnds(const TrainerEvent& event) const {
   const auto* member = std::get_if<MemberEvent>(&event);
   const auto* done = member != nullptr ? std::get_if<StreamDone>(member) : nullptr;
