@@ -43,29 +43,12 @@ Digest HashBytes(std::string_view bytes) {
   return Digest{hash.high64, hash.low64};
 }
 
-namespace {
-
-// Two key streams, each an arithmetic progression started by a mixed row number: cheap to step,
-// and no two (row, word) pairs of a model share a key but by chance. Steps are odd constants from
-// the golden ratio and from sqrt(3).
-constexpr uint64_t kStepA = 0x9e3779b97f4a7c15ull;
-constexpr uint64_t kStepB = 0xbb67ae8584caa73bull;
-
-// splitmix64's finaliser (Steele, Lea, Flood 2014).
-constexpr uint64_t Mix(uint64_t x) {
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
-  return x ^ (x >> 31);
-}
-
-uint64_t Product(uint64_t x) { return (x & 0xffffffffull) * (x >> 32); }
-
-}  // namespace
-
 void ContentHash::Add(uint64_t row, uint64_t offset, std::span<const std::byte> bytes) {
+  using content_hash::KeyA, content_hash::KeyB, content_hash::TermA, content_hash::TermB;
+  using content_hash::kStepA, content_hash::kStepB;
   const uint64_t first = offset / 8;
-  uint64_t key_a = Mix(row + kStepA) + first * kStepA;
-  uint64_t key_b = Mix(~row + kStepB) + first * kStepB;
+  uint64_t key_a = KeyA(row) + first * kStepA;
+  uint64_t key_b = KeyB(row) + first * kStepB;
   uint64_t sum_a = 0;
   uint64_t sum_b = 0;
   const size_t words = bytes.size() / 8;
@@ -73,16 +56,16 @@ void ContentHash::Add(uint64_t row, uint64_t offset, std::span<const std::byte> 
   for (size_t k = 0; k < words; ++k, at += 8) {
     uint64_t word;
     std::memcpy(&word, at, 8);
-    sum_a += Product(word ^ key_a) + word;
-    sum_b += Product(word + key_b);
+    sum_a += TermA(word, key_a);
+    sum_b += TermB(word, key_b);
     key_a += kStepA;
     key_b += kStepB;
   }
   if (const size_t rest = bytes.size() % 8; rest > 0) {
     uint64_t word = 0;
     std::memcpy(&word, at, rest);
-    sum_a += Product(word ^ key_a) + word;
-    sum_b += Product(word + key_b);
+    sum_a += TermA(word, key_a);
+    sum_b += TermB(word, key_b);
   }
   Merge(Digest{sum_a, sum_b});
 }

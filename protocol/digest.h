@@ -46,4 +46,32 @@ class ContentHash {
 // `a` + `b` in the sense of ContentHash.
 Digest Combine(const Digest& a, const Digest& b);
 
+// The arithmetic of ContentHash, for kernels that do it beside their copying.
+namespace content_hash {
+
+// Two key streams, each an arithmetic progression started by a mixed row number: cheap to step,
+// and no two (row, word) pairs of a model share a key but by chance. Steps are odd constants from
+// the golden ratio and from sqrt(3).
+inline constexpr uint64_t kStepA = 0x9e3779b97f4a7c15ull;
+inline constexpr uint64_t kStepB = 0xbb67ae8584caa73bull;
+
+// splitmix64's finaliser (Steele, Lea, Flood 2014).
+constexpr uint64_t Mix(uint64_t x) {
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+  return x ^ (x >> 31);
+}
+
+constexpr uint64_t Product(uint64_t x) { return (x & 0xffffffffull) * (x >> 32); }
+
+// The keys of a row's word 0; word k has those plus k steps.
+constexpr uint64_t KeyA(uint64_t row) { return Mix(row + kStepA); }
+constexpr uint64_t KeyB(uint64_t row) { return Mix(~row + kStepB); }
+
+// What one little-endian word adds to the digest's halves (hi: a, lo: b).
+constexpr uint64_t TermA(uint64_t word, uint64_t key) { return Product(word ^ key) + word; }
+constexpr uint64_t TermB(uint64_t word, uint64_t key) { return Product(word + key); }
+
+}  // namespace content_hash
+
 }  // namespace packcast

@@ -45,6 +45,8 @@ struct Operation {
   uint64_t first_region = 0;
   uint32_t regions = 0;
   bool sealed = true;  // the root says its checksum (Seal), the member waits for it
+  // Devices, at the root: events (cudaEvent_t) that fire before the spans may be read.
+  std::vector<void*> ready;
 
   uint64_t bytes() const {
     uint64_t total = 0;
@@ -52,6 +54,21 @@ struct Operation {
     return total;
   }
 };
+
+// The checksum of an operation: the sum over its regions. Where the root hashes piece by piece it
+// may add the low half of each piece's checksum, in the order of the plan, so that a member can say
+// which tensor differs, and where in it.
+struct StepSeal {
+  Digest digest;
+  std::vector<uint64_t> pieces;
+
+  StepSeal() = default;
+  StepSeal(const Digest& sum) : digest(sum) {}  // NOLINT: a seal is a digest, mostly
+  friend bool operator==(const StepSeal&, const StepSeal&) = default;
+};
+
+// Pieces that a seal may have; one of more is sent without them.
+inline constexpr size_t kSealPiecesMax = size_t{1} << 16;
 
 // What this rank has done in its present stream. Written by the collective, read by any thread;
 // the fields are not read at one instant.
@@ -107,8 +124,8 @@ class Collective {
 
   // Root: publishes the checksum of a launched operation. Member: the checksum, once it is here
   // and until the member's Finish; each can be asked until kStepsInFlightMax later ones arrived.
-  virtual Status Seal(Sequence sequence, const Digest& seal) = 0;
-  virtual StatusOr<std::optional<Digest>> SealOf(Sequence sequence) = 0;
+  virtual Status Seal(Sequence sequence, const StepSeal& seal) = 0;
+  virtual StatusOr<std::optional<StepSeal>> SealOf(Sequence sequence) = 0;
 
   // Root: the stream has `steps` operations, all launched. Member: that number, once known.
   virtual Status End(uint64_t steps) = 0;
@@ -134,6 +151,10 @@ class Collective {
   // Any thread, idempotent. When it has returned OK nothing touches the spans any more. An error
   // (kDeadlineExceeded) means that it cannot be proven: the owner ends the process.
   virtual Status Abort(std::string_view reason) = 0;
+
+  // Frees this rank's thread if it is stuck in what only an abort ends, and returns at once: for
+  // those who cannot wait. Abort must follow. Any thread; does nothing where nothing can be stuck.
+  virtual void BeginAbort(std::string_view) {}
 
   // "a grant of step 3 by rank 2 (worker-2)", or "nothing": for a deadline's error. Same thread
   // as the other calls.

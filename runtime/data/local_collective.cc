@@ -43,8 +43,8 @@ class LocalCollective : public CollectiveBase {
   StatusOr<bool> Ready(Sequence sequence) override;
   Status Launch(Operation operation) override;
   StatusOr<bool> Done(Sequence sequence) override;
-  Status Seal(Sequence sequence, const Digest& seal) override;
-  StatusOr<std::optional<Digest>> SealOf(Sequence sequence) override;
+  Status Seal(Sequence sequence, const StepSeal& seal) override;
+  StatusOr<std::optional<StepSeal>> SealOf(Sequence sequence) override;
   Status End(uint64_t steps) override;
   StatusOr<std::optional<uint64_t>> EndOf() override;
   Status Finish() override;
@@ -187,7 +187,7 @@ StatusOr<bool> LocalCollective::Done(Sequence sequence) {
   return sequence.value < (is_root() ? hub_->root_ledger.completed() : end_.ledger.completed());
 }
 
-Status LocalCollective::Seal(Sequence sequence, const Digest& seal) {
+Status LocalCollective::Seal(Sequence sequence, const StepSeal& seal) {
   Lock lock(hub_->mutex);
   PC_RETURN_IF_ERROR(Check());
   PC_RETURN_IF_ERROR(hub_->root_ledger.CheckSeal(sequence));
@@ -200,7 +200,7 @@ Status LocalCollective::Seal(Sequence sequence, const Digest& seal) {
   return OkStatus();
 }
 
-StatusOr<std::optional<Digest>> LocalCollective::SealOf(Sequence sequence) {
+StatusOr<std::optional<StepSeal>> LocalCollective::SealOf(Sequence sequence) {
   Lock lock(hub_->mutex);
   PC_RETURN_IF_ERROR(Check());
   return end_.ledger.SealOf(sequence);

@@ -303,10 +303,10 @@ void PackedConsumer::Impl::UnpackSlice(InStep* step) {
 // False while the seal is not here yet.
 StatusOr<bool> PackedConsumer::Impl::Verify(const InStep& step) {
   if (!options_.hash) return true;
-  PC_ASSIGN_OR_RETURN(const std::optional<Digest> seal, collective_->SealOf(Sequence(base_)));
+  PC_ASSIGN_OR_RETURN(const std::optional<StepSeal> seal, collective_->SealOf(Sequence(base_)));
   if (!seal) return false;
-  if (*seal == step.hash.digest()) {
-    result_.content_digest = Combine(result_.content_digest, *seal);
+  if (seal->digest == step.hash.digest()) {
+    result_.content_digest = Combine(result_.content_digest, seal->digest);
     return true;
   }
   const auto& first = step.regions.front().row->row.name;
@@ -315,7 +315,7 @@ StatusOr<bool> PackedConsumer::Impl::Verify(const InStep& step) {
                   " (tensors \"" + first + "\" to \"" + last + "\", " +
                   std::to_string(step.region_count) + " regions, " + std::to_string(step.bytes) +
                   " bytes) has checksum " + ToHex(step.hash.digest()) + ", " +
-                  collective_->Describe(collective_->root()) + " sealed " + ToHex(*seal));
+                  collective_->Describe(collective_->root()) + " sealed " + ToHex(seal->digest));
 }
 
 Status PackedConsumer::Impl::Deliver(const std::vector<InRegion>& regions, const InStep* step) {

@@ -10,41 +10,22 @@
 
 #include "runtime/data/broadcast_end.h"
 #include "runtime/data/broadcast_setup.h"
+#include "runtime/data/held_tensor.h"
 #include "runtime/data/phase_timer.h"
 #include "runtime/data/tensor_reader.h"
 
 namespace packcast {
 namespace {
 
-// A tensor between its Next and the moment nothing reads it any more: released when the last step
-// that holds it is gone, on the thread that drives the producer.
-class HeldTensor {
- public:
-  HeldTensor(NamedTensor tensor, TensorReader reader, std::atomic<uint64_t>* released)
-      : tensor_(std::move(tensor)), reader_(std::move(reader)), released_(released) {}
-  ~HeldTensor() {
-    if (is_kept_) return;
-    if (tensor_.release) tensor_.release();
-    released_->fetch_add(1);
-  }
-  HeldTensor(const HeldTensor&) = delete;
-  HeldTensor& operator=(const HeldTensor&) = delete;
-
-  const NamedTensor& tensor() const { return tensor_; }
-  const TensorReader& reader() const { return reader_; }
-  // A transport that could not be stopped may still read its memory: the owner keeps it for ever.
-  void NeverRelease() { is_kept_ = true; }
-
- private:
-  NamedTensor tensor_;
-  TensorReader reader_;
-  std::atomic<uint64_t>* released_;
-  bool is_kept_ = false;
+// A tensor and how it is read.
+struct ReadTensor {
+  HeldTensor held;
+  TensorReader reader;
 };
 
 struct SourceRegion {
   Region region;
-  std::shared_ptr<HeldTensor> tensor;  // direct only
+  std::shared_ptr<ReadTensor> tensor;  // direct only
 };
 
 // A step from its first region until its bytes have left.
@@ -105,7 +86,7 @@ class PackedProducer::Impl final : public internal::BroadcastEnd {
   bool ended_ = false;
   bool waits_for_source_ = false;  // in this Advance
 
-  std::shared_ptr<HeldTensor> current_;
+  std::shared_ptr<ReadTensor> current_;
   std::optional<Planner::Event> event_;  // next to be handled
   std::optional<Region> packing_;        // the rest of a region that is being packed
   std::optional<OutStep> packed_;        // open steps
@@ -131,7 +112,7 @@ void PackedProducer::Impl::Drop(bool is_read) {
   // Only what was launched is read by the transport.
   for (uint64_t sequence = base_; is_read && sequence < launched_; ++sequence) {
     for (SourceRegion& region : steps_[sequence - base_].regions) {
-      if (region.tensor != nullptr) region.tensor->NeverRelease();
+      if (region.tensor != nullptr) region.tensor->held.NeverRelease();
     }
   }
   source_->SetWake(nullptr);
@@ -192,7 +173,7 @@ Status PackedProducer::Impl::LaunchReady() {
     if (step.direct) {
       for (const SourceRegion& region : step.regions) {
         // Root spans are only read.
-        auto* data = const_cast<std::byte*>(region.tensor->reader().data());
+        auto* data = const_cast<std::byte*>(region.tensor->reader.data());
         operation.spans.push_back({data + region.region.offset, region.region.bytes});
       }
     } else {
@@ -221,7 +202,7 @@ Status PackedProducer::Impl::HashDirect(OutStep* step, uint64_t sequence) {
     const SourceRegion& source = step->regions[step->hash_region];
     const uint64_t part = std::min(internal::kSliceBytes, source.region.bytes - step->hash_offset);
     const uint64_t offset = source.region.offset + step->hash_offset;
-    step->hash.Add(source.region.row, offset, {source.tensor->reader().data() + offset, part});
+    step->hash.Add(source.region.row, offset, {source.tensor->reader.data() + offset, part});
     step->hash_offset += part;
     budget_ -= std::min(budget_, part + internal::kEventBytes);
     if (step->hash_offset == source.region.bytes) {
@@ -274,8 +255,8 @@ StatusOr<bool> PackedProducer::Impl::OpenRegion() {
   const Region& region = event_->region;
   if (event_->direct) {
     if (!direct_ && direct_closed_ >= options_.direct_steps_in_flight) return false;
-    if (!current_->reader().is_plain()) {
-      return InvalidArgument("tensor \"" + current_->tensor().name +
+    if (!current_->reader.is_plain()) {
+      return InvalidArgument("tensor \"" + current_->held.tensor().name +
                              "\" is converted or not contiguous and cannot travel direct");
     }
     if (!direct_) direct_.emplace().direct = true;
@@ -305,7 +286,7 @@ void PackedProducer::Impl::PackSlice() {
   std::byte* const to = ring_->data(packed_->slot) + rest.buffer_offset;
   {
     PhaseTimer timer(&result_.seconds.pack);
-    current_->reader().Read(rest.offset, part, to);
+    current_->reader.Read(rest.offset, part, to);
   }
   if (options_.hash) {
     PhaseTimer timer(&result_.seconds.hash);
@@ -380,8 +361,8 @@ StatusOr<bool> PackedProducer::Impl::NextRow() {
     return status;
   }
   const uint64_t bytes = reader->wire_bytes();
-  current_ =
-      std::make_shared<HeldTensor>(std::move(*tensor), std::move(reader).value(), &rows_released);
+  current_.reset(
+      new ReadTensor{HeldTensor(std::move(*tensor), &rows_released), std::move(reader).value()});
   planner_.AddRow(bytes);
   ++result_.rows;
   return true;

@@ -1,6 +1,7 @@
 #include "runtime/data/stream_ledger.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace packcast {
 namespace {
@@ -126,11 +127,11 @@ Status MemberLedger::OnGate(const Gate& gate) {
   return OkStatus();
 }
 
-Status MemberLedger::OnSeal(Sequence sequence, const Digest& seal) {
+Status MemberLedger::OnSeal(Sequence sequence, StepSeal seal) {
   if (sequence.value >= gated_) {
     return Internal("the root sealed " + StepName(sequence) + ", which it has not launched");
   }
-  seals_[sequence.value] = seal;
+  seals_[sequence.value] = std::move(seal);
   // Old ones go, so that a consumer that never asks costs nothing.
   while (seals_.size() > 2 * kStepsInFlightMax) seals_.erase(seals_.begin());
   return OkStatus();
@@ -198,7 +199,7 @@ std::optional<Sequence> MemberLedger::FirstUnsealed() const {
   return std::nullopt;
 }
 
-std::optional<Digest> MemberLedger::SealOf(Sequence sequence) const {
+std::optional<StepSeal> MemberLedger::SealOf(Sequence sequence) const {
   const auto found = seals_.find(sequence.value);
   if (found == seals_.end()) return std::nullopt;
   return found->second;

@@ -82,7 +82,7 @@ class MemberLedger {
 
   // From the root; kInternal (a protocol error) when out of order or never granted.
   Status OnGate(const Gate& gate);
-  Status OnSeal(Sequence sequence, const Digest& seal);
+  Status OnSeal(Sequence sequence, StepSeal seal);
   Status OnEnd(uint64_t steps);
 
   bool Ready(Sequence sequence) const;
@@ -90,7 +90,7 @@ class MemberLedger {
   Status CheckLaunch(const Operation& operation, bool* fatal) const;
   void Launched();
   void Completed() { ++completed_; }
-  std::optional<Digest> SealOf(Sequence sequence) const;
+  std::optional<StepSeal> SealOf(Sequence sequence) const;
   // The first complete operation that waits for its seal.
   std::optional<Sequence> FirstUnsealed() const;
   std::optional<uint64_t> end() const { return end_; }
@@ -112,7 +112,7 @@ class MemberLedger {
   uint64_t launched_ = 0;
   uint64_t completed_ = 0;
   std::deque<Gate> gates_;  // [launched_, gated_)
-  std::map<uint64_t, Digest> seals_;
+  std::map<uint64_t, StepSeal> seals_;
   bool is_sealed_ = false;  // the last launched operation was to be sealed, as all of a stream are
   std::optional<uint64_t> end_;
 };

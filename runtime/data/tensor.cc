@@ -1,5 +1,6 @@
 #include "runtime/data/tensor.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -59,6 +60,46 @@ bool IsContiguous(const NamedTensor& tensor) {
     expected *= tensor.shape[k];
   }
   return true;
+}
+
+StatusOr<Conversion> ConversionOf(const NamedTensor& tensor) {
+  const Dtype source = tensor.source_dtype.value_or(tensor.dtype);
+  if (source == tensor.dtype) return Conversion::kNone;
+  if (source == Dtype::kF32 && tensor.dtype == Dtype::kBF16) return Conversion::kF32ToBf16;
+  if (source == Dtype::kF32 && tensor.dtype == Dtype::kF16) return Conversion::kF32ToFp16;
+  return InvalidArgument("tensor \"" + tensor.name + "\" cannot be converted from " +
+                         std::string(DtypeName(source)) + " to " +
+                         std::string(DtypeName(tensor.dtype)));
+}
+
+StatusOr<std::vector<TensorDim>> StridedDims(const NamedTensor& tensor) {
+  const auto bad = [&tensor](const std::string& what) {
+    return InvalidArgument("tensor \"" + tensor.name + "\" " + what);
+  };
+  if (!tensor.strides.empty() && tensor.strides.size() != tensor.shape.size()) {
+    return bad("has " + std::to_string(tensor.strides.size()) + " strides for shape " +
+               ShapeToString(tensor.shape));
+  }
+  std::vector<TensorDim> dims;
+  const bool empty = std::find(tensor.shape.begin(), tensor.shape.end(), 0) != tensor.shape.end();
+  if (empty) return dims;
+  if (tensor.data == nullptr) return bad("has no data");
+  if (IsContiguous(tensor)) return dims;
+  const Dtype source = tensor.source_dtype.value_or(tensor.dtype);
+  if (DtypeBits(source) % 8 != 0) {
+    return bad("of " + std::string(DtypeName(source)) + " must be contiguous");
+  }
+  for (size_t k = 0; k < tensor.shape.size(); ++k) {
+    if (tensor.shape[k] == 1) continue;
+    const TensorDim dim{static_cast<uint64_t>(tensor.shape[k]), tensor.strides[k]};
+    TensorDim* outer = dims.empty() ? nullptr : &dims.back();
+    if (outer != nullptr && outer->stride == dim.stride * static_cast<int64_t>(dim.extent)) {
+      *outer = TensorDim{outer->extent * dim.extent, dim.stride};
+    } else {
+      dims.push_back(dim);
+    }
+  }
+  return dims;
 }
 
 Row RowOf(const NamedTensor& tensor) {

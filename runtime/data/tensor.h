@@ -23,6 +23,9 @@ struct NamedTensor {
   std::vector<int64_t> strides;     // in elements, one per dimension; empty: contiguous
   // In memory, when packing converts: F32 to BF16 or F16. Set by the transforms below.
   std::optional<Dtype> source_dtype;
+  // Devices: a cudaEvent_t; the bytes are there once it fires. Null: they are. It stays until
+  // `release`.
+  void* ready = nullptr;
   // Called once, when nothing reads `data` any more: packed, sent, or given up. On the thread that
   // drives the producer; must not throw. Never called when an abort could not stop the transport
   // (Collective::Abort): then `data` must stay until the process ends.
@@ -73,6 +76,23 @@ StatusOr<NamedTensor> Fp32ToFp16(NamedTensor tensor);
 
 // Whether the elements lie one after the other in row-major order.
 bool IsContiguous(const NamedTensor& tensor);
+
+// How elements change on their way to the wire.
+enum class Conversion : uint8_t { kNone, kF32ToBf16, kF32ToFp16 };
+
+// Errors (kInvalidArgument) name the tensor: a conversion that does not exist.
+StatusOr<Conversion> ConversionOf(const NamedTensor& tensor);
+
+// A dimension of a tensor as it lies in memory; the stride in source elements.
+struct TensorDim {
+  uint64_t extent = 0;
+  int64_t stride = 0;
+};
+
+// The dimensions, outermost first, those merged that can be; none for a tensor that is contiguous
+// or empty. Errors (kInvalidArgument) name the tensor: strides that do not match the shape, strided
+// types below a byte, elements without data.
+StatusOr<std::vector<TensorDim>> StridedDims(const NamedTensor& tensor);
 
 // The row that a tensor is on the wire.
 Row RowOf(const NamedTensor& tensor);

@@ -11,10 +11,6 @@
 namespace packcast {
 namespace {
 
-Status Bad(const NamedTensor& tensor, const std::string& what) {
-  return InvalidArgument("tensor \"" + tensor.name + "\" " + what);
-}
-
 template <size_t N>
 void CopyElements(const std::byte* from, int64_t step, uint64_t count, std::byte* out) {
   for (uint64_t k = 0; k < count; ++k, from += step, out += N) std::memcpy(out, from, N);
@@ -25,40 +21,17 @@ void CopyElements(const std::byte* from, int64_t step, uint64_t count, std::byte
 StatusOr<TensorReader> TensorReader::Make(const NamedTensor& tensor) {
   TensorReader reader;
   PC_ASSIGN_OR_RETURN(reader.wire_bytes_, RowBytes(RowOf(tensor)));
-  const Dtype source = tensor.source_dtype.value_or(tensor.dtype);
-  if (source != tensor.dtype) {
-    if (source == Dtype::kF32 && tensor.dtype == Dtype::kBF16) {
-      reader.convert_ = ConvertFp32ToBf16;
-    } else if (source == Dtype::kF32 && tensor.dtype == Dtype::kF16) {
-      reader.convert_ = ConvertFp32ToFp16;
-    } else {
-      return Bad(tensor, "cannot be converted from " + std::string(DtypeName(source)) + " to " +
-                             std::string(DtypeName(tensor.dtype)));
-    }
+  PC_ASSIGN_OR_RETURN(const Conversion conversion, ConversionOf(tensor));
+  switch (conversion) {
+    case Conversion::kNone: break;
+    case Conversion::kF32ToBf16: reader.convert_ = ConvertFp32ToBf16; break;
+    case Conversion::kF32ToFp16: reader.convert_ = ConvertFp32ToFp16; break;
   }
-  if (!tensor.strides.empty() && tensor.strides.size() != tensor.shape.size()) {
-    return Bad(tensor, "has " + std::to_string(tensor.strides.size()) + " strides for shape " +
-                           ShapeToString(tensor.shape));
-  }
-  if (reader.wire_bytes_ > 0 && tensor.data == nullptr) return Bad(tensor, "has no data");
   reader.data_ = tensor.data;
-  const int source_bits = DtypeBits(source);
-  reader.source_size_ = static_cast<uint64_t>(source_bits) / 8;
+  reader.source_size_ =
+      static_cast<uint64_t>(DtypeBits(tensor.source_dtype.value_or(tensor.dtype))) / 8;
   reader.wire_size_ = static_cast<uint64_t>(DtypeBits(tensor.dtype)) / 8;
-  if (reader.wire_bytes_ == 0 || IsContiguous(tensor)) return reader;
-  if (source_bits % 8 != 0) {
-    return Bad(tensor, "of " + std::string(DtypeName(source)) + " must be contiguous");
-  }
-  for (size_t k = 0; k < tensor.shape.size(); ++k) {
-    if (tensor.shape[k] == 1) continue;
-    const Dim dim{static_cast<uint64_t>(tensor.shape[k]), tensor.strides[k]};
-    Dim* outer = reader.dims_.empty() ? nullptr : &reader.dims_.back();
-    if (outer != nullptr && outer->stride == dim.stride * static_cast<int64_t>(dim.extent)) {
-      *outer = Dim{outer->extent * dim.extent, dim.stride};
-    } else {
-      reader.dims_.push_back(dim);
-    }
-  }
+  PC_ASSIGN_OR_RETURN(reader.dims_, StridedDims(tensor));
   return reader;
 }
 

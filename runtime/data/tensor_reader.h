@@ -28,10 +28,6 @@ class TensorReader {
 
  private:
   using Convert = void (*)(const std::byte* from, std::byte* to, uint64_t count);
-  struct Dim {
-    uint64_t extent;
-    int64_t stride;  // in source elements
-  };
   TensorReader() = default;
   void ReadStrided(uint64_t first, uint64_t count, std::byte* out) const;
   void CopyRun(const std::byte* from, int64_t stride, uint64_t count, std::byte* out) const;
@@ -41,7 +37,7 @@ class TensorReader {
   uint64_t source_size_ = 1;  // bytes of an element in memory
   uint64_t wire_size_ = 1;    // and on the wire
   Convert convert_ = nullptr;
-  std::vector<Dim> dims_;  // outermost first, merged where possible; empty: contiguous
+  std::vector<TensorDim> dims_;  // empty: contiguous
 };
 
 }  // namespace packcast

@@ -26,6 +26,10 @@ struct ZmqTransportOptions {
   // How long Abort waits for ZeroMQ to let go of the buffers.
   Duration abort_timeout = Seconds(5);
 
+  // Only words travel here, and an operation is complete once it is launched: something else moves
+  // its bytes (wire.h).
+  bool bytes_elsewhere = false;
+
   // Tests only: called at a member on bytes that just arrived, and may change them.
   std::function<void(uint32_t rank, Sequence sequence, uint64_t offset, std::span<std::byte>)>
       tamper_for_test;

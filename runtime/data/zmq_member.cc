@@ -50,13 +50,13 @@ class ZmqMember final : public ZmqEnd {
   StatusOr<bool> Ready(Sequence sequence) override;
   Status Launch(Operation operation) override;
   StatusOr<bool> Done(Sequence sequence) override;
-  StatusOr<std::optional<Digest>> SealOf(Sequence sequence) override;
+  StatusOr<std::optional<StepSeal>> SealOf(Sequence sequence) override;
   StatusOr<std::optional<uint64_t>> EndOf() override;
   Status Finish() override;
 
   StatusOr<bool> Flushed() override;
 
-  Status Seal(Sequence, const Digest&) override { return NotRoot(); }
+  Status Seal(Sequence, const StepSeal&) override { return NotRoot(); }
   Status End(uint64_t) override { return NotRoot(); }
   StatusOr<bool> Finished() override { return NotRoot(); }
 
@@ -87,6 +87,7 @@ class ZmqMember final : public ZmqEnd {
   }
   Status Handle(net::Frames* frames);
   Status HandleChunk(const Header& header, net::Frames* frames);
+  Status HandleSeal(const Header& header, net::Frames* frames);
   Status CheckConnected();
 
   MemberLedger ledger_;
@@ -147,9 +148,14 @@ Status ZmqMember::Launch(Operation operation) {
   const Status status = ledger_.CheckLaunch(operation, &fatal);
   if (!status.ok()) return fatal ? Fail(status) : status;
   ledger_.Launched();
+  progress_.launched.fetch_add(1);
+  if (transport_.bytes_elsewhere) {
+    ledger_.Completed();
+    progress_.completed.fetch_add(1);
+    return OkStatus();
+  }
   const SpanCursor to(operation.spans);
   operations_.push_back({std::move(operation), to});
-  progress_.launched.fetch_add(1);
   return OkStatus();
 }
 
@@ -159,7 +165,7 @@ StatusOr<bool> ZmqMember::Done(Sequence sequence) {
   return sequence.value < ledger_.completed();
 }
 
-StatusOr<std::optional<Digest>> ZmqMember::SealOf(Sequence sequence) {
+StatusOr<std::optional<StepSeal>> ZmqMember::SealOf(Sequence sequence) {
   Lock lock(mutex_);
   PC_RETURN_IF_ERROR(Check());
   return ledger_.SealOf(sequence);
@@ -263,6 +269,7 @@ Status ZmqMember::Handle(net::Frames* frames) {
   if (header.type == Type::kPing) Queue({.type = Type::kPong});
   const bool current = ledger_.begun() && header.tag == tag_;
   if (header.type == Type::kChunk && current) return HandleChunk(header, frames);
+  if (header.type == Type::kSeal && current) return HandleSeal(header, frames);
   frames->clear();
   if (!current) return OkStatus();
   switch (header.type) {
@@ -270,19 +277,27 @@ Status ZmqMember::Handle(net::Frames* frames) {
     case Type::kGate:
       return Blame(root(), ledger_.OnGate({Sequence(header.sequence), header.a, header.b,
                                            header.extra, (header.flags & kUnsealed) == 0}));
-    case Type::kSeal:
-      return Blame(root(), ledger_.OnSeal(Sequence(header.sequence), {header.a, header.b}));
     case Type::kEnd: return Blame(root(), ledger_.OnEnd(header.sequence));
     case Type::kHello:
     case Type::kWelcome:
     case Type::kGranted:
     case Type::kChunk:
+    case Type::kSeal:
     case Type::kFinished:
     case Type::kAbort:
     case Type::kPing:
     case Type::kPong: break;
   }
   return OkStatus();
+}
+
+Status ZmqMember::HandleSeal(const Header& header, net::Frames* frames) {
+  StepSeal seal(Digest{header.a, header.b});
+  if (frames->size() > 1 && !DecodePieces((*frames)[1].bytes(), &seal.pieces)) {
+    return Blame(root(), Internal("malformed pieces in a seal from " + Describe(root())));
+  }
+  frames->clear();
+  return Blame(root(), ledger_.OnSeal(Sequence(header.sequence), std::move(seal)));
 }
 
 Status ZmqMember::HandleChunk(const Header& header, net::Frames* frames) {

@@ -17,14 +17,20 @@ struct Sending {
   std::shared_ptr<std::atomic<uint64_t>> bytes_left;  // over all members
 };
 
+// A message of the control kind: a header, and what follows it, shared by all members.
+struct Control {
+  std::string header;
+  std::shared_ptr<const std::string> body;  // null: none
+};
+
 // One member, as the root sees it.
 struct Peer {
-  std::string routing_id;           // empty until its hello
-  bool in_stream = false;           // has begun the present stream
-  bool gone = false;                // its connection is closed
-  uint32_t pings_out = 0;           // not answered yet
-  std::deque<std::string> control;  // gates and seals of the steps in flight, at most
-  uint64_t next = 0;                // operation whose chunks it gets now
+  std::string routing_id;       // empty until its hello
+  bool in_stream = false;       // has begun the present stream
+  bool gone = false;            // its connection is closed
+  uint32_t pings_out = 0;       // not answered yet
+  std::deque<Control> control;  // gates and seals of the steps in flight, at most
+  uint64_t next = 0;            // operation whose chunks it gets now
   SpanCursor cursor;
   bool cursor_set = false;
 };

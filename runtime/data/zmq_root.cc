@@ -47,14 +47,14 @@ class ZmqRoot final : public ZmqEnd {
   StatusOr<bool> Ready(Sequence sequence) override;
   Status Launch(Operation operation) override;
   StatusOr<bool> Done(Sequence sequence) override;
-  Status Seal(Sequence sequence, const Digest& seal) override;
+  Status Seal(Sequence sequence, const StepSeal& seal) override;
   Status End(uint64_t steps) override;
   StatusOr<bool> Finished() override;
   StatusOr<bool> Flushed() override;
 
   Status Grant(Sequence) override { return NotMember(); }
   Status Finish() override { return NotMember(); }
-  StatusOr<std::optional<Digest>> SealOf(Sequence) override { return NotMember(); }
+  StatusOr<std::optional<StepSeal>> SealOf(Sequence) override { return NotMember(); }
   StatusOr<std::optional<uint64_t>> EndOf() override { return NotMember(); }
 
  private:
@@ -75,11 +75,11 @@ class ZmqRoot final : public ZmqEnd {
   void QueueEnd(uint32_t member);
   bool SendControl(uint32_t member);
   bool SendChunks(uint32_t member);
-  net::SendResult SendTo(uint32_t member, std::string_view header);
+  net::SendResult SendTo(uint32_t member, const Control& message);
   void SendPings();
   void Complete();
   Status CheckGone();
-  void QueueForAll(const Header& header);
+  void QueueForAll(const Header& header, std::shared_ptr<const std::string> body = nullptr);
   std::vector<uint32_t> Missing() const;
   std::vector<uint32_t> Unflushed() const;
 
@@ -151,10 +151,10 @@ Status ZmqRoot::Begin(const StreamId& stream) {
   return OkStatus();
 }
 
-void ZmqRoot::QueueForAll(const Header& header) {
+void ZmqRoot::QueueForAll(const Header& header, std::shared_ptr<const std::string> body) {
   const std::string encoded = EncodeHeader(header);
   for (Peer& peer : peers_) {
-    if (!peer.routing_id.empty()) peer.control.push_back(encoded);
+    if (!peer.routing_id.empty()) peer.control.push_back({encoded, body});
   }
 }
 
@@ -177,7 +177,7 @@ Status ZmqRoot::Launch(Operation operation) {
                .a = operation.bytes(),
                .b = operation.first_region,
                .flags = operation.sealed ? uint16_t{0} : kUnsealed});
-  const uint64_t bytes = operation.bytes() * (size() - 1);
+  const uint64_t bytes = transport_.bytes_elsewhere ? 0 : operation.bytes() * (size() - 1);
   sending_.push_back({std::move(operation), std::make_shared<std::atomic<uint64_t>>(bytes)});
   return OkStatus();
 }
@@ -189,12 +189,20 @@ StatusOr<bool> ZmqRoot::Done(Sequence sequence) {
   return sequence.value < ledger_.completed();
 }
 
-Status ZmqRoot::Seal(Sequence sequence, const Digest& seal) {
+Status ZmqRoot::Seal(Sequence sequence, const StepSeal& seal) {
   Lock lock(mutex_);
   PC_RETURN_IF_ERROR(Check());
   PC_RETURN_IF_ERROR(ledger_.CheckSeal(sequence));
-  QueueForAll(
-      {.type = Type::kSeal, .tag = tag_, .sequence = sequence.value, .a = seal.hi, .b = seal.lo});
+  std::shared_ptr<const std::string> pieces;
+  if (!seal.pieces.empty() && seal.pieces.size() <= kSealPiecesMax) {
+    pieces = std::make_shared<const std::string>(EncodePieces(seal.pieces));
+  }
+  QueueForAll({.type = Type::kSeal,
+               .tag = tag_,
+               .sequence = sequence.value,
+               .a = seal.digest.hi,
+               .b = seal.digest.lo},
+              std::move(pieces));
   return OkStatus();
 }
 
@@ -211,7 +219,7 @@ Status ZmqRoot::End(uint64_t steps) {
 
 void ZmqRoot::QueueEnd(uint32_t member) {
   peers_[member].control.push_back(
-      EncodeHeader({.type = Type::kEnd, .tag = tag_, .sequence = ledger_.launched()}));
+      {EncodeHeader({.type = Type::kEnd, .tag = tag_, .sequence = ledger_.launched()}), nullptr});
 }
 
 StatusOr<bool> ZmqRoot::Finished() {
@@ -297,9 +305,9 @@ void ZmqRoot::HandleHello(const std::string& routing_id, const Header& header) {
   Peer& peer = peers_[member];
   peer.routing_id = routing_id;
   ranks_[routing_id] = member;
-  peer.control.push_back(EncodeHeader({.type = Type::kWelcome}));
+  peer.control.push_back({EncodeHeader({.type = Type::kWelcome}), nullptr});
   if (ledger_.begun()) {
-    peer.control.push_back(EncodeHeader({.type = Type::kBegin, .tag = tag_}));
+    peer.control.push_back({EncodeHeader({.type = Type::kBegin, .tag = tag_}), nullptr});
   }
 }
 
@@ -339,10 +347,11 @@ Status ZmqRoot::HandleGranted(uint32_t member, const Header& header) {
   return OkStatus();
 }
 
-net::SendResult ZmqRoot::SendTo(uint32_t member, std::string_view header) {
+net::SendResult ZmqRoot::SendTo(uint32_t member, const Control& message) {
   net::Frames frames;
   frames.emplace_back(std::string_view(peers_[member].routing_id));
-  frames.emplace_back(header);
+  frames.emplace_back(std::string_view(message.header));
+  if (message.body != nullptr) frames.emplace_back(std::string_view(*message.body));
   const net::SendResult result = socket_.Send(&frames);
   if (result == net::SendResult::kUnroutable || result == net::SendResult::kFailed) {
     peers_[member].gone = true;
@@ -362,6 +371,7 @@ bool ZmqRoot::SendControl(uint32_t member) {
 }
 
 bool ZmqRoot::SendChunks(uint32_t member) {
+  if (transport_.bytes_elsewhere) return false;
   Peer& peer = peers_[member];
   bool sent = false;
   while (!peer.gone && peer.next < ledger_.launched() &&
@@ -407,7 +417,7 @@ void ZmqRoot::SendPings() {
   if (now < next_ping_) return;
   next_ping_ = now + kPingInterval;
   ++ping_round_;
-  const std::string ping = EncodeHeader({.type = Type::kPing});
+  const Control ping{EncodeHeader({.type = Type::kPing}), nullptr};
   for (uint32_t member = 0; member < size(); ++member) {
     Peer& peer = peers_[member];
     if (peer.routing_id.empty() || peer.gone || !peer.control.empty()) continue;

@@ -4,6 +4,7 @@
 
 #include "protocol/codec.h"
 #include "runtime/base/random.h"
+#include "runtime/data/collective.h"
 
 namespace packcast::zmq_bulk {
 namespace {
@@ -37,6 +38,17 @@ std::string EncodeHeader(const Header& header) {
     Put(word, &at);
   }
   return text;
+}
+
+std::string EncodePieces(const std::vector<uint64_t>& pieces) {
+  return std::string(reinterpret_cast<const char*>(pieces.data()), pieces.size() * 8);
+}
+
+bool DecodePieces(std::span<const std::byte> bytes, std::vector<uint64_t>* pieces) {
+  if (bytes.size() % 8 != 0 || bytes.size() / 8 > kSealPiecesMax) return false;
+  pieces->resize(bytes.size() / 8);
+  if (!bytes.empty()) std::memcpy(pieces->data(), bytes.data(), bytes.size());
+  return true;
 }
 
 bool DecodeHeader(std::span<const std::byte> bytes, Header* header) {

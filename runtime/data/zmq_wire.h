@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "protocol/digest.h"
 #include "protocol/status.h"
@@ -11,8 +12,8 @@
 
 namespace packcast::zmq_bulk {
 
-// Messages of the "zmq" transport's bulk lane: one frame of 48 bytes, for two types one more
-// frame. Pure encoding; normative in docs/protocol.md ("bulk lane").
+// Messages of the "zmq" transport's bulk lane: one frame of 48 bytes, for three types one
+// more frame. Pure encoding; normative in docs/protocol.md ("bulk lane").
 enum class Type : uint8_t {
   kHello = 1,     // member: tag = token, extra = rank, sequence = generation, a = size, b = root
   kWelcome = 2,   // root: accepted
@@ -20,7 +21,7 @@ enum class Type : uint8_t {
   kGranted = 4,   // member: the first `sequence` steps; a, b = its plan digest
   kGate = 5,      // root: sequence, extra = regions, a = bytes, b = first region; kUnsealed
   kChunk = 6,     // root: sequence, a = offset in the step, b = bytes; second frame: the bytes
-  kSeal = 7,      // root: sequence, a, b = checksum
+  kSeal = 7,      // root: sequence, a, b = checksum; second frame, if any: those of the pieces
   kEnd = 8,       // root: the stream has `sequence` steps
   kFinished = 9,  // member: everything is here and verified
   kAbort = 10,    // anyone: second frame: the reason as text
@@ -48,6 +49,11 @@ inline constexpr size_t kReasonBytesMax = 1024;
 std::string EncodeHeader(const Header& header);
 // False for another length, version or an unknown type.
 bool DecodeHeader(std::span<const std::byte> bytes, Header* header);
+
+// The pieces of a seal (StepSeal): little-endian words, at most kSealPiecesMax.
+std::string EncodePieces(const std::vector<uint64_t>& pieces);
+// False for a length that is no number of words, or too many.
+bool DecodePieces(std::span<const std::byte> bytes, std::vector<uint64_t>* pieces);
 
 // The rendezvous: msgpack map of "endpoint" (text) and "token" (16 random bytes).
 struct Blob {

@@ -140,30 +140,4 @@ bool Collector::complete() const {
   return ordered_ && filled_ == bytes_ && std::all_of(shown_.begin(), shown_.end(), seen);
 }
 
-Status DriveAll(const std::vector<std::unique_ptr<Collective>>& ranks, PackedProducer* producer,
-                const std::vector<PackedConsumer*>& consumers) {
-  size_t quiet_rounds = 0;
-  while (true) {
-    bool finished = true;
-    bool idle = true;
-    const auto advance = [&](auto* machine) -> Status {
-      PC_ASSIGN_OR_RETURN(const bool done, machine->Advance());
-      finished = finished && done;
-      idle = idle && (done || machine->idle());
-      return OkStatus();
-    };
-    PC_RETURN_IF_ERROR(advance(producer));
-    for (PackedConsumer* consumer : consumers) PC_RETURN_IF_ERROR(advance(consumer));
-    if (finished) return OkStatus();
-    for (const auto& rank : ranks) (void)rank->Poll(Duration::zero());
-    quiet_rounds = idle ? quiet_rounds + 1 : 0;
-    // Polls copy in turn with Advance; this many rounds without a change is a deadlock.
-    if (quiet_rounds > 1000) {
-      std::string waits;
-      for (const auto& rank : ranks) waits += "; " + rank->WaitingFor();
-      return Internal("nothing moves any more" + waits);
-    }
-  }
-}
-
 }  // namespace packcast::testing

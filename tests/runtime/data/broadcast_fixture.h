@@ -6,6 +6,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "protocol/manifest.h"
@@ -76,7 +77,31 @@ inline Time In(Duration wait) { return std::chrono::steady_clock::now() + wait; 
 
 // Drives one producer and its consumers in turns on this thread. Stops when all are finished or
 // one failed, or nothing happens any more; the status says which.
-Status DriveAll(const std::vector<std::unique_ptr<Collective>>& ranks, PackedProducer* producer,
-                const std::vector<PackedConsumer*>& consumers);
+template <class Consumer = PackedConsumer, class Producer>
+Status DriveAll(const std::vector<std::unique_ptr<Collective>>& ranks, Producer* producer,
+                std::type_identity_t<const std::vector<Consumer*>&> consumers) {
+  size_t quiet_rounds = 0;
+  while (true) {
+    bool finished = true;
+    bool idle = true;
+    const auto advance = [&](auto* machine) -> Status {
+      PC_ASSIGN_OR_RETURN(const bool done, machine->Advance());
+      finished = finished && done;
+      idle = idle && (done || machine->idle());
+      return OkStatus();
+    };
+    PC_RETURN_IF_ERROR(advance(producer));
+    for (Consumer* consumer : consumers) PC_RETURN_IF_ERROR(advance(consumer));
+    if (finished) return OkStatus();
+    for (const auto& rank : ranks) (void)rank->Poll(Duration::zero());
+    quiet_rounds = idle ? quiet_rounds + 1 : 0;
+    // Polls copy in turn with Advance; this many rounds without a change is a deadlock.
+    if (quiet_rounds > 1000) {
+      std::string waits;
+      for (const auto& rank : ranks) waits += "; " + rank->WaitingFor();
+      return Internal("nothing moves any more" + waits);
+    }
+  }
+}
 
 }  // namespace packcast::testing

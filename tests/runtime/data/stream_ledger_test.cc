@@ -82,9 +82,9 @@ TEST(MemberLedger, KnowsWhichSealItWaitsFor) {
     EXPECT_EQ(member.FirstUnsealed().has_value(), step > 0);
     member.Completed();
   }
-  ASSERT_TRUE(member.OnSeal(Sequence(0), {1, 1}).ok());
+  ASSERT_TRUE(member.OnSeal(Sequence(0), Digest{1, 1}).ok());
   EXPECT_EQ(member.FirstUnsealed(), Sequence(1));
-  ASSERT_TRUE(member.OnSeal(Sequence(1), {1, 1}).ok());
+  ASSERT_TRUE(member.OnSeal(Sequence(1), Digest{1, 1}).ok());
   EXPECT_EQ(member.FirstUnsealed(), std::nullopt);
 }
 

@@ -1,0 +1,317 @@
+#include <algorithm>
+
+#include "runtime/data/cuda/copy_kernels.h"
+#include "runtime/data/float_convert.h"
+
+namespace packcast {
+namespace {
+
+constexpr uint32_t kLanes = 32;
+constexpr uint32_t kThreads = kCopyWarps * kLanes;
+// Bytes that a lane makes at a time, and how many such it has under way.
+constexpr uint32_t kVector = 16;
+constexpr uint32_t kUnroll = 4;
+
+// 16 bytes of the wire.
+struct Vector {
+  uint64_t lo;
+  uint64_t hi;
+};
+
+__device__ uint32_t AlignmentOf(const void* pointer) {
+  const uint32_t low = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(pointer)) & (kVector - 1);
+  return low == 0 ? kVector : low & (~low + 1);
+}
+
+// ---- reading: 16 wire bytes from wire byte `at` of the piece on -------------------------------
+
+// `bytes` little-endian bytes of `word`'s kind, for the ends of rows and odd alignments.
+__device__ uint64_t LoadBytes(const std::byte* from, uint32_t bytes) {
+  uint64_t word = 0;
+  for (uint32_t k = 0; k < bytes; ++k) {
+    word |= static_cast<uint64_t>(std::to_integer<uint8_t>(from[k])) << (8 * k);
+  }
+  return word;
+}
+
+template <class Word>
+__device__ Vector LoadWords(const std::byte* from) {
+  Word words[kVector / sizeof(Word)];
+  const Word* source = reinterpret_cast<const Word*>(from);
+#pragma unroll
+  for (uint32_t k = 0; k < kVector / sizeof(Word); ++k) words[k] = __ldcs(source + k);
+  Vector vector;
+  memcpy(&vector, words, kVector);
+  return vector;
+}
+
+template <>
+__device__ Vector LoadWords<uint4>(const std::byte* from) {
+  const uint4 words = __ldcs(reinterpret_cast<const uint4*>(from));
+  Vector vector;
+  memcpy(&vector, &words, kVector);
+  return vector;
+}
+
+// Contiguous bytes. Odd addresses are read as the aligned words around them: five words hold any
+// 16 bytes, and `spare` says that the bytes after these, in the fifth, belong to the tensor too.
+struct PlainReader {
+  const std::byte* from;
+  uint32_t alignment;
+
+  __device__ explicit PlainReader(const CopyPiece& piece, const PieceLayout*)
+      : from(piece.from), alignment(AlignmentOf(piece.from)) {}
+
+  __device__ Vector Load(uint32_t at, bool spare) const {
+    const std::byte* source = from + at;
+    switch (alignment) {
+      case 16: return LoadWords<uint4>(source);
+      case 8: return LoadWords<uint64_t>(source);
+      case 4: return LoadWords<uint32_t>(source);
+    }
+    if (!spare) return {LoadBytes(source, 8), LoadBytes(source + 8, 8)};
+    const uint32_t shift = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(source)) & 3;
+    const uint32_t* words = reinterpret_cast<const uint32_t*>(source - shift);
+    uint32_t in[5];
+    uint32_t out[4];
+#pragma unroll
+    for (uint32_t k = 0; k < 5; ++k) in[k] = __ldcs(words + k);
+#pragma unroll
+    for (uint32_t k = 0; k < 4; ++k) out[k] = __funnelshift_r(in[k], in[k + 1], 8 * shift);
+    Vector vector;
+    memcpy(&vector, out, kVector);
+    return vector;
+  }
+  __device__ uint64_t LoadTail(uint32_t at, uint32_t bytes) const {
+    return LoadBytes(from + at, bytes);
+  }
+};
+
+__device__ uint16_t Narrow(Conversion conversion, uint32_t bits) {
+  return conversion == Conversion::kF32ToBf16 ? Fp32BitsToBf16(bits) : Fp32BitsToFp16(bits);
+}
+
+// Contiguous fp32 that leaves as two bytes an element.
+struct ConvertReader {
+  const std::byte* from;
+  Conversion conversion;
+  uint32_t alignment;
+
+  __device__ explicit ConvertReader(const CopyPiece& piece, const PieceLayout*)
+      : from(piece.from), conversion(piece.conversion), alignment(AlignmentOf(piece.from)) {}
+
+  __device__ uint64_t Four(const Vector& wide) const {
+    uint32_t bits[4];
+    memcpy(bits, &wide, kVector);
+    uint64_t word = 0;
+#pragma unroll
+    for (uint32_t k = 0; k < 4; ++k) {
+      word |= static_cast<uint64_t>(Narrow(conversion, bits[k])) << (16 * k);
+    }
+    return word;
+  }
+  __device__ Vector LoadWide(const std::byte* source) const {
+    switch (alignment) {
+      case 16: return LoadWords<uint4>(source);
+      case 8: return LoadWords<uint64_t>(source);
+      case 4: return LoadWords<uint32_t>(source);
+    }
+    return {LoadBytes(source, 8), LoadBytes(source + 8, 8)};
+  }
+  __device__ Vector Load(uint32_t at, bool) const {
+    const std::byte* source = from + uint64_t{2} * at;
+    return {Four(LoadWide(source)), Four(LoadWide(source + kVector))};
+  }
+  __device__ uint64_t LoadTail(uint32_t at, uint32_t bytes) const {
+    uint64_t word = 0;
+    for (uint32_t k = 0; k < bytes / 2; ++k) {
+      const auto bits =
+          static_cast<uint32_t>(LoadBytes(from + uint64_t{2} * at + uint64_t{4} * k, 4));
+      word |= static_cast<uint64_t>(Narrow(conversion, bits)) << (16 * k);
+    }
+    return word;
+  }
+};
+
+// Elements that lie apart, converted or not: one at a time. Correct for all, fast for none.
+struct StridedReader {
+  const std::byte* from;
+  Conversion conversion;
+  uint64_t row_offset;
+  const PieceLayout* layout;
+
+  __device__ StridedReader(const CopyPiece& piece, const PieceLayout* layouts)
+      : from(piece.from),
+        conversion(piece.conversion),
+        row_offset(piece.row_offset),
+        layout(layouts + piece.layout) {}
+
+  __device__ uint64_t LoadTail(uint32_t at, uint32_t bytes) const {
+    const uint32_t size = layout->wire_size;
+    uint64_t word = 0;
+    for (uint32_t k = 0; k < bytes; k += size) {
+      uint64_t rest = (row_offset + at + k) / size;
+      int64_t element = 0;
+      for (uint32_t dim = layout->dims; dim-- > 0;) {
+        element += static_cast<int64_t>(rest % layout->extent[dim]) * layout->stride[dim];
+        rest /= layout->extent[dim];
+      }
+      uint64_t value = LoadBytes(from + element * static_cast<int64_t>(layout->source_size),
+                                 layout->source_size);
+      if (conversion != Conversion::kNone) value = Narrow(conversion, static_cast<uint32_t>(value));
+      word |= value << (8 * k);
+    }
+    return word;
+  }
+  __device__ Vector Load(uint32_t at, bool) const { return {LoadTail(at, 8), LoadTail(at + 8, 8)}; }
+};
+
+// ---- writing ------------------------------------------------------------------------------------
+
+__device__ void StoreBytes(std::byte* to, uint64_t word, uint32_t bytes) {
+  for (uint32_t k = 0; k < bytes; ++k) to[k] = static_cast<std::byte>(word >> (8 * k));
+}
+
+template <class Word>
+__device__ void StoreWords(std::byte* to, const Vector& vector) {
+  Word words[kVector / sizeof(Word)];
+  memcpy(words, &vector, kVector);
+#pragma unroll
+  for (uint32_t k = 0; k < kVector / sizeof(Word); ++k) reinterpret_cast<Word*>(to)[k] = words[k];
+}
+
+__device__ void Store(std::byte* to, uint32_t alignment, const Vector& vector) {
+  switch (alignment) {
+    case 16: {
+      uint4 words;
+      memcpy(&words, &vector, kVector);
+      *reinterpret_cast<uint4*>(to) = words;
+      return;
+    }
+    case 8: return StoreWords<uint64_t>(to, vector);
+    case 4: return StoreWords<uint32_t>(to, vector);
+    case 2: return StoreWords<uint16_t>(to, vector);
+  }
+  StoreBytes(to, vector.lo, 8);
+  StoreBytes(to + 8, vector.hi, 8);
+}
+
+// ---- one warp's part of a piece -----------------------------------------------------------------
+
+struct Sum {
+  uint64_t a = 0;
+  uint64_t b = 0;
+
+  __device__ void Add(uint64_t word, uint64_t key_a, uint64_t key_b) {
+    a += content_hash::TermA(word, key_a);
+    b += content_hash::TermB(word, key_b);
+  }
+};
+
+// Bytes [begin, end) of the piece; `begin` is a multiple of 16.
+template <class Reader>
+__device__ Sum CopyPart(const CopyPiece& piece, const PieceLayout* layouts, uint32_t begin,
+                        uint32_t end, uint32_t lane) {
+  using content_hash::kStepA, content_hash::kStepB;
+  const Reader reader(piece, layouts);
+  std::byte* const to = piece.to;
+  const uint32_t alignment = AlignmentOf(to);
+  const bool hashed = piece.hashed != 0;
+  const uint64_t word = piece.row_offset / 8;
+  const uint64_t key_a = content_hash::KeyA(piece.row) + word * kStepA;
+  const uint64_t key_b = content_hash::KeyB(piece.row) + word * kStepB;
+  const uint32_t whole = begin + (end - begin) / kVector * kVector;
+  Sum sum;
+  for (uint32_t base = begin; base < whole; base += kVector * kLanes * kUnroll) {
+    Vector vectors[kUnroll];
+#pragma unroll
+    for (uint32_t k = 0; k < kUnroll; ++k) {
+      const uint32_t at = base + (k * kLanes + lane) * kVector;
+      // The five-word read takes up to three bytes more than it needs.
+      if (at < whole) vectors[k] = reader.Load(at, at + kVector + 3 < piece.bytes);
+    }
+#pragma unroll
+    for (uint32_t k = 0; k < kUnroll; ++k) {
+      const uint32_t at = base + (k * kLanes + lane) * kVector;
+      if (at >= whole) continue;
+      if (to != nullptr) Store(to + at, alignment, vectors[k]);
+      if (hashed) {
+        const uint64_t a = key_a + (at / 8) * kStepA;
+        const uint64_t b = key_b + (at / 8) * kStepB;
+        sum.Add(vectors[k].lo, a, b);
+        sum.Add(vectors[k].hi, a + kStepA, b + kStepB);
+      }
+    }
+  }
+  // Up to 15 bytes at the end of the row: at most two words, one lane each.
+  const uint32_t at = whole + 8 * lane;
+  if (at < end) {
+    const uint32_t bytes = min(end - at, 8u);
+    const uint64_t last = reader.LoadTail(at, bytes);
+    if (to != nullptr) StoreBytes(to + at, last, bytes);
+    if (hashed) sum.Add(last, key_a + (at / 8) * kStepA, key_b + (at / 8) * kStepB);
+  }
+  return sum;
+}
+
+__device__ uint64_t SumOverWarp(uint64_t value) {
+#pragma unroll
+  for (uint32_t k = kLanes / 2; k > 0; k /= 2) value += __shfl_xor_sync(~0u, value, k);
+  return value;
+}
+
+__device__ void CopyByWarp(const CopyWork& work, uint32_t index, uint32_t part, uint32_t parts,
+                           uint32_t lane) {
+  const CopyPiece piece = work.pieces[index];
+  // Parts begin at multiples of 512 bytes: a row of vectors of one warp.
+  constexpr uint32_t kGrain = kVector * kLanes;
+  const uint32_t share = ((piece.bytes + parts - 1) / parts + kGrain - 1) / kGrain * kGrain;
+  const uint32_t begin = min(part * share, piece.bytes);
+  const uint32_t end = min(begin + share, piece.bytes);
+  if (begin == end) return;
+  Sum sum;
+  if (piece.layout != CopyPiece::kContiguous) {
+    sum = CopyPart<StridedReader>(piece, work.layouts, begin, end, lane);
+  } else if (piece.conversion != Conversion::kNone) {
+    sum = CopyPart<ConvertReader>(piece, work.layouts, begin, end, lane);
+  } else {
+    sum = CopyPart<PlainReader>(piece, work.layouts, begin, end, lane);
+  }
+  if (piece.hashed == 0) return;
+  sum.a = SumOverWarp(sum.a);
+  sum.b = SumOverWarp(sum.b);
+  if (lane != 0) return;
+  static_assert(sizeof(unsigned long long) == sizeof(uint64_t));
+  Digest* digest = work.digests + index;
+  atomicAdd(reinterpret_cast<unsigned long long*>(&digest->hi), sum.a);
+  atomicAdd(reinterpret_cast<unsigned long long*>(&digest->lo), sum.b);
+}
+
+// Warps go on by themselves: nothing waits for the whole block.
+__global__ void __launch_bounds__(kThreads) CopyKernel(const CopyWork work) {
+  const uint32_t warp = threadIdx.x / kLanes;
+  const uint32_t lane = threadIdx.x % kLanes;
+  for (uint32_t k = blockIdx.x; k < work.unit_count; k += gridDim.x) {
+    const CopyUnit unit = work.units[k];
+    if (unit.count == 1) {
+      CopyByWarp(work, unit.first, warp, kCopyWarps, lane);
+    } else if (warp < unit.count) {
+      CopyByWarp(work, unit.first + warp, 0, 1, lane);
+    }
+  }
+}
+
+}  // namespace
+
+cudaError_t LaunchCopy(const CopyWork& work, uint32_t blocks, cudaStream_t stream) {
+  if (work.unit_count == 0) return cudaSuccess;
+  CopyKernel<<<std::min(blocks, work.unit_count), kThreads, 0, stream>>>(work);
+  return cudaGetLastError();
+}
+
+cudaError_t LoadCopyKernels() {
+  cudaFuncAttributes attributes;
+  return cudaFuncGetAttributes(&attributes, CopyKernel);
+}
+
+}  // namespace packcast

@@ -1,0 +1,241 @@
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <thread>
+
+#include "runtime/base/clock.h"
+#include "runtime/data/cuda/copy_kernels.h"
+#include "runtime/data/cuda/device.h"
+
+namespace packcast {
+namespace {
+
+constexpr uint32_t kPiecesMax = 8192;
+constexpr uint32_t kLayoutsMax = 256;
+constexpr uint32_t kSlots = 8;
+
+// What goes to the device for one Submit, in one copy, and the place of its checksums.
+struct Tables {
+  std::array<CopyPiece, kPiecesMax> pieces;
+  std::array<CopyUnit, kPiecesMax> units;
+  std::array<PieceLayout, kLayoutsMax> layouts;
+};
+
+class CudaCopyEngine final : public CopyEngine {
+ public:
+  explicit CudaCopyEngine(const CudaCopyOptions& options) : options_(options) {}
+  ~CudaCopyEngine() override;
+  Status Init();
+
+  Allocator* allocator() override { return DeviceAllocator(options_.device); }
+  uint32_t pieces_max() const override { return kPiecesMax; }
+  uint32_t layouts_max() const override { return kLayoutsMax; }
+  bool HasRoom() const override { return FreeSlot() != nullptr; }
+  StatusOr<Ticket> Submit(std::span<const CopyPiece> pieces, std::span<const PieceLayout> layouts,
+                          void* ready) override;
+  StatusOr<bool> Done(Ticket ticket) override;
+  std::span<const Digest> digests(Ticket ticket) const override;
+  void Forget(Ticket ticket) override;
+  Status Drain(Duration timeout) override;
+
+ private:
+  struct Slot {
+    Ticket ticket = 0;  // 0: free
+    uint32_t pieces = 0;
+    Tables* tables = nullptr;         // pinned
+    Tables* device_tables = nullptr;  // the same on the device
+    Digest* digests = nullptr;        // pinned
+    Digest* device_digests = nullptr;
+    cudaEvent_t done = nullptr;
+    bool is_done = false;
+  };
+  Status InitSlot(Slot* slot);
+  const Slot* FreeSlot() const;
+  Slot* Find(Ticket ticket);
+  Status Fail(Status status);
+  static uint32_t MakeUnits(std::span<const CopyPiece> pieces, CopyUnit* units);
+  Status Launch(Slot* slot, std::span<const CopyPiece> pieces, std::span<const PieceLayout> layouts,
+                void* ready);
+
+  const CudaCopyOptions options_;
+  cudaStream_t stream_ = nullptr;
+  std::array<Slot, kSlots> slots_;
+  Ticket last_ = 0;
+  Status error_;
+};
+
+CudaCopyEngine::~CudaCopyEngine() {
+  (void)cudaSetDevice(options_.device);
+  if (stream_ != nullptr) (void)cudaStreamSynchronize(stream_);
+  for (Slot& slot : slots_) {
+    if (slot.done != nullptr) (void)cudaEventDestroy(slot.done);
+    (void)cudaFreeHost(slot.tables);
+    (void)cudaFreeHost(slot.digests);
+    (void)cudaFree(slot.device_tables);
+    (void)cudaFree(slot.device_digests);
+  }
+  if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);
+}
+
+Status CudaCopyEngine::Init() {
+  PC_RETURN_IF_ERROR(CudaStatus(cudaSetDevice(options_.device), "choosing the device"));
+  PC_RETURN_IF_ERROR(CudaStatus(LoadCopyKernels(), "loading the copy kernels"));
+  // Before NCCL's kernels and the engine's where there is a choice: these are short.
+  int least = 0;
+  int greatest = 0;
+  PC_RETURN_IF_ERROR(
+      CudaStatus(cudaDeviceGetStreamPriorityRange(&least, &greatest), "asking for priorities"));
+  PC_RETURN_IF_ERROR(CudaStatus(
+      cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, greatest), "making a stream"));
+  for (Slot& slot : slots_) PC_RETURN_IF_ERROR(InitSlot(&slot));
+  // One of each, so that nothing is set up later, when a collective may be waiting for a peer.
+  const CopyPiece piece;
+  PC_ASSIGN_OR_RETURN(const Ticket ticket, Submit({&piece, 0}, {}, nullptr));
+  PC_RETURN_IF_ERROR(Drain(Seconds(30)));
+  (void)ticket;
+  return OkStatus();
+}
+
+Status CudaCopyEngine::InitSlot(Slot* slot) {
+  const std::string what = "setting up the copy engine";
+  void* data = nullptr;
+  PC_RETURN_IF_ERROR(CudaStatus(cudaMallocHost(&data, sizeof(Tables)), what));
+  slot->tables = static_cast<Tables*>(data);
+  PC_RETURN_IF_ERROR(CudaStatus(cudaMallocHost(&data, kPiecesMax * sizeof(Digest)), what));
+  slot->digests = static_cast<Digest*>(data);
+  PC_RETURN_IF_ERROR(CudaStatus(cudaMalloc(&data, sizeof(Tables)), what));
+  slot->device_tables = static_cast<Tables*>(data);
+  PC_RETURN_IF_ERROR(CudaStatus(cudaMalloc(&data, kPiecesMax * sizeof(Digest)), what));
+  slot->device_digests = static_cast<Digest*>(data);
+  return CudaStatus(cudaEventCreateWithFlags(&slot->done, cudaEventDisableTiming), what);
+}
+
+const CudaCopyEngine::Slot* CudaCopyEngine::FreeSlot() const {
+  for (const Slot& slot : slots_) {
+    if (slot.ticket == 0) return &slot;
+  }
+  return nullptr;
+}
+
+CudaCopyEngine::Slot* CudaCopyEngine::Find(Ticket ticket) {
+  return std::find_if(slots_.begin(), slots_.end(),
+                      [ticket](const Slot& slot) { return slot.ticket == ticket; });
+}
+
+Status CudaCopyEngine::Fail(Status status) {
+  if (error_.ok()) error_ = std::move(status);
+  return error_;
+}
+
+// Large pieces alone, small ones together: pieces stay in order.
+uint32_t CudaCopyEngine::MakeUnits(std::span<const CopyPiece> pieces, CopyUnit* units) {
+  uint32_t count = 0;
+  bool open = false;
+  for (uint32_t k = 0; k < pieces.size(); ++k) {
+    const bool large = pieces[k].bytes >= kLargePieceBytes;
+    if (open && !large && units[count - 1].count < kCopyWarps) {
+      ++units[count - 1].count;
+    } else {
+      units[count++] = {k, 1};
+    }
+    open = !large;
+  }
+  return count;
+}
+
+StatusOr<CopyEngine::Ticket> CudaCopyEngine::Submit(std::span<const CopyPiece> pieces,
+                                                    std::span<const PieceLayout> layouts,
+                                                    void* ready) {
+  PC_RETURN_IF_ERROR(error_);
+  if (pieces.size() > kPiecesMax || layouts.size() > kLayoutsMax) {
+    return InvalidArgument(std::to_string(pieces.size()) + " pieces and " +
+                           std::to_string(layouts.size()) + " layouts are too many");
+  }
+  Slot* slot = const_cast<Slot*>(FreeSlot());
+  if (slot == nullptr) return ResourceExhausted("too much copy work is under way");
+  const Status launched = Launch(slot, pieces, layouts, ready);
+  if (!launched.ok()) return Fail(launched);
+  slot->ticket = ++last_;
+  return last_;
+}
+
+Status CudaCopyEngine::Launch(Slot* slot, std::span<const CopyPiece> pieces,
+                              std::span<const PieceLayout> layouts, void* ready) {
+  const std::string what = "starting copy work";
+  PC_RETURN_IF_ERROR(CudaStatus(cudaSetDevice(options_.device), what));
+  Tables* const tables = slot->tables;
+  Tables* const device = slot->device_tables;
+  const auto copy = [&](const void* from, void* to, size_t bytes) {
+    return bytes == 0
+               ? OkStatus()
+               : CudaStatus(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_), what);
+  };
+  slot->is_done = false;
+  slot->pieces = static_cast<uint32_t>(pieces.size());
+  std::memcpy(tables->pieces.data(), pieces.data(), pieces.size_bytes());
+  std::memcpy(tables->layouts.data(), layouts.data(), layouts.size_bytes());
+  CopyWork work;
+  work.unit_count = MakeUnits(pieces, tables->units.data());
+  work.pieces = device->pieces.data();
+  work.units = device->units.data();
+  work.layouts = device->layouts.data();
+  work.digests = slot->device_digests;
+  const size_t digest_bytes = pieces.size() * sizeof(Digest);
+  PC_RETURN_IF_ERROR(copy(tables->pieces.data(), device->pieces.data(), pieces.size_bytes()));
+  PC_RETURN_IF_ERROR(
+      copy(tables->units.data(), device->units.data(), work.unit_count * sizeof(CopyUnit)));
+  PC_RETURN_IF_ERROR(copy(tables->layouts.data(), device->layouts.data(), layouts.size_bytes()));
+  PC_RETURN_IF_ERROR(CudaStatus(
+      cudaMemsetAsync(slot->device_digests, 0, std::max<size_t>(digest_bytes, 1), stream_), what));
+  if (ready != nullptr) {
+    PC_RETURN_IF_ERROR(
+        CudaStatus(cudaStreamWaitEvent(stream_, static_cast<cudaEvent_t>(ready), 0), what));
+  }
+  PC_RETURN_IF_ERROR(CudaStatus(LaunchCopy(work, options_.blocks, stream_), what));
+  PC_RETURN_IF_ERROR(copy(slot->device_digests, slot->digests, digest_bytes));
+  return CudaStatus(cudaEventRecord(slot->done, stream_), what);
+}
+
+StatusOr<bool> CudaCopyEngine::Done(Ticket ticket) {
+  PC_RETURN_IF_ERROR(error_);
+  Slot* slot = Find(ticket);
+  if (slot->is_done) return true;
+  const cudaError_t error = cudaEventQuery(slot->done);
+  if (error == cudaErrorNotReady) return false;
+  if (error != cudaSuccess) return Fail(CudaStatus(error, "copying on the device"));
+  slot->is_done = true;
+  return true;
+}
+
+std::span<const Digest> CudaCopyEngine::digests(Ticket ticket) const {
+  const Slot* slot = const_cast<CudaCopyEngine*>(this)->Find(ticket);
+  return {slot->digests, slot->pieces};
+}
+
+void CudaCopyEngine::Forget(Ticket ticket) { Find(ticket)->ticket = 0; }
+
+Status CudaCopyEngine::Drain(Duration timeout) {
+  const Time end = Now() + timeout;
+  cudaError_t error = cudaStreamQuery(stream_);
+  while (error == cudaErrorNotReady && Now() < end) {
+    std::this_thread::yield();
+    error = cudaStreamQuery(stream_);
+  }
+  if (error == cudaErrorNotReady) {
+    return DeadlineExceeded("copy work on device " + std::to_string(options_.device) +
+                            " did not end in " + std::to_string(ToMilliseconds(timeout)) + " ms");
+  }
+  PC_RETURN_IF_ERROR(CudaStatus(error, "copying on the device"));
+  for (Slot& slot : slots_) slot.ticket = 0;
+  return OkStatus();
+}
+
+}  // namespace
+
+StatusOr<std::unique_ptr<CopyEngine>> MakeCudaCopyEngine(const CudaCopyOptions& options) {
+  auto engine = std::make_unique<CudaCopyEngine>(options);
+  PC_RETURN_IF_ERROR(engine->Init());
+  return std::unique_ptr<CopyEngine>(std::move(engine));
+}
+
+}  // namespace packcast

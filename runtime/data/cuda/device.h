@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "protocol/status.h"
+#include "runtime/data/buffer_ring.h"
+#include "runtime/data/copy_engine.h"
+
+namespace packcast {
+
+// OK, or kInternal (kResourceExhausted for memory) with `what` and the runtime's words.
+Status CudaStatus(cudaError_t error, const std::string& what);
+
+// Memory of one device by cudaMalloc: what NCCL and peers can reach. Thread-safe; lives for ever.
+Allocator* DeviceAllocator(int device);
+
+// Bytes of the device that cudaMalloc could still give.
+StatusOr<uint64_t> FreeDeviceMemory(int device);
+
+struct CudaCopyOptions {
+  int device = 0;
+  // Of 512 threads each. More take multiprocessors from NCCL, fewer do not keep up with it
+  // (docs/performance.md).
+  uint32_t blocks = 24;
+};
+
+// A copy engine on a stream of its own, with all memory allocated (about 5 MiB of the device's) and
+// kernels loaded now. Events given to Submit are cudaEvent_t. Errors: CudaStatus.
+StatusOr<std::unique_ptr<CopyEngine>> MakeCudaCopyEngine(const CudaCopyOptions& options);
+
+}  // namespace packcast

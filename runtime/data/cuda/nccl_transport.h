@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "protocol/time.h"
+#include "runtime/data/transport.h"
+#include "runtime/data/zmq_collective.h"
+
+namespace packcast {
+
+struct NcclTransportOptions {
+  int device = 0;
+  std::string library;    // libnccl.so.2; "": the process's own, else the system's
+  std::string id_helper;  // packcast_nccl_id; "": beside the program
+  // Blocks that NCCL may take of the device, 0: as it likes. More are faster, up to a point, and
+  // leave less to an engine that serves meanwhile.
+  int cta_count_max = 0;
+  Duration id_timeout = Seconds(20);
+  Duration abort_timeout = Seconds(5);
+  ZmqTransportOptions control;  // where grants, gates and seals travel
+};
+
+// Ranks on one GPU each, over NCCL ("nccl"): bytes by ncclBroadcast, words over ZeroMQ. One per
+// process and device. Without CUDA in the build: kUnimplemented. Errors: kUnavailable without a
+// device or libnccl.
+StatusOr<std::unique_ptr<Transport>> MakeNcclTransport(const NcclTransportOptions& options);
+
+// What must be equal among the ranks of a flow (Offer::library): "NCCL 2.28.9".
+StatusOr<std::string> NcclLibraryName(const std::string& library = "");
+
+}  // namespace packcast

@@ -1,0 +1,295 @@
+#include "runtime/data/cuda/nccl_wire.h"
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "runtime/base/clock.h"
+#include "runtime/data/cuda/device.h"
+
+namespace packcast {
+namespace {
+
+// Broadcasts of a new communicator, so that all it needs is connected, allocated and loaded: one
+// for each of NCCL's protocols.
+constexpr uint64_t kWarmUpBytes[] = {1024, uint64_t{64} << 10, uint64_t{4} << 20};
+
+// The rules of NCCL that this class is made of are in docs/performance.md, with their reasons: a
+// non-blocking communicator is asked until it has left InProgress before anything else is done
+// with it, events included; Abort is called by a thread that does nothing else, when no thread is
+// inside NCCL.
+class NcclWire final : public Wire {
+ public:
+  NcclWire(const NcclLibrary* library, const NcclTransportOptions& transport,
+           const JoinOptions& join, std::unique_ptr<NcclId> helper)
+      : library_(library),
+        transport_(transport),
+        join_(join),
+        helper_(std::move(helper)),
+        abort_thread_([this] { AbortLoop(); }) {}
+  ~NcclWire() override;
+
+  Status Init(const ncclUniqueId& id);
+  StatusOr<bool> Up() override;
+  Status Launch(const Operation& operation) override;
+  StatusOr<uint64_t> Completed() override;
+  Status Abort() override;
+  void BeginAbort() override;
+
+ private:
+  enum class State { kConnecting, kWarming, kUp };
+
+  Status Fail(Status status);
+  Status Advance();
+  StatusOr<bool> IsInProgress();
+  Status Enqueue(const std::vector<Span>& spans);
+  Status StartNext();
+  StatusOr<cudaEvent_t> TakeEvent();
+  void AbortLoop();
+  Status StopStream();
+
+  const NcclLibrary* const library_;
+  const NcclTransportOptions transport_;
+  const JoinOptions join_;
+  std::unique_ptr<NcclId> helper_;
+
+  // The data thread's.
+  State state_ = State::kConnecting;
+  cudaStream_t stream_ = nullptr;
+  void* scratch_ = nullptr;
+  std::deque<std::vector<Span>> waiting_;  // launched, not yet handed to NCCL
+  bool enqueuing_ = false;                 // NCCL is still taking one in: no event yet
+  std::deque<cudaEvent_t> running_;
+  std::vector<cudaEvent_t> events_;  // not in use
+  uint64_t completed_ = 0;
+  Status error_;
+
+  // Held while a thread is inside NCCL. Timed: a thread that never comes out makes us wedged, it
+  // does not make us wait.
+  std::timed_mutex nccl_mutex_;
+  ncclComm_t comm_ = nullptr;
+
+  std::mutex abort_mutex_;
+  std::condition_variable abort_changed_;
+  bool abort_asked_ = false;
+  bool abort_done_ = false;
+  bool closing_ = false;
+  Status abort_status_;
+  std::thread abort_thread_;  // last
+};
+
+NcclWire::~NcclWire() {
+  (void)Abort();
+  {
+    std::lock_guard lock(abort_mutex_);
+    closing_ = true;
+    abort_changed_.notify_all();
+  }
+  abort_thread_.join();
+  (void)cudaSetDevice(transport_.device);
+  for (cudaEvent_t event : running_) (void)cudaEventDestroy(event);
+  for (cudaEvent_t event : events_) (void)cudaEventDestroy(event);
+  // A stream that did not stop keeps what it uses: freeing would wait for it.
+  if (!abort_status_.ok()) return;
+  if (scratch_ != nullptr) (void)cudaFree(scratch_);
+  if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);
+}
+
+Status NcclWire::Fail(Status status) {
+  if (error_.ok()) error_ = std::move(status);
+  return error_;
+}
+
+Status NcclWire::Init(const ncclUniqueId& id) {
+  PC_RETURN_IF_ERROR(CudaStatus(cudaSetDevice(transport_.device), "choosing the device"));
+  PC_RETURN_IF_ERROR(
+      CudaStatus(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream"));
+  PC_RETURN_IF_ERROR(CudaStatus(cudaMalloc(&scratch_, kWarmUpBytes[std::size(kWarmUpBytes) - 1]),
+                                "memory to warm up with"));
+  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+  config.blocking = 0;
+  if (transport_.cta_count_max > 0) config.maxCTAs = transport_.cta_count_max;
+  std::lock_guard lock(nccl_mutex_);
+  return NcclStatus(*library_,
+                    library_->init_rank(&comm_, static_cast<int>(join_.size), id,
+                                        static_cast<int>(join_.rank), &config),
+                    comm_, "connecting");
+}
+
+// Whether NCCL is still busy with what it was given last.
+StatusOr<bool> NcclWire::IsInProgress() {
+  std::unique_lock lock(nccl_mutex_, std::try_to_lock);
+  if (!lock.owns_lock() || comm_ == nullptr) return Aborted("the communicator was aborted");
+  ncclResult_t state = ncclSuccess;
+  const ncclResult_t asked = library_->async_error(comm_, &state);
+  PC_RETURN_IF_ERROR(NcclStatus(*library_, asked, comm_, "asking for its state"));
+  PC_RETURN_IF_ERROR(NcclStatus(*library_, state, comm_, "broadcasting"));
+  return state == ncclInProgress;
+}
+
+Status NcclWire::Enqueue(const std::vector<Span>& spans) {
+  std::unique_lock lock(nccl_mutex_, std::try_to_lock);
+  if (!lock.owns_lock() || comm_ == nullptr) return Aborted("the communicator was aborted");
+  const std::string what = "starting a broadcast";
+  PC_RETURN_IF_ERROR(NcclStatus(*library_, library_->group_start(), comm_, what));
+  for (const Span& span : spans) {
+    PC_RETURN_IF_ERROR(NcclStatus(*library_,
+                                  library_->broadcast(span.data, span.data, span.bytes, ncclUint8,
+                                                      static_cast<int>(join_.root), comm_, stream_),
+                                  comm_, what));
+  }
+  PC_RETURN_IF_ERROR(NcclStatus(*library_, library_->group_end(), comm_, what));
+  enqueuing_ = true;
+  return OkStatus();
+}
+
+StatusOr<cudaEvent_t> NcclWire::TakeEvent() {
+  if (!events_.empty()) {
+    cudaEvent_t event = events_.back();
+    events_.pop_back();
+    return event;
+  }
+  cudaEvent_t event = nullptr;
+  PC_RETURN_IF_ERROR(
+      CudaStatus(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "making an event"));
+  return event;
+}
+
+// An event recorded while NCCL is still taking the operation in would fire too early.
+Status NcclWire::StartNext() {
+  if (enqueuing_) {
+    PC_ASSIGN_OR_RETURN(const bool busy, IsInProgress());
+    if (busy) return OkStatus();
+    PC_ASSIGN_OR_RETURN(cudaEvent_t event, TakeEvent());
+    running_.push_back(event);
+    enqueuing_ = false;
+    PC_RETURN_IF_ERROR(CudaStatus(cudaEventRecord(event, stream_), "marking a broadcast"));
+  }
+  if (waiting_.empty()) return OkStatus();
+  PC_RETURN_IF_ERROR(Enqueue(waiting_.front()));
+  waiting_.pop_front();
+  return OkStatus();
+}
+
+Status NcclWire::Advance() {
+  if (!error_.ok()) return error_;
+  if (const Status started = StartNext(); !started.ok()) return Fail(started);
+  while (!running_.empty()) {
+    const cudaError_t state = cudaEventQuery(running_.front());
+    if (state == cudaErrorNotReady) break;
+    if (state != cudaSuccess) return Fail(CudaStatus(state, "broadcasting"));
+    events_.push_back(running_.front());
+    running_.pop_front();
+    ++completed_;
+  }
+  return OkStatus();
+}
+
+StatusOr<bool> NcclWire::Up() {
+  if (!error_.ok()) return error_;
+  if (state_ == State::kUp) return true;
+  if (state_ == State::kConnecting) {
+    const StatusOr<bool> busy = IsInProgress();
+    if (!busy.ok()) return Fail(busy.status());
+    if (*busy) return false;
+    PC_RETURN_IF_ERROR(CudaStatus(cudaSetDevice(transport_.device), "choosing the device"));
+    for (uint64_t bytes : kWarmUpBytes) {
+      waiting_.push_back({{static_cast<std::byte*>(scratch_), bytes}});
+    }
+    state_ = State::kWarming;
+  }
+  PC_RETURN_IF_ERROR(Advance());
+  if (completed_ < std::size(kWarmUpBytes)) return false;
+  completed_ = 0;
+  state_ = State::kUp;
+  helper_.reset();
+  // The scratch stays: cudaFree waits for all of the device, other collectives included.
+  return true;
+}
+
+Status NcclWire::Launch(const Operation& operation) {
+  if (!error_.ok()) return error_;
+  waiting_.push_back(operation.spans);
+  return Advance();
+}
+
+StatusOr<uint64_t> NcclWire::Completed() {
+  PC_RETURN_IF_ERROR(Advance());
+  return completed_;
+}
+
+void NcclWire::BeginAbort() {
+  std::lock_guard lock(abort_mutex_);
+  abort_asked_ = true;
+  abort_changed_.notify_all();
+}
+
+Status NcclWire::Abort() {
+  std::unique_lock lock(abort_mutex_);
+  abort_asked_ = true;
+  abort_changed_.notify_all();
+  // The thread has deadlines of its own, for two waits.
+  abort_changed_.wait_for(lock, 3 * transport_.abort_timeout, [this] { return abort_done_; });
+  if (!abort_done_) {
+    return DeadlineExceeded("aborting NCCL on device " + std::to_string(transport_.device) +
+                            " has not returned");
+  }
+  return abort_status_;
+}
+
+// Calls nothing of CUDA but what an abort needs: the data thread may hang in a CUDA call that ends
+// only once the communicator is aborted.
+void NcclWire::AbortLoop() {
+  std::unique_lock lock(abort_mutex_);
+  abort_changed_.wait(lock, [this] { return abort_asked_ || closing_; });
+  lock.unlock();
+  Status status;
+  {
+    std::unique_lock nccl(nccl_mutex_, transport_.abort_timeout);
+    if (!nccl.owns_lock()) {
+      status = DeadlineExceeded("a thread is stuck inside NCCL");
+    } else if (comm_ != nullptr) {
+      const ncclResult_t aborted = library_->abort(std::exchange(comm_, nullptr));
+      status = NcclStatus(*library_, aborted, nullptr, "aborting");
+    }
+  }
+  if (status.ok()) status = StopStream();
+  lock.lock();
+  abort_status_ = status;
+  abort_done_ = true;
+  abort_changed_.notify_all();
+}
+
+// S9: nothing of this generation is left on the stream.
+Status NcclWire::StopStream() {
+  if (stream_ == nullptr) return OkStatus();
+  const Time end = Now() + transport_.abort_timeout;
+  cudaError_t state = cudaStreamQuery(stream_);
+  while (state == cudaErrorNotReady && Now() < end) {
+    std::this_thread::yield();
+    state = cudaStreamQuery(stream_);
+  }
+  if (state == cudaErrorNotReady) {
+    return DeadlineExceeded("broadcasts on device " + std::to_string(transport_.device) +
+                            " go on after they were aborted");
+  }
+  return CudaStatus(state, "after an abort");
+}
+
+}  // namespace
+
+StatusOr<std::unique_ptr<Wire>> MakeNcclWire(const NcclLibrary* library,
+                                             const NcclTransportOptions& transport,
+                                             const JoinOptions& join, const ncclUniqueId& id,
+                                             std::unique_ptr<NcclId> helper) {
+  auto wire = std::make_unique<NcclWire>(library, transport, join, std::move(helper));
+  PC_RETURN_IF_ERROR(wire->Init(id));
+  return std::unique_ptr<Wire>(std::move(wire));
+}
+
+}  // namespace packcast

@@ -1,0 +1,20 @@
+// What a build without CUDA has of the NCCL transport: an error that says so.
+
+#include "runtime/data/cuda/nccl_transport.h"
+
+namespace packcast {
+namespace {
+
+Status NoCuda() {
+  return Unimplemented("packcast was built without CUDA: install the toolkit and NCCL's header");
+}
+
+}  // namespace
+
+StatusOr<std::unique_ptr<Transport>> MakeNcclTransport(const NcclTransportOptions&) {
+  return NoCuda();
+}
+
+StatusOr<std::string> NcclLibraryName(const std::string&) { return NoCuda(); }
+
+}  // namespace packcast

@@ -1,0 +1,370 @@
+#include "runtime/data/device_consumer.h"
+
+#include <algorithm>
+#include <deque>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "runtime/data/broadcast_end.h"
+#include "runtime/data/broadcast_setup.h"
+#include "runtime/data/device_step.h"
+#include "runtime/data/phase_timer.h"
+#include "runtime/data/region_io.h"
+
+namespace packcast {
+namespace {
+
+using internal::StepWork;
+
+// A granted step until it is unpacked and verified.
+struct InStep {
+  const Step* plan = nullptr;
+  uint32_t slot = 0;       // packed: the buffer
+  uint32_t at_region = 0;  // how far its work was handed to the engine
+  uint64_t at_offset = 0;
+  bool launched = false;
+  bool arrived = false;
+  bool unpacked = false;
+  StepWork work;
+};
+
+}  // namespace
+
+class DeviceConsumer::Impl final : public internal::BroadcastEnd {
+ public:
+  Impl(Collective* collective, CopyEngine* engine, const BroadcastOptions& options,
+       UnpackCallback callback, const TargetMap* targets, RingHandle ring)
+      : BroadcastEnd(collective, options, std::move(ring)),
+        engine_(engine),
+        plan_(*options.expected),
+        rows_(options.manifest->rows()),
+        callback_(std::move(callback)),
+        targets_(targets) {
+    result_.rows = rows_.size();
+  }
+  ~Impl() override { AbortUnlessFinished(Cancelled("the consumer was destroyed")); }
+
+  Status CheckTargets() const;
+
+ private:
+  StatusOr<bool> Turn() override;
+  void Drop(bool) override {
+    // What cannot be waited for is the owner's business: the collective is aborted by now.
+    (void)engine_->Drain(internal::kDrainTimeout);
+    steps_.clear();
+  }
+  double* wait_seconds() override { return &result_.seconds.receive; }
+
+  const RowTarget& TargetOf(uint32_t row) const { return targets_->Find(row, rows_[row].name); }
+  std::byte* DirectMemory(const Region& region) const;
+  Status Grant();
+  Status LaunchReady();
+  Status Unpack(InStep* step, uint64_t sequence);
+  StatusOr<bool> AddWork(InStep* step);
+  void AddPiece(InStep* step, const Region& region, uint64_t offset, uint32_t bytes);
+  StatusOr<bool> Verify(const InStep& step);
+  Status Differs(const InStep& step, const StepSeal& seal) const;
+  Status Deliver(const InStep& step);
+  Status DeliverEmpty();
+  Status Complete();
+  StatusOr<bool> TryFinish();
+
+  CopyEngine* const engine_;
+  const Plan& plan_;
+  const std::vector<Row>& rows_;
+  const UnpackCallback callback_;
+  const TargetMap* const targets_;
+  std::deque<InStep> steps_;  // sequences base_, base_ + 1, ...
+  uint64_t base_ = 0;
+  uint64_t launched_ = 0;
+  uint32_t direct_open_ = 0;
+  bool said_finished_ = false;
+};
+
+// A direct row arrives in one piece, without a buffer.
+Status DeviceConsumer::Impl::CheckTargets() const {
+  for (const Step& step : plan_.steps) {
+    for (uint32_t k = step.region_begin; step.direct && k < step.region_end; ++k) {
+      const uint32_t row = plan_.regions[k].row;
+      const RowTarget& target = TargetOf(row);
+      const uint64_t bytes = options_.manifest->row_bytes(row);
+      PC_RETURN_IF_ERROR(CheckTarget(rows_[row], bytes, target, true));
+      if (target.pieces.size() == 1) continue;
+      return FailedPrecondition("tensor \"" + rows_[row].name + "\" travels direct, but " +
+                                std::to_string(target.pieces.size()) +
+                                " pieces of memory are its target: give it one, or offer no "
+                                "direct rows (direct_bytes_min = 0)");
+    }
+  }
+  return OkStatus();
+}
+
+std::byte* DeviceConsumer::Impl::DirectMemory(const Region& region) const {
+  return TargetOf(region.row).pieces.front().data + region.offset;
+}
+
+StatusOr<bool> DeviceConsumer::Impl::Turn() {
+  PC_RETURN_IF_ERROR(Grant());
+  PC_RETURN_IF_ERROR(LaunchReady());
+  for (uint64_t sequence = base_; sequence < launched_; ++sequence) {
+    PC_RETURN_IF_ERROR(Unpack(&steps_[sequence - base_], sequence));
+  }
+  PC_RETURN_IF_ERROR(Complete());
+  return TryFinish();
+}
+
+Status DeviceConsumer::Impl::Grant() {
+  while (base_ + steps_.size() < plan_.steps.size() && steps_.size() < kStepsInFlightMax) {
+    const uint64_t sequence = base_ + steps_.size();
+    InStep step;
+    step.plan = &plan_.steps[sequence];
+    step.at_region = step.plan->region_begin;
+    if (step.plan->direct) {
+      if (direct_open_ >= options_.direct_steps_in_flight) break;
+      ++direct_open_;
+    } else {
+      const std::optional<uint32_t> free = ring_->Acquire();
+      if (!free) break;
+      step.slot = *free;
+      // Only the compat layout's buffers grow.
+      PC_RETURN_IF_ERROR(ring_->Grow(step.slot, step.plan->bytes, 0));
+    }
+    PC_RETURN_IF_ERROR(collective_->Grant(Sequence(sequence)));
+    steps_.push_back(std::move(step));
+    progress_ = true;
+  }
+  return OkStatus();
+}
+
+Status DeviceConsumer::Impl::LaunchReady() {
+  while (launched_ < base_ + steps_.size()) {
+    PC_ASSIGN_OR_RETURN(const bool ready, collective_->Ready(Sequence(launched_)));
+    if (!ready) break;
+    InStep& step = steps_[launched_ - base_];
+    const Step& plan = *step.plan;
+    Operation operation{.sequence = Sequence(launched_),
+                        .first_region = plan.region_begin,
+                        .regions = plan.region_end - plan.region_begin,
+                        .sealed = options_.hash};
+    if (plan.direct) {
+      for (uint32_t k = plan.region_begin; k < plan.region_end; ++k) {
+        operation.spans.push_back({DirectMemory(plan_.regions[k]), plan_.regions[k].bytes});
+      }
+    } else {
+      ring_->Launch(step.slot);
+      operation.spans.push_back({ring_->data(step.slot), plan.bytes});
+    }
+    PC_RETURN_IF_ERROR(collective_->Launch(std::move(operation)));
+    step.launched = true;
+    ++launched_;
+    progress_ = true;
+  }
+  return OkStatus();
+}
+
+Status DeviceConsumer::Impl::Unpack(InStep* step, uint64_t sequence) {
+  if (step->unpacked) return OkStatus();
+  if (!step->arrived) {
+    PC_ASSIGN_OR_RETURN(step->arrived, collective_->Done(Sequence(sequence)));
+    if (!step->arrived) return OkStatus();
+  }
+  // Work under way is asked after again and again: nothing else tells of its end.
+  progress_ = true;
+  PC_ASSIGN_OR_RETURN(const bool added, AddWork(step));
+  PC_ASSIGN_OR_RETURN(const bool worked, step->work.Advance(engine_));
+  step->unpacked = added && worked;
+  return OkStatus();
+}
+
+// Hands the rest of a step's work to the engine. False when that has no room.
+StatusOr<bool> DeviceConsumer::Impl::AddWork(InStep* step) {
+  if (step->plan->direct && !options_.hash) return true;
+  for (; step->at_region < step->plan->region_end; ++step->at_region) {
+    const Region& region = plan_.regions[step->at_region];
+    for (; step->at_offset < region.bytes; step->at_offset += kPieceBytes) {
+      if (step->work.IsFull(*engine_)) {
+        PC_ASSIGN_OR_RETURN(const bool flushed, step->work.Flush(engine_, nullptr));
+        if (!flushed) return false;
+      }
+      const uint64_t rest = region.bytes - step->at_offset;
+      AddPiece(step, region, step->at_offset,
+               static_cast<uint32_t>(std::min<uint64_t>(kPieceBytes, rest)));
+    }
+    step->at_offset = 0;
+  }
+  return step->work.Flush(engine_, nullptr);
+}
+
+// One checksum for each piece, however many places its bytes go to.
+void DeviceConsumer::Impl::AddPiece(InStep* step, const Region& region, uint64_t offset,
+                                    uint32_t bytes) {
+  CopyPiece piece;
+  piece.row = region.row;
+  piece.row_offset = region.offset + offset;
+  piece.bytes = bytes;
+  piece.hashed = options_.hash ? 1 : 0;
+  if (step->plan->direct) {
+    piece.from = DirectMemory(region) + offset;
+    step->work.Add(piece);
+    return;
+  }
+  piece.from = ring_->data(step->slot) + region.buffer_offset + offset;
+  const RowTarget& target = TargetOf(region.row);
+  std::vector<CopyPiece> parts;
+  if (target.kind == RowTarget::Kind::kMemory) {
+    ForEachPiece(target, piece.row_offset, bytes, [&](uint64_t at, std::byte* to, uint64_t count) {
+      CopyPiece part = piece;
+      part.from = piece.from + (at - piece.row_offset);
+      part.to = to;
+      part.row_offset = at;
+      part.bytes = static_cast<uint32_t>(count);
+      parts.push_back(part);
+    });
+  }
+  if (parts.size() == 1 && parts.front().bytes == bytes) {
+    step->work.Add(parts.front());
+    return;
+  }
+  if (options_.hash) step->work.Add(piece);
+  for (CopyPiece& part : parts) {
+    part.hashed = 0;
+    step->work.Add(part);
+  }
+}
+
+// False while the seal is not here yet.
+StatusOr<bool> DeviceConsumer::Impl::Verify(const InStep& step) {
+  if (!options_.hash) return true;
+  PC_ASSIGN_OR_RETURN(const std::optional<StepSeal> seal, collective_->SealOf(Sequence(base_)));
+  if (!seal) return false;
+  if (seal->digest != step.work.seal().digest) return Differs(step, *seal);
+  result_.content_digest = Combine(result_.content_digest, seal->digest);
+  return true;
+}
+
+Status DeviceConsumer::Impl::Differs(const InStep& step, const StepSeal& seal) const {
+  const std::string self = collective_->Describe(collective_->rank());
+  const std::string root = collective_->Describe(collective_->root());
+  const std::vector<uint64_t>& ours = step.work.seal().pieces;
+  size_t index = 0;
+  for (uint32_t k = step.plan->region_begin; k < step.plan->region_end; ++k) {
+    const Region& region = plan_.regions[k];
+    for (uint64_t at = 0; at < region.bytes; at += kPieceBytes, ++index) {
+      if (seal.pieces.size() != ours.size() || ours[index] == seal.pieces[index]) continue;
+      const uint64_t end = std::min(region.bytes, at + kPieceBytes);
+      return DataLoss(self + ": tensor \"" + rows_[region.row].name + "\", bytes " +
+                      std::to_string(region.offset + at) + " to " +
+                      std::to_string(region.offset + end) + " (step " + std::to_string(base_) +
+                      ", piece " + std::to_string(index) + "), differs from what " + root +
+                      " sealed");
+    }
+  }
+  const auto name = [this](uint32_t k) { return "\"" + rows_[plan_.regions[k].row].name + "\""; };
+  return DataLoss(self + ": step " + std::to_string(base_) + " (tensors " +
+                  name(step.plan->region_begin) + " to " + name(step.plan->region_end - 1) +
+                  ") has checksum " + ToHex(step.work.seal().digest) + ", " + root + " sealed " +
+                  ToHex(seal.digest));
+}
+
+Status DeviceConsumer::Impl::Complete() {
+  while (!steps_.empty() && steps_.front().unpacked) {
+    InStep& step = steps_.front();
+    PC_ASSIGN_OR_RETURN(const bool verified, Verify(step));
+    if (!verified) break;
+    const Step& plan = *step.plan;
+    for (uint32_t k = plan.region_begin; k < plan.region_end; ++k) {
+      result_.bytes += plan_.regions[k].bytes;
+    }
+    if (plan.direct) {
+      --direct_open_;
+    } else {
+      PC_RETURN_IF_ERROR(Deliver(step));
+      ring_->Release(step.slot);
+    }
+    result_.wire_bytes += plan.bytes;
+    ++result_.steps;
+    steps_.pop_front();
+    ++base_;
+    progress_ = true;
+  }
+  return OkStatus();
+}
+
+// Shows the callback its rows of a step.
+Status DeviceConsumer::Impl::Deliver(const InStep& step) {
+  std::vector<UnpackedRegion> shown;
+  for (uint32_t k = step.plan->region_begin; k < step.plan->region_end; ++k) {
+    const Region& region = plan_.regions[k];
+    if (TargetOf(region.row).kind != RowTarget::Kind::kCallback) continue;
+    shown.push_back({region.row, &rows_[region.row], options_.manifest->row_bytes(region.row),
+                     region.offset, region.bytes, ring_->data(step.slot) + region.buffer_offset});
+  }
+  if (shown.empty()) return OkStatus();
+  PhaseTimer timer(&result_.seconds.unpack);
+  return callback_(shown);
+}
+
+// Rows without bytes are in no step.
+Status DeviceConsumer::Impl::DeliverEmpty() {
+  std::vector<UnpackedRegion> shown;
+  for (uint32_t row = 0; row < rows_.size(); ++row) {
+    if (options_.manifest->row_bytes(row) > 0) continue;
+    if (TargetOf(row).kind == RowTarget::Kind::kCallback) shown.push_back({row, &rows_[row]});
+  }
+  return shown.empty() ? OkStatus() : callback_(shown);
+}
+
+StatusOr<bool> DeviceConsumer::Impl::TryFinish() {
+  PC_ASSIGN_OR_RETURN(const std::optional<uint64_t> end, collective_->EndOf());
+  if (end && *end != plan_.steps.size()) {
+    return FailedPrecondition(collective_->Describe(collective_->rank()) + " expects " +
+                              std::to_string(plan_.steps.size()) + " steps, but " +
+                              collective_->Describe(collective_->root()) + " ended after " +
+                              std::to_string(*end) + "; rows and settings must be equal");
+  }
+  if (!end || base_ < plan_.steps.size()) return false;
+  if (!said_finished_) {
+    PC_RETURN_IF_ERROR(DeliverEmpty());
+    PC_RETURN_IF_ERROR(collective_->Finish());
+    said_finished_ = true;
+  }
+  // Who stops polling before that may leave the root waiting for our word.
+  return collective_->Flushed();
+}
+
+StatusOr<std::unique_ptr<DeviceConsumer>> DeviceConsumer::Make(Collective* collective,
+                                                               CopyEngine* engine,
+                                                               const BroadcastOptions& options,
+                                                               UnpackCallback callback,
+                                                               const TargetMap* targets) {
+  if (collective->is_root()) {
+    return InvalidArgument(collective->Describe(collective->rank()) +
+                           " is the root and cannot consume");
+  }
+  if (options.manifest == nullptr || options.expected == nullptr || targets == nullptr) {
+    return InvalidArgument("a device's consumer needs a manifest, its plan, and targets");
+  }
+  BroadcastOptions filled = options;
+  filled.allocator = engine->allocator();
+  PC_ASSIGN_OR_RETURN(RingHandle ring, MakeRing(filled));
+  auto impl = std::make_unique<Impl>(collective, engine, filled, std::move(callback), targets,
+                                     std::move(ring));
+  PC_RETURN_IF_ERROR(impl->CheckTargets());
+  return std::unique_ptr<DeviceConsumer>(new DeviceConsumer(std::move(impl)));
+}
+
+DeviceConsumer::DeviceConsumer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+DeviceConsumer::~DeviceConsumer() = default;
+StatusOr<bool> DeviceConsumer::Advance() { return impl_->Advance(); }
+bool DeviceConsumer::idle() const { return impl_->idle(); }
+void DeviceConsumer::Abort(const Status& why) { impl_->Abort(why); }
+const BroadcastResult& DeviceConsumer::result() const { return impl_->result(); }
+
+StatusOr<BroadcastResult> DeviceConsumer::Run(Time deadline, CancelToken* cancel,
+                                              std::atomic<uint64_t>* beats) {
+  return impl_->Run(deadline, cancel, beats);
+}
+
+}  // namespace packcast

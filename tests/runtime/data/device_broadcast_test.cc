@@ -1,0 +1,234 @@
+// The device's producer and consumer on the host: a CPU copy engine stands in for the kernels.
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+#include "runtime/data/device_consumer.h"
+#include "runtime/data/device_producer.h"
+#include "tests/runtime/data/broadcast_cases.h"
+
+namespace packcast {
+namespace {
+
+using testing::BeginAll;
+using testing::Case;
+using testing::CaseMaker;
+using testing::CountingAllocator;
+using testing::FromEnvironment;
+using testing::kCases;
+using testing::Receiver;
+using testing::TestTensor;
+
+// Unlike on the host, a direct row arrives in one piece.
+void TakeDirectRowsWhole(const Case& c, Receiver* receiver) {
+  for (uint32_t row : c.options.plan.direct_rows) {
+    receiver->targets.SetRow(
+        row, MemoryTarget(receiver->memory[row].data(), receiver->memory[row].size()));
+  }
+}
+
+void RunCase(uint64_t seed) {
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  CaseMaker maker(seed);
+  Case c = maker.Make();
+  const auto manifest = Manifest::Make(testing::RowsIn(c.tensors));
+  ASSERT_TRUE(manifest.ok()) << manifest.status();
+  const auto plan = MakePlan(*manifest, c.options.plan);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  c.options.manifest = &*manifest;
+  c.options.expected = &*plan;
+
+  auto transport = MakeLocalTransport();
+  const auto ranks = testing::JoinAll(transport.get(), c.size, c.root);
+  BeginAll(ranks, testing::TestStream());
+  uint64_t releases = 0;
+  std::vector<NamedTensor> views = testing::ViewsOf(c.tensors);
+  for (NamedTensor& view : views) view.release = [&releases] { ++releases; };
+  const auto source = SourceOf(std::move(views));
+  std::vector<std::unique_ptr<CopyEngine>> engines;
+  for (uint32_t rank = 0; rank < c.size; ++rank) {
+    engines.push_back(MakeHostCopyEngine(1 + maker.Below(40)));
+  }
+  BroadcastOptions options = c.options;
+  options.buffer_count = c.counts[c.root];
+  auto producer =
+      DeviceProducer::Make(ranks[c.root].get(), source.get(), engines[c.root].get(), options);
+  ASSERT_TRUE(producer.ok()) << producer.status();
+
+  std::vector<std::unique_ptr<Receiver>> receivers;
+  std::vector<std::unique_ptr<DeviceConsumer>> consumers;
+  std::vector<DeviceConsumer*> pointers;
+  for (uint32_t rank = 0; rank < c.size; ++rank) {
+    if (rank == c.root) continue;
+    receivers.push_back(std::make_unique<Receiver>(c, &maker));
+    TakeDirectRowsWhole(c, receivers.back().get());
+    options.buffer_count = c.counts[rank];
+    auto consumer =
+        DeviceConsumer::Make(ranks[rank].get(), engines[rank].get(), options,
+                             receivers.back()->collector.callback(), &receivers.back()->targets);
+    ASSERT_TRUE(consumer.ok()) << consumer.status();
+    pointers.push_back(consumer->get());
+    consumers.push_back(std::move(consumer).value());
+  }
+
+  const Status status = testing::DriveAll<DeviceConsumer>(ranks, producer->get(), pointers);
+  ASSERT_TRUE(status.ok()) << status;
+  ASSERT_EQ(releases, c.tensors.size());
+  ContentHash whole;
+  for (uint32_t row = 0; row < c.tensors.size(); ++row) whole.Add(row, 0, c.tensors[row].wire);
+  const BroadcastResult& sent = (*producer)->result();
+  ASSERT_EQ(sent.content_digest, c.options.hash ? whole.digest() : Digest());
+  ASSERT_EQ(sent.steps, plan->steps.size());
+  ASSERT_EQ(sent.wire_bytes, plan->wire_bytes);
+  ASSERT_EQ(sent.bytes, manifest->total_bytes());
+  ASSERT_EQ(sent.rows, manifest->size());
+  for (size_t k = 0; k < consumers.size(); ++k) {
+    ASSERT_NO_FATAL_FAILURE(receivers[k]->Check(c));
+    const BroadcastResult& got = consumers[k]->result();
+    ASSERT_EQ(got.content_digest, sent.content_digest);
+    ASSERT_EQ(got.bytes, sent.bytes);
+    ASSERT_EQ(got.steps, sent.steps);
+  }
+}
+
+TEST(DeviceBroadcastProperty, EveryByteArrivesWhateverTheManifestAndTheSettings) {
+  const uint64_t first = FromEnvironment("PACKCAST_PROPERTY_SEED", 1);
+  const uint64_t cases = FromEnvironment("PACKCAST_PROPERTY_CASES", kCases / 4);
+  for (uint64_t seed = first; seed < first + cases && !HasFatalFailure(); ++seed) RunCase(seed);
+}
+
+// ---- one small broadcast, looked at closely -----------------------------------------------------
+
+struct Pair {
+  std::vector<TestTensor> tensors;
+  Manifest manifest;
+  Plan plan;
+  BroadcastOptions options;
+  std::unique_ptr<Transport> transport = MakeLocalTransport();
+  std::vector<std::unique_ptr<Collective>> ranks;
+  std::unique_ptr<CopyEngine> root_engine = MakeHostCopyEngine();
+  std::unique_ptr<CopyEngine> member_engine = MakeHostCopyEngine();
+  std::vector<std::vector<std::byte>> memory;
+  TargetMap targets;
+};
+
+void Fill(Pair* pair, uint32_t rows, int64_t elements, PlanOptions plan_options) {
+  std::mt19937_64 rng(7);
+  for (uint32_t row = 0; row < rows; ++row) {
+    pair->tensors.push_back(
+        testing::MakeTensor("tensor." + std::to_string(row), Dtype::kF32, {elements}, &rng));
+  }
+  pair->manifest = Manifest::Make(testing::RowsIn(pair->tensors)).value();
+  pair->plan = MakePlan(pair->manifest, plan_options).value();
+  pair->options.plan = plan_options;
+  pair->options.manifest = &pair->manifest;
+  pair->options.expected = &pair->plan;
+  pair->ranks = testing::JoinAll(pair->transport.get(), 2, 0);
+  BeginAll(pair->ranks, testing::TestStream());
+  pair->memory.resize(rows);
+  for (uint32_t row = 0; row < rows; ++row) {
+    pair->memory[row].resize(pair->tensors[row].wire.size());
+    pair->targets.SetRow(row, MemoryTarget(pair->memory[row].data(), pair->memory[row].size()));
+  }
+}
+
+// The bytes change between the checksum and the wire: what a broken link or a source that writes
+// too early looks like.
+TEST(DeviceBroadcast, AFlippedBitIsNamedByTensorBytesAndRank) {
+  Pair pair;
+  // Rows of 1 MiB: four pieces each. All direct.
+  Fill(&pair, 3, 262144,
+       {.buffer_bytes = 1 << 20, .direct_bytes_min = 1, .direct_rows = {0, 1, 2}});
+  class FlippingEngine final : public CopyEngine {
+   public:
+    FlippingEngine(CopyEngine* inner, std::byte* at) : inner_(inner), at_(at) {}
+    Allocator* allocator() override { return inner_->allocator(); }
+    uint32_t pieces_max() const override { return inner_->pieces_max(); }
+    uint32_t layouts_max() const override { return inner_->layouts_max(); }
+    bool HasRoom() const override { return inner_->HasRoom(); }
+    StatusOr<Ticket> Submit(std::span<const CopyPiece> pieces, std::span<const PieceLayout> layouts,
+                            void* ready) override {
+      *at_ ^= std::byte{1};
+      return inner_->Submit(pieces, layouts, ready);
+    }
+    StatusOr<bool> Done(Ticket ticket) override { return inner_->Done(ticket); }
+    std::span<const Digest> digests(Ticket ticket) const override {
+      return inner_->digests(ticket);
+    }
+    void Forget(Ticket ticket) override { inner_->Forget(ticket); }
+    Status Drain(Duration timeout) override { return inner_->Drain(timeout); }
+
+   private:
+    CopyEngine* inner_;
+    std::byte* at_;
+  };
+  FlippingEngine engine(pair.member_engine.get(), pair.memory[1].data() + 600000);
+  const auto source = SourceOf(testing::ViewsOf(pair.tensors));
+  auto producer =
+      DeviceProducer::Make(pair.ranks[0].get(), source.get(), pair.root_engine.get(), pair.options);
+  ASSERT_TRUE(producer.ok()) << producer.status();
+  auto consumer =
+      DeviceConsumer::Make(pair.ranks[1].get(), &engine, pair.options, nullptr, &pair.targets);
+  ASSERT_TRUE(consumer.ok()) << consumer.status();
+  const Status status =
+      testing::DriveAll<DeviceConsumer>(pair.ranks, producer->get(), {consumer->get()});
+  EXPECT_EQ(status.code(), StatusCode::kDataLoss) << status;
+  EXPECT_NE(status.message().find("rank 1"), std::string::npos) << status;
+  EXPECT_NE(status.message().find("tensor \"tensor.1\", bytes 524288 to 786432"), std::string::npos)
+      << status;
+}
+
+// A lazy source that holds one tensor at a time would wait for ever for a step to fill up.
+TEST(DeviceBroadcast, ASourceOfOneTensorAtATimeGetsItBackBeforeTheStepIsFull) {
+  Pair pair;
+  Fill(&pair, 40, 100, {.buffer_bytes = 1 << 20});
+  class OneAtATime final : public TensorSource {
+   public:
+    explicit OneAtATime(std::vector<NamedTensor> tensors) : tensors_(std::move(tensors)) {}
+    bool Ready() override { return !held_; }
+    StatusOr<std::optional<NamedTensor>> Next() override {
+      if (next_ == tensors_.size()) return std::optional<NamedTensor>();
+      held_ = true;
+      NamedTensor tensor = tensors_[next_++];
+      tensor.release = [this] { held_ = false; };
+      return std::optional<NamedTensor>(std::move(tensor));
+    }
+
+   private:
+    std::vector<NamedTensor> tensors_;
+    size_t next_ = 0;
+    bool held_ = false;
+  };
+  OneAtATime source(testing::ViewsOf(pair.tensors));
+  auto producer =
+      DeviceProducer::Make(pair.ranks[0].get(), &source, pair.root_engine.get(), pair.options);
+  ASSERT_TRUE(producer.ok()) << producer.status();
+  auto consumer = DeviceConsumer::Make(pair.ranks[1].get(), pair.member_engine.get(), pair.options,
+                                       nullptr, &pair.targets);
+  ASSERT_TRUE(consumer.ok()) << consumer.status();
+  const Status status =
+      testing::DriveAll<DeviceConsumer>(pair.ranks, producer->get(), {consumer->get()});
+  ASSERT_TRUE(status.ok()) << status;
+  for (size_t row = 0; row < pair.memory.size(); ++row) {
+    EXPECT_TRUE(pair.memory[row] == pair.tensors[row].wire) << row;
+  }
+}
+
+TEST(DeviceBroadcast, ADirectRowNeedsOnePieceOfMemory) {
+  Pair pair;
+  Fill(&pair, 1, 1000, {.buffer_bytes = 1 << 20, .direct_bytes_min = 1, .direct_rows = {0}});
+  pair.targets.SetRow(0, {.kind = RowTarget::Kind::kMemory,
+                          .pieces = {{0, 2000, pair.memory[0].data()},
+                                     {2000, 2000, pair.memory[0].data() + 2000}}});
+  const auto consumer = DeviceConsumer::Make(pair.ranks[1].get(), pair.member_engine.get(),
+                                             pair.options, nullptr, &pair.targets);
+  EXPECT_EQ(consumer.status().code(), StatusCode::kFailedPrecondition) << consumer.status();
+  EXPECT_NE(consumer.status().message().find("tensor.0"), std::string::npos) << consumer.status();
+}
+
+}  // namespace
+}  // namespace packcast
