@@ -85,8 +85,7 @@ bool Planner::PackedIsFull() const {
 }
 
 bool Planner::DirectIsFull() const {
-  return direct_.regions >= options_.direct_regions_per_step ||
-         direct_.fill >= options_.direct_bytes_per_step;
+  return direct_.regions >= options_.direct_regions_per_step || direct_.fill >= direct_limit_;
 }
 
 StatusOr<Planner::Event> Planner::Next() {
@@ -115,10 +114,20 @@ Planner::Event Planner::PlacePacked() {
   return Event{.kind = Event::Kind::kRegion, .direct = false, .region = region};
 }
 
+// A multiple of 256, whatever is left.
+uint64_t Planner::DirectLimit() const {
+  const uint64_t most = options_.direct_bytes_per_step;
+  if (options_.direct_bytes_total == 0) return most;
+  const uint64_t left =
+      options_.direct_bytes_total - std::min(direct_done_, options_.direct_bytes_total);
+  return std::min(most, std::max(AlignUp(left / 2), kDirectTaperBytes));
+}
+
 // A region of 0 bytes means that the open step has no room for a useful part.
 Planner::Event Planner::PlaceDirect() {
+  if (direct_.regions == 0) direct_limit_ = DirectLimit();
   const uint64_t rest = row_bytes_ - row_done_;
-  uint64_t part = std::min(rest, options_.direct_bytes_per_step - direct_.fill);
+  uint64_t part = std::min(rest, direct_limit_ - direct_.fill);
   // Parts but the last stay multiples of 256, as the sink's alignment promises need.
   if (part < rest) part -= part % limits::kAlignBytes;
   const Region region{rows_ - 1, row_done_, part, 0};
@@ -142,6 +151,7 @@ StatusOr<Planner::Event> Planner::Close(bool direct) {
                     .direct = direct,
                     .step_bytes = open.fill,
                     .regions = open.regions};
+  if (direct) direct_done_ += open.fill;
   open = Open{};
   return event;
 }

@@ -34,8 +34,13 @@ struct PlanOptions {
   uint64_t direct_bytes_min = 0;
   uint32_t direct_regions_per_step = 64;
   uint64_t direct_bytes_per_step = uint64_t{1} << 30;  // at least 256
-  std::vector<uint32_t> direct_rows;                   // ascending; eligible on every member
+  // Bytes of all direct rows, 0: not known. With it the last steps get smaller, each half of what
+  // is left, down to kDirectTaperBytes: verifying the very last one is what nothing overlaps.
+  uint64_t direct_bytes_total = 0;
+  std::vector<uint32_t> direct_rows;  // ascending; eligible on every member
 };
+
+inline constexpr uint64_t kDirectTaperBytes = uint64_t{128} << 20;
 
 // A piece of a row: `bytes` bytes from byte `offset` of row `row`; in a packed step they stand at
 // byte `buffer_offset` of the buffer.
@@ -100,6 +105,7 @@ class Planner {
   explicit Planner(PlanOptions options) : options_(std::move(options)) {}
   Event PlacePacked();
   Event PlaceDirect();
+  uint64_t DirectLimit() const;
   StatusOr<Event> Close(bool direct);
   bool PackedIsFull() const;
   bool DirectIsFull() const;
@@ -118,6 +124,8 @@ class Planner {
   bool finished_ = false;
   Open packed_;
   Open direct_;
+  uint64_t direct_limit_ = 0;  // bytes of the open direct step, at most
+  uint64_t direct_done_ = 0;   // bytes in closed ones
   uint64_t steps_ = 0;
   uint64_t regions_ = 0;
 };

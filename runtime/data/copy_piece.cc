@@ -92,6 +92,19 @@ StatusOr<TensorAccess> TensorAccess::Make(const NamedTensor& tensor) {
   return access;
 }
 
+StatusOr<TensorAccess> TensorAccess::Make(const Row& row, uint64_t wire_bytes,
+                                          const BatchTensor& tensor) {
+  if (tensor.dtype == row.dtype && tensor.strides.empty() && tensor.data != nullptr) {
+    TensorAccess access;
+    access.data = tensor.data;
+    access.wire_bytes = wire_bytes;
+    return access;
+  }
+  NamedTensor named{row.name, row.dtype, row.shape, tensor.data, tensor.strides};
+  if (tensor.dtype != row.dtype) named.source_dtype = tensor.dtype;
+  return Make(named);
+}
+
 CopyPiece PieceOf(const TensorAccess& access, uint32_t row, uint64_t row_offset, uint32_t bytes,
                   std::byte* to, uint16_t layout) {
   CopyPiece piece;

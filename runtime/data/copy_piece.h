@@ -8,6 +8,7 @@
 #include "protocol/digest.h"
 #include "protocol/status.h"
 #include "runtime/data/tensor.h"
+#include "runtime/data/tensor_batch.h"
 
 namespace packcast {
 
@@ -61,6 +62,9 @@ struct TensorAccess {
   bool is_plain() const { return contiguous && conversion == Conversion::kNone; }
 
   static StatusOr<TensorAccess> Make(const NamedTensor& tensor);
+  // The same of a tensor that is this row, of `wire_bytes` bytes.
+  static StatusOr<TensorAccess> Make(const Row& row, uint64_t wire_bytes,
+                                     const BatchTensor& tensor);
 };
 
 // The piece of `bytes` wire bytes from `row_offset` on. `layout` is where access.layout will be

@@ -11,7 +11,6 @@
 #include "runtime/data/broadcast_setup.h"
 #include "runtime/data/device_step.h"
 #include "runtime/data/phase_timer.h"
-#include "runtime/data/region_io.h"
 
 namespace packcast {
 namespace {
@@ -21,9 +20,8 @@ using internal::StepWork;
 // A granted step until it is unpacked and verified.
 struct InStep {
   const Step* plan = nullptr;
-  uint32_t slot = 0;       // packed: the buffer
-  uint32_t at_region = 0;  // how far its work was handed to the engine
-  uint64_t at_offset = 0;
+  uint32_t slot = 0;    // packed: the buffer
+  size_t at_piece = 0;  // how far its work was handed to the engine
   bool launched = false;
   bool arrived = false;
   bool unpacked = false;
@@ -35,18 +33,16 @@ struct InStep {
 class DeviceConsumer::Impl final : public internal::BroadcastEnd {
  public:
   Impl(Collective* collective, CopyEngine* engine, const BroadcastOptions& options,
-       UnpackCallback callback, const TargetMap* targets, RingHandle ring)
+       const UnpackTable* table, UnpackCallback callback, RingHandle ring)
       : BroadcastEnd(collective, options, std::move(ring)),
         engine_(engine),
         plan_(*options.expected),
         rows_(options.manifest->rows()),
-        callback_(std::move(callback)),
-        targets_(targets) {
+        table_(*table),
+        callback_(std::move(callback)) {
     result_.rows = rows_.size();
   }
   ~Impl() override { AbortUnlessFinished(Cancelled("the consumer was destroyed")); }
-
-  Status CheckTargets() const;
 
  private:
   StatusOr<bool> Turn() override;
@@ -57,13 +53,14 @@ class DeviceConsumer::Impl final : public internal::BroadcastEnd {
   }
   double* wait_seconds() override { return &result_.seconds.receive; }
 
-  const RowTarget& TargetOf(uint32_t row) const { return targets_->Find(row, rows_[row].name); }
-  std::byte* DirectMemory(const Region& region) const;
+  bool IsShown(uint32_t row) const {
+    const std::vector<uint32_t>& shown = table_.callback_rows();
+    return std::binary_search(shown.begin(), shown.end(), row);
+  }
   Status Grant();
   Status LaunchReady();
   Status Unpack(InStep* step, uint64_t sequence);
-  StatusOr<bool> AddWork(InStep* step);
-  void AddPiece(InStep* step, const Region& region, uint64_t offset, uint32_t bytes);
+  StatusOr<bool> AddWork(InStep* step, uint64_t sequence);
   StatusOr<bool> Verify(const InStep& step);
   Status Differs(const InStep& step, const StepSeal& seal) const;
   Status Deliver(const InStep& step);
@@ -74,36 +71,14 @@ class DeviceConsumer::Impl final : public internal::BroadcastEnd {
   CopyEngine* const engine_;
   const Plan& plan_;
   const std::vector<Row>& rows_;
+  const UnpackTable& table_;
   const UnpackCallback callback_;
-  const TargetMap* const targets_;
   std::deque<InStep> steps_;  // sequences base_, base_ + 1, ...
   uint64_t base_ = 0;
   uint64_t launched_ = 0;
   uint32_t direct_open_ = 0;
   bool said_finished_ = false;
 };
-
-// A direct row arrives in one piece, without a buffer.
-Status DeviceConsumer::Impl::CheckTargets() const {
-  for (const Step& step : plan_.steps) {
-    for (uint32_t k = step.region_begin; step.direct && k < step.region_end; ++k) {
-      const uint32_t row = plan_.regions[k].row;
-      const RowTarget& target = TargetOf(row);
-      const uint64_t bytes = options_.manifest->row_bytes(row);
-      PC_RETURN_IF_ERROR(CheckTarget(rows_[row], bytes, target, true));
-      if (target.pieces.size() == 1) continue;
-      return FailedPrecondition("tensor \"" + rows_[row].name + "\" travels direct, but " +
-                                std::to_string(target.pieces.size()) +
-                                " pieces of memory are its target: give it one, or offer no "
-                                "direct rows (direct_bytes_min = 0)");
-    }
-  }
-  return OkStatus();
-}
-
-std::byte* DeviceConsumer::Impl::DirectMemory(const Region& region) const {
-  return TargetOf(region.row).pieces.front().data + region.offset;
-}
 
 StatusOr<bool> DeviceConsumer::Impl::Turn() {
   PC_RETURN_IF_ERROR(Grant());
@@ -120,7 +95,6 @@ Status DeviceConsumer::Impl::Grant() {
     const uint64_t sequence = base_ + steps_.size();
     InStep step;
     step.plan = &plan_.steps[sequence];
-    step.at_region = step.plan->region_begin;
     if (step.plan->direct) {
       if (direct_open_ >= options_.direct_steps_in_flight) break;
       ++direct_open_;
@@ -150,7 +124,7 @@ Status DeviceConsumer::Impl::LaunchReady() {
                         .sealed = options_.hash};
     if (plan.direct) {
       for (uint32_t k = plan.region_begin; k < plan.region_end; ++k) {
-        operation.spans.push_back({DirectMemory(plan_.regions[k]), plan_.regions[k].bytes});
+        operation.spans.push_back({table_.memory(k), plan_.regions[k].bytes});
       }
     } else {
       ring_->Launch(step.slot);
@@ -172,66 +146,27 @@ Status DeviceConsumer::Impl::Unpack(InStep* step, uint64_t sequence) {
   }
   // Work under way is asked after again and again: nothing else tells of its end.
   progress_ = true;
-  PC_ASSIGN_OR_RETURN(const bool added, AddWork(step));
+  PC_ASSIGN_OR_RETURN(const bool added, AddWork(step, sequence));
   PC_ASSIGN_OR_RETURN(const bool worked, step->work.Advance(engine_));
   step->unpacked = added && worked;
   return OkStatus();
 }
 
 // Hands the rest of a step's work to the engine. False when that has no room.
-StatusOr<bool> DeviceConsumer::Impl::AddWork(InStep* step) {
-  if (step->plan->direct && !options_.hash) return true;
-  for (; step->at_region < step->plan->region_end; ++step->at_region) {
-    const Region& region = plan_.regions[step->at_region];
-    for (; step->at_offset < region.bytes; step->at_offset += kPieceBytes) {
-      if (step->work.IsFull(*engine_)) {
-        PC_ASSIGN_OR_RETURN(const bool flushed, step->work.Flush(engine_, nullptr));
-        if (!flushed) return false;
-      }
-      const uint64_t rest = region.bytes - step->at_offset;
-      AddPiece(step, region, step->at_offset,
-               static_cast<uint32_t>(std::min<uint64_t>(kPieceBytes, rest)));
+StatusOr<bool> DeviceConsumer::Impl::AddWork(InStep* step, uint64_t sequence) {
+  const std::span<const CopyPiece> pieces = table_.pieces(sequence);
+  const std::span<const uint64_t> offsets = table_.offsets(sequence);
+  const std::byte* const buffer = step->plan->direct ? nullptr : ring_->data(step->slot);
+  for (; step->at_piece < pieces.size(); ++step->at_piece) {
+    if (step->work.IsFull(*engine_)) {
+      PC_ASSIGN_OR_RETURN(const bool flushed, step->work.Flush(engine_, nullptr));
+      if (!flushed) return false;
     }
-    step->at_offset = 0;
+    CopyPiece piece = pieces[step->at_piece];
+    if (buffer != nullptr) piece.from = buffer + offsets[step->at_piece];
+    step->work.Add(piece);
   }
   return step->work.Flush(engine_, nullptr);
-}
-
-// One checksum for each piece, however many places its bytes go to.
-void DeviceConsumer::Impl::AddPiece(InStep* step, const Region& region, uint64_t offset,
-                                    uint32_t bytes) {
-  CopyPiece piece;
-  piece.row = region.row;
-  piece.row_offset = region.offset + offset;
-  piece.bytes = bytes;
-  piece.hashed = options_.hash ? 1 : 0;
-  if (step->plan->direct) {
-    piece.from = DirectMemory(region) + offset;
-    step->work.Add(piece);
-    return;
-  }
-  piece.from = ring_->data(step->slot) + region.buffer_offset + offset;
-  const RowTarget& target = TargetOf(region.row);
-  std::vector<CopyPiece> parts;
-  if (target.kind == RowTarget::Kind::kMemory) {
-    ForEachPiece(target, piece.row_offset, bytes, [&](uint64_t at, std::byte* to, uint64_t count) {
-      CopyPiece part = piece;
-      part.from = piece.from + (at - piece.row_offset);
-      part.to = to;
-      part.row_offset = at;
-      part.bytes = static_cast<uint32_t>(count);
-      parts.push_back(part);
-    });
-  }
-  if (parts.size() == 1 && parts.front().bytes == bytes) {
-    step->work.Add(parts.front());
-    return;
-  }
-  if (options_.hash) step->work.Add(piece);
-  for (CopyPiece& part : parts) {
-    part.hashed = 0;
-    step->work.Add(part);
-  }
 }
 
 // False while the seal is not here yet.
@@ -294,10 +229,11 @@ Status DeviceConsumer::Impl::Complete() {
 
 // Shows the callback its rows of a step.
 Status DeviceConsumer::Impl::Deliver(const InStep& step) {
+  if (table_.callback_rows().empty()) return OkStatus();
   std::vector<UnpackedRegion> shown;
   for (uint32_t k = step.plan->region_begin; k < step.plan->region_end; ++k) {
     const Region& region = plan_.regions[k];
-    if (TargetOf(region.row).kind != RowTarget::Kind::kCallback) continue;
+    if (!IsShown(region.row)) continue;
     shown.push_back({region.row, &rows_[region.row], options_.manifest->row_bytes(region.row),
                      region.offset, region.bytes, ring_->data(step.slot) + region.buffer_offset});
   }
@@ -309,9 +245,8 @@ Status DeviceConsumer::Impl::Deliver(const InStep& step) {
 // Rows without bytes are in no step.
 Status DeviceConsumer::Impl::DeliverEmpty() {
   std::vector<UnpackedRegion> shown;
-  for (uint32_t row = 0; row < rows_.size(); ++row) {
-    if (options_.manifest->row_bytes(row) > 0) continue;
-    if (TargetOf(row).kind == RowTarget::Kind::kCallback) shown.push_back({row, &rows_[row]});
+  for (const uint32_t row : table_.callback_rows()) {
+    if (options_.manifest->row_bytes(row) == 0) shown.push_back({row, &rows_[row]});
   }
   return shown.empty() ? OkStatus() : callback_(shown);
 }
@@ -337,22 +272,20 @@ StatusOr<bool> DeviceConsumer::Impl::TryFinish() {
 StatusOr<std::unique_ptr<DeviceConsumer>> DeviceConsumer::Make(Collective* collective,
                                                                CopyEngine* engine,
                                                                const BroadcastOptions& options,
-                                                               UnpackCallback callback,
-                                                               const TargetMap* targets) {
+                                                               const UnpackTable* table,
+                                                               UnpackCallback callback) {
   if (collective->is_root()) {
     return InvalidArgument(collective->Describe(collective->rank()) +
                            " is the root and cannot consume");
   }
-  if (options.manifest == nullptr || options.expected == nullptr || targets == nullptr) {
-    return InvalidArgument("a device's consumer needs a manifest, its plan, and targets");
+  if (options.manifest == nullptr || options.expected == nullptr) {
+    return InvalidArgument("a device's consumer needs a manifest and its plan");
   }
   BroadcastOptions filled = options;
   filled.allocator = engine->allocator();
   PC_ASSIGN_OR_RETURN(RingHandle ring, MakeRing(filled));
-  auto impl = std::make_unique<Impl>(collective, engine, filled, std::move(callback), targets,
-                                     std::move(ring));
-  PC_RETURN_IF_ERROR(impl->CheckTargets());
-  return std::unique_ptr<DeviceConsumer>(new DeviceConsumer(std::move(impl)));
+  return std::unique_ptr<DeviceConsumer>(new DeviceConsumer(std::make_unique<Impl>(
+      collective, engine, filled, table, std::move(callback), std::move(ring))));
 }
 
 DeviceConsumer::DeviceConsumer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

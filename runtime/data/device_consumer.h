@@ -11,7 +11,7 @@
 #include "runtime/data/collective.h"
 #include "runtime/data/copy_engine.h"
 #include "runtime/data/packed_consumer.h"
-#include "runtime/data/target_map.h"
+#include "runtime/data/unpack_table.h"
 
 namespace packcast {
 
@@ -21,13 +21,12 @@ namespace packcast {
 class DeviceConsumer {
  public:
   // `options.manifest` and `options.expected` are needed (kInvalidArgument), as is a ring of the
-  // engine's memory, lent or not. Rows that travel direct need one piece of memory
-  // (kFailedPrecondition, naming the row). The callback sees device memory, and
-  // empty rows after all others.
+  // engine's memory, lent or not; `table` was made of them, and of `options.hash`. All outlive the
+  // consumer. The callback sees device memory, and empty rows after all others.
   static StatusOr<std::unique_ptr<DeviceConsumer>> Make(Collective* collective, CopyEngine* engine,
                                                         const BroadcastOptions& options,
-                                                        UnpackCallback callback,
-                                                        const TargetMap* targets);
+                                                        const UnpackTable* table,
+                                                        UnpackCallback callback = nullptr);
   ~DeviceConsumer();
   DeviceConsumer(const DeviceConsumer&) = delete;
   DeviceConsumer& operator=(const DeviceConsumer&) = delete;

@@ -11,7 +11,6 @@
 #include "runtime/data/broadcast_end.h"
 #include "runtime/data/broadcast_setup.h"
 #include "runtime/data/device_step.h"
-#include "runtime/data/held_tensor.h"
 #include "runtime/data/phase_timer.h"
 
 namespace packcast {
@@ -19,12 +18,34 @@ namespace {
 
 using internal::StepWork;
 
-// A tensor and how kernels read it.
-struct AccessedTensor {
-  HeldTensor held;
-  TensorAccess access;
+// What a row costs an Advance, however small it is.
+constexpr uint64_t kRowBytes = 512;
+
+// A batch between its Next and the moment nothing reads it any more: released on the thread that
+// drives the producer.
+class HeldBatch {
+ public:
+  HeldBatch(TensorBatch batch, std::atomic<uint64_t>* released)
+      : batch_(std::move(batch)), released_(released) {}
+  ~HeldBatch() {
+    if (is_kept_) return;
+    if (batch_.release) batch_.release();
+    released_->fetch_add(batch_.tensors.size());
+  }
+  HeldBatch(const HeldBatch&) = delete;
+  HeldBatch& operator=(const HeldBatch&) = delete;
+
+  const std::vector<BatchTensor>& tensors() const { return batch_.tensors; }
+  void* ready() const { return batch_.ready; }
+  // A transport that could not be stopped may still read its memory: the owner keeps it for ever.
+  void NeverRelease() { is_kept_ = true; }
+
+ private:
+  TensorBatch batch_;
+  std::atomic<uint64_t>* released_;
+  bool is_kept_ = false;
 };
-using TensorPtr = std::shared_ptr<AccessedTensor>;
+using BatchPtr = std::shared_ptr<HeldBatch>;
 
 // A step from its first region until its bytes have left.
 struct OutStep {
@@ -32,11 +53,11 @@ struct OutStep {
   uint32_t slot = 0;  // packed: the buffer
   uint32_t next_region = 0;
   StepWork work;
-  void* ready = nullptr;           // what the pieces that wait need
-  std::vector<TensorPtr> tensors;  // whose bytes it still reads
-  std::vector<Span> spans;         // direct
-  std::vector<void*> events;       // direct: before the spans may be read
-  bool worked = false;             // all copies and checksums are done
+  void* ready = nullptr;          // what the pieces that wait need
+  std::vector<BatchPtr> batches;  // whose bytes it still reads
+  std::vector<Span> spans;        // direct
+  std::vector<void*> events;      // direct: before the spans may be read
+  bool worked = false;            // all copies and checksums are done
   bool launched = false;
   bool sealed = false;
 };
@@ -45,7 +66,7 @@ struct OutStep {
 
 class DeviceProducer::Impl final : public internal::BroadcastEnd {
  public:
-  Impl(Collective* collective, TensorSource* source, CopyEngine* engine,
+  Impl(Collective* collective, BatchSource* source, CopyEngine* engine,
        const BroadcastOptions& options, RingHandle ring)
       : BroadcastEnd(collective, options, std::move(ring)),
         source_(source),
@@ -74,7 +95,8 @@ class DeviceProducer::Impl final : public internal::BroadcastEnd {
 
   size_t NextStep(size_t from, bool direct) const;
   Status Fill();
-  StatusOr<bool> NextRow();
+  StatusOr<bool> NextBatch();
+  Status BeginRow();
   StatusOr<bool> AddRow();
   StatusOr<bool> AddRegion(Walk* walk, const Region& region);
   StatusOr<bool> AddPieces(OutStep* step, const Region& region);
@@ -85,13 +107,15 @@ class DeviceProducer::Impl final : public internal::BroadcastEnd {
   Status Reap();
   StatusOr<bool> TryFinish();
 
-  TensorSource* const source_;
+  BatchSource* const source_;
   CopyEngine* const engine_;
   const Plan& plan_;
   Walk packed_;
   Walk direct_;
-  TensorPtr current_;  // the row that is being added
-  uint32_t row_ = 0;   // its number, or that of the next
+  BatchPtr batch_;        // that of the row which is being added
+  size_t batch_row_ = 0;  // its place in it
+  TensorAccess access_;   // of it
+  uint32_t row_ = 0;      // its number, or that of the next
   uint64_t row_done_ = 0;
   uint64_t piece_done_ = 0;  // of its region
   bool is_over_ = false;     // the source has ended
@@ -125,21 +149,21 @@ void DeviceProducer::Impl::Drop(bool is_read) {
   source_->SetWake(nullptr);
   if (is_read || !drained.ok()) {
     for (const OutStep& step : steps_) {
-      for (const TensorPtr& tensor : step.tensors) tensor->held.NeverRelease();
+      for (const BatchPtr& batch : step.batches) batch->NeverRelease();
     }
     for (const auto& [sequence, step] : early_) {
-      for (const TensorPtr& tensor : step.tensors) tensor->held.NeverRelease();
+      for (const BatchPtr& batch : step.batches) batch->NeverRelease();
     }
     for (Walk* walk : {&packed_, &direct_}) {
       if (!walk->open) continue;
-      for (const TensorPtr& tensor : walk->open->tensors) tensor->held.NeverRelease();
+      for (const BatchPtr& batch : walk->open->batches) batch->NeverRelease();
     }
   }
   packed_.open.reset();
   direct_.open.reset();
   early_.clear();
   steps_.clear();
-  current_.reset();
+  batch_.reset();
 }
 
 double* DeviceProducer::Impl::wait_seconds() {
@@ -159,55 +183,60 @@ std::string DeviceProducer::Impl::WaitingFor() {
 
 Status DeviceProducer::Impl::Fill() {
   while (budget_ > 0 && !is_over_) {
-    if (current_ == nullptr) {
-      PC_ASSIGN_OR_RETURN(const bool pulled, NextRow());
+    if (batch_ == nullptr) {
+      PC_ASSIGN_OR_RETURN(const bool pulled, NextBatch());
       if (!pulled) break;
     }
-    if (current_ != nullptr) {
-      PC_ASSIGN_OR_RETURN(const bool added, AddRow());
-      if (!added) return OkStatus();
-    }
+    PC_ASSIGN_OR_RETURN(const bool added, AddRow());
+    if (!added) return OkStatus();
     progress_ = true;
-    budget_ -= std::min(budget_, internal::kEventBytes);
+    budget_ -= std::min(budget_, kRowBytes);
   }
   // A source that holds few tensors at a time gets them back while a step is not full.
   return waits_for_source_ ? FlushOpen().status() : OkStatus();
 }
 
 // False when the source has nothing yet, or no more.
-StatusOr<bool> DeviceProducer::Impl::NextRow() {
+StatusOr<bool> DeviceProducer::Impl::NextBatch() {
   if (cancel_ != nullptr && cancel_->cancelled()) return cancel_->status();
   if (!source_->Ready()) {
     waits_for_source_ = true;
     return false;
   }
   PhaseTimer timer(&result_.seconds.source);
-  PC_ASSIGN_OR_RETURN(std::optional<NamedTensor> tensor, source_->Next());
-  if (!tensor) {
+  PC_ASSIGN_OR_RETURN(std::optional<TensorBatch> batch, source_->Next());
+  if (!batch) {
     PC_RETURN_IF_ERROR(CheckRowsEnd(options_, row_));
     source_->SetWake(nullptr);
     is_over_ = true;
     progress_ = true;
     return false;
   }
-  rows_entered.fetch_add(1);
-  StatusOr<TensorAccess> access = TensorAccess::Make(*tensor);
-  Status status = access.status();
-  if (status.ok()) status = CheckRow(options_, row_, RowOf(*tensor), access->wire_bytes);
-  if (!status.ok()) {
-    if (tensor->release) tensor->release();
-    return status;
+  rows_entered.fetch_add(batch->tensors.size());
+  batch_ = std::make_shared<HeldBatch>(std::move(*batch), &rows_released);
+  batch_row_ = 0;
+  if (batch_->tensors().empty()) return InvalidArgument("the source gave a batch of no tensors");
+  const size_t rows = options_.manifest->size();
+  if (batch_->tensors().size() > rows - row_) {
+    return InvalidArgument("the source gave more tensors than the manifest's " +
+                           std::to_string(rows) + " rows");
   }
-  current_.reset(
-      new AccessedTensor{HeldTensor(std::move(*tensor), &rows_released), std::move(*access)});
-  row_done_ = 0;
-  ++result_.rows;
+  PC_RETURN_IF_ERROR(BeginRow());
   return true;
+}
+
+Status DeviceProducer::Impl::BeginRow() {
+  row_done_ = 0;
+  PC_ASSIGN_OR_RETURN(access_, TensorAccess::Make(options_.manifest->rows()[row_],
+                                                  options_.manifest->row_bytes(row_),
+                                                  batch_->tensors()[batch_row_]));
+  ++result_.rows;
+  return OkStatus();
 }
 
 // Adds the rest of the current row to its step or steps. False when that must wait.
 StatusOr<bool> DeviceProducer::Impl::AddRow() {
-  while (row_done_ < current_->access.wire_bytes) {
+  while (row_done_ < access_.wire_bytes) {
     const auto next = [this](const Walk& walk) -> const Region* {
       if (walk.step == plan_.steps.size()) return nullptr;
       const uint32_t begin = plan_.steps[walk.step].region_begin;
@@ -222,8 +251,12 @@ StatusOr<bool> DeviceProducer::Impl::AddRow() {
     PC_ASSIGN_OR_RETURN(const bool added, AddRegion(walk, *region));
     if (!added) return false;
   }
-  current_.reset();
   ++row_;
+  if (++batch_row_ < batch_->tensors().size()) {
+    PC_RETURN_IF_ERROR(BeginRow());
+  } else {
+    batch_.reset();
+  }
   return true;
 }
 
@@ -246,24 +279,24 @@ StatusOr<bool> DeviceProducer::Impl::AddRegion(Walk* walk, const Region& region)
     walk->open->next_region = plan.region_begin;
   }
   OutStep& step = *walk->open;
-  if (plan.direct && !current_->access.is_plain()) {
-    return InvalidArgument("tensor \"" + current_->held.tensor().name +
+  if (plan.direct && !access_.is_plain()) {
+    return InvalidArgument("tensor \"" + options_.manifest->rows()[row_].name +
                            "\" is converted or not contiguous and cannot travel direct");
   }
   if (!plan.direct || options_.hash) {
     PC_ASSIGN_OR_RETURN(const bool added, AddPieces(&step, region));
     if (!added) return false;
   }
-  void* const ready = current_->held.tensor().ready;
+  void* const ready = batch_->ready();
   if (plan.direct) {
     // Root spans are only read.
-    auto* data = const_cast<std::byte*>(current_->access.data);
+    auto* data = const_cast<std::byte*>(access_.data);
     step.spans.push_back({data + region.offset, region.bytes});
     if (ready != nullptr && (step.events.empty() || step.events.back() != ready)) {
       step.events.push_back(ready);
     }
   }
-  if (step.tensors.empty() || step.tensors.back() != current_) step.tensors.push_back(current_);
+  if (step.batches.empty() || step.batches.back() != batch_) step.batches.push_back(batch_);
   if (step.next_region + 1 == plan.region_end) {
     PC_ASSIGN_OR_RETURN(const bool closed, Close(walk));
     if (!closed) {
@@ -282,8 +315,7 @@ StatusOr<bool> DeviceProducer::Impl::AddRegion(Walk* walk, const Region& region)
 
 // The pieces of a region that are not added yet. False when the engine must go on first.
 StatusOr<bool> DeviceProducer::Impl::AddPieces(OutStep* step, const Region& region) {
-  const TensorAccess& access = current_->access;
-  void* const ready = current_->held.tensor().ready;
+  void* const ready = batch_->ready();
   std::byte* const to =
       step->plan->direct ? nullptr : ring_->data(step->slot) + region.buffer_offset;
   uint16_t layout = CopyPiece::kContiguous;
@@ -295,12 +327,12 @@ StatusOr<bool> DeviceProducer::Impl::AddPieces(OutStep* step, const Region& regi
       layout = CopyPiece::kContiguous;
     }
     step->ready = ready;
-    if (!access.contiguous && layout == CopyPiece::kContiguous) {
-      layout = step->work.AddLayout(access.layout);
+    if (!access_.contiguous && layout == CopyPiece::kContiguous) {
+      layout = step->work.AddLayout(access_.layout);
     }
     const auto bytes =
         static_cast<uint32_t>(std::min<uint64_t>(kPieceBytes, region.bytes - piece_done_));
-    CopyPiece piece = PieceOf(access, region.row, region.offset + piece_done_, bytes,
+    CopyPiece piece = PieceOf(access_, region.row, region.offset + piece_done_, bytes,
                               to == nullptr ? nullptr : to + piece_done_, layout);
     piece.hashed = options_.hash ? 1 : 0;
     step->work.Add(piece);
@@ -346,7 +378,7 @@ Status DeviceProducer::Impl::AdvanceSteps() {
     PC_ASSIGN_OR_RETURN(const bool done, walk->open->work.Advance(engine_));
     if (walk->open->work.is_running()) progress_ = true;
     // Packed bytes are in the buffer once the work is done: their tensors are free.
-    if (done && walk == &packed_) walk->open->tensors.clear();
+    if (done && walk == &packed_) walk->open->batches.clear();
   }
   for (uint64_t sequence = base_; sequence < base_ + steps_.size(); ++sequence) {
     OutStep& step = steps_[sequence - base_];
@@ -354,7 +386,7 @@ Status DeviceProducer::Impl::AdvanceSteps() {
       PC_ASSIGN_OR_RETURN(step.worked, step.work.Advance(engine_));
       // Work under way is asked after again and again: nothing else tells of its end.
       progress_ = true;
-      if (step.worked && !step.plan->direct) step.tensors.clear();
+      if (step.worked && !step.plan->direct) step.batches.clear();
     }
     if (!step.launched && sequence == launched_ && (step.worked || step.plan->direct)) {
       PC_RETURN_IF_ERROR(Launch(&step));
@@ -423,7 +455,7 @@ StatusOr<bool> DeviceProducer::Impl::TryFinish() {
 }
 
 StatusOr<std::unique_ptr<DeviceProducer>> DeviceProducer::Make(Collective* collective,
-                                                               TensorSource* source,
+                                                               BatchSource* source,
                                                                CopyEngine* engine,
                                                                const BroadcastOptions& options) {
   if (!collective->is_root()) {

@@ -10,7 +10,7 @@
 #include "runtime/data/cancel_token.h"
 #include "runtime/data/collective.h"
 #include "runtime/data/copy_engine.h"
-#include "runtime/data/tensor.h"
+#include "runtime/data/tensor_batch.h"
 
 namespace packcast {
 
@@ -23,8 +23,8 @@ class DeviceProducer {
   // `options.manifest` and `options.expected` are needed (kInvalidArgument), as is a ring of the
   // engine's memory, lent or not. `engine` outlives the producer and serves nobody else meanwhile.
   // Tensors that travel direct are contiguous and unconverted.
-  static StatusOr<std::unique_ptr<DeviceProducer>> Make(Collective* collective,
-                                                        TensorSource* source, CopyEngine* engine,
+  static StatusOr<std::unique_ptr<DeviceProducer>> Make(Collective* collective, BatchSource* source,
+                                                        CopyEngine* engine,
                                                         const BroadcastOptions& options);
   ~DeviceProducer();
   DeviceProducer(const DeviceProducer&) = delete;

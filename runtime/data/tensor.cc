@@ -4,6 +4,8 @@
 #include <string>
 #include <utility>
 
+#include "runtime/data/tensor_batch.h"
+
 namespace packcast {
 namespace {
 
@@ -34,6 +36,10 @@ NamedTensor Narrow(NamedTensor tensor, Dtype dtype) {
 
 std::unique_ptr<TensorSource> SourceOf(std::vector<NamedTensor> tensors) {
   return std::make_unique<VectorSource<TensorSource, NamedTensor>>(std::move(tensors));
+}
+
+std::unique_ptr<BatchSource> BatchesOf(std::vector<TensorBatch> batches) {
+  return std::make_unique<VectorSource<BatchSource, TensorBatch>>(std::move(batches));
 }
 
 std::unique_ptr<RowSource> RowsOf(std::vector<Row> rows) {

@@ -23,9 +23,6 @@ struct NamedTensor {
   std::vector<int64_t> strides;     // in elements, one per dimension; empty: contiguous
   // In memory, when packing converts: F32 to BF16 or F16. Set by the transforms below.
   std::optional<Dtype> source_dtype;
-  // Devices: a cudaEvent_t; the bytes are there once it fires. Null: they are. It stays until
-  // `release`.
-  void* ready = nullptr;
   // Called once, when nothing reads `data` any more: packed, sent, or given up. On the thread that
   // drives the producer; must not throw. Never called when an abort could not stop the transport
   // (Collective::Abort): then `data` must stay until the process ends.

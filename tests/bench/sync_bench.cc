@@ -45,6 +45,7 @@ struct Flags {
   uint32_t direct_regions = 64;
   std::string library;
   bool to_bf16 = false;
+  bool taper = true;
   std::vector<std::string> lists;
 };
 
@@ -102,6 +103,7 @@ class Rank {
   double Median(std::vector<double> seconds);
   PlanOptions PlanFor(const Setting& setting) const;
   const Plan& PlanOf(const Setting& setting);
+  const UnpackTable& TableOf(const Setting& setting);
 
   const Flags flags_;
   const int rank_;
@@ -113,6 +115,7 @@ class Rank {
   TargetMap targets_;
   Weights weights_;
   std::map<uint64_t, Plan> plans_;
+  std::map<std::pair<uint64_t, bool>, UnpackTable> tables_;
   uint64_t epoch_ = 0;
   double connect_seconds_ = 0;
 };
@@ -137,20 +140,19 @@ std::unique_ptr<Collective> Rank::Join() {
   return collective;
 }
 
-class BenchSource final : public TensorSource {
+class BenchSource final : public BatchSource {
  public:
   explicit BenchSource(const Weights& weights) : weights_(weights) {}
-  StatusOr<std::optional<NamedTensor>> Next() override {
-    if (next_ == weights_.rows.size()) return std::optional<NamedTensor>();
-    const Row& row = weights_.manifest.rows()[next_];
-    NamedTensor tensor;
-    tensor.name = row.name;
-    tensor.dtype = row.dtype;
-    tensor.shape = row.shape;
-    tensor.data = weights_.rows[next_];
-    if (weights_.is_fp32 && row.dtype == Dtype::kBF16) tensor.source_dtype = Dtype::kF32;
-    ++next_;
-    return std::optional<NamedTensor>(std::move(tensor));
+  StatusOr<std::optional<TensorBatch>> Next() override {
+    if (next_ == weights_.rows.size()) return std::optional<TensorBatch>();
+    constexpr size_t kBatch = 64;
+    TensorBatch batch;
+    for (; batch.tensors.size() < kBatch && next_ < weights_.rows.size(); ++next_) {
+      const Dtype dtype = weights_.manifest.rows()[next_].dtype;
+      const bool wide = weights_.is_fp32 && dtype == Dtype::kBF16;
+      batch.tensors.push_back({weights_.rows[next_], wide ? Dtype::kF32 : dtype, {}});
+    }
+    return std::optional<TensorBatch>(std::move(batch));
   }
 
  private:
@@ -165,9 +167,9 @@ PlanOptions Rank::PlanFor(const Setting& setting) const {
   options.direct_bytes_per_step = flags_.direct_step_mib << 20;
   options.direct_regions_per_step = flags_.direct_regions;
   for (uint32_t row = 0; setting.direct_bytes_min > 0 && row < weights_.manifest.size(); ++row) {
-    if (weights_.manifest.row_bytes(row) >= setting.direct_bytes_min) {
-      options.direct_rows.push_back(row);
-    }
+    if (weights_.manifest.row_bytes(row) < setting.direct_bytes_min) continue;
+    options.direct_rows.push_back(row);
+    if (flags_.taper) options.direct_bytes_total += weights_.manifest.row_bytes(row);
   }
   return options;
 }
@@ -176,6 +178,17 @@ const Plan& Rank::PlanOf(const Setting& setting) {
   Plan& plan = plans_[setting.direct_bytes_min];
   if (plan.steps.empty()) plan = Take(MakePlan(weights_.manifest, PlanFor(setting)));
   return plan;
+}
+
+const UnpackTable& Rank::TableOf(const Setting& setting) {
+  const auto key = std::make_pair(setting.direct_bytes_min, setting.hash);
+  auto found = tables_.find(key);
+  if (found == tables_.end()) {
+    UnpackTable table =
+        Take(UnpackTable::Make(weights_.manifest, PlanOf(setting), targets_, setting.hash));
+    found = tables_.emplace(key, std::move(table)).first;
+  }
+  return found->second;
 }
 
 // One broadcast of everything; the seconds until every member has verified it.
@@ -202,7 +215,7 @@ double Rank::Broadcast(const Setting& setting, const Weights& weights, Broadcast
     *result = Take(producer->Run(deadline));
   } else {
     auto consumer =
-        Take(DeviceConsumer::Make(collective_.get(), engine_.get(), options, nullptr, &targets_));
+        Take(DeviceConsumer::Make(collective_.get(), engine_.get(), options, &TableOf(setting)));
     *result = Take(consumer->Run(deadline));
   }
   return SecondsSince(begin);
@@ -249,6 +262,7 @@ double Rank::Median(std::vector<double> seconds) {
 void Rank::Load(const ShapesFile& file, std::byte* memory) {
   weights_ = Weights();
   plans_.clear();
+  tables_.clear();
   weights_.manifest = Take(Manifest::Make(file.rows));
   weights_.is_fp32 = is_root() && flags_.to_bf16;
   targets_ = TargetMap();
@@ -337,6 +351,7 @@ int Main(int argc, char** argv) {
   app.add_option("--in-flight", flags.in_flight, "direct steps under way, at most");
   app.add_option("--direct-step-mib", flags.direct_step_mib, "size of a direct step");
   app.add_option("--direct-regions", flags.direct_regions, "regions of a direct step");
+  app.add_option("--taper", flags.taper, "whether the last direct steps get smaller");
   app.add_option("--library", flags.library, "libnccl.so.2; the system's if empty");
   app.add_flag("--to-bf16", flags.to_bf16, "BF16 rows are fp32 in memory, and packed as bf16");
   app.add_option("list", flags.lists, "JSON lists of tensors")

@@ -14,12 +14,12 @@ folder=${1:-out/gpu}
 targets=(
   //examples:cluster //examples:coordinator //examples:trainer //examples:worker
   //runtime/data/cuda:packcast_nccl_id
-  //tests/bench:sync
+  //tests/bench:copy //tests/bench:sync
   //tests/gpu:copy_kernels_test
 )
 bazel build "${targets[@]}"
 
-rm -rf "$folder"
+rm -rf "$folder/bin" "$folder/lib"
 mkdir -p "$folder/bin" "$folder/lib"
 for target in "${targets[@]}"; do
   file=bazel-bin/${target#//}

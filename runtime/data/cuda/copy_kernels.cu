@@ -10,7 +10,7 @@ constexpr uint32_t kLanes = 32;
 constexpr uint32_t kThreads = kCopyWarps * kLanes;
 // Bytes that a lane makes at a time, and how many such it has under way.
 constexpr uint32_t kVector = 16;
-constexpr uint32_t kUnroll = 4;
+constexpr uint32_t kUnroll = 8;
 
 // 16 bytes of the wire.
 struct Vector {
@@ -53,22 +53,32 @@ __device__ Vector LoadWords<uint4>(const std::byte* from) {
   return vector;
 }
 
-// Contiguous bytes. Odd addresses are read as the aligned words around them: five words hold any
-// 16 bytes, and `spare` says that the bytes after these, in the fifth, belong to the tensor too.
+// Contiguous bytes at a multiple of `kAlignment` (4, 8 or 16).
+template <uint32_t kAlignment>
 struct PlainReader {
   const std::byte* from;
-  uint32_t alignment;
 
-  __device__ explicit PlainReader(const CopyPiece& piece, const PieceLayout*)
-      : from(piece.from), alignment(AlignmentOf(piece.from)) {}
+  __device__ explicit PlainReader(const CopyPiece& piece, const PieceLayout*) : from(piece.from) {}
+
+  __device__ Vector Load(uint32_t at, bool) const {
+    if constexpr (kAlignment == 16) return LoadWords<uint4>(from + at);
+    if constexpr (kAlignment == 8) return LoadWords<uint64_t>(from + at);
+    return LoadWords<uint32_t>(from + at);
+  }
+  __device__ uint64_t LoadTail(uint32_t at, uint32_t bytes) const {
+    return LoadBytes(from + at, bytes);
+  }
+};
+
+// Contiguous bytes anywhere, read as the aligned words around them: five words hold any 16 bytes,
+// and `spare` says that the bytes after these, in the fifth, belong to the tensor too.
+struct OddReader {
+  const std::byte* from;
+
+  __device__ explicit OddReader(const CopyPiece& piece, const PieceLayout*) : from(piece.from) {}
 
   __device__ Vector Load(uint32_t at, bool spare) const {
     const std::byte* source = from + at;
-    switch (alignment) {
-      case 16: return LoadWords<uint4>(source);
-      case 8: return LoadWords<uint64_t>(source);
-      case 4: return LoadWords<uint32_t>(source);
-    }
     if (!spare) return {LoadBytes(source, 8), LoadBytes(source + 8, 8)};
     const uint32_t shift = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(source)) & 3;
     const uint32_t* words = reinterpret_cast<const uint32_t*>(source - shift);
@@ -208,39 +218,43 @@ struct Sum {
   }
 };
 
-// Bytes [begin, end) of the piece; `begin` is a multiple of 16.
-template <class Reader>
+// Bytes [begin, end) of the piece; `begin` is a multiple of 16. `kFast`: the destination, if there
+// is one, is at a multiple of 16.
+template <class Reader, bool kFast>
 __device__ Sum CopyPart(const CopyPiece& piece, const PieceLayout* layouts, uint32_t begin,
                         uint32_t end, uint32_t lane) {
   using content_hash::kStepA, content_hash::kStepB;
+  constexpr uint32_t kTurn = kVector * kLanes;
   const Reader reader(piece, layouts);
   std::byte* const to = piece.to;
-  const uint32_t alignment = AlignmentOf(to);
+  const uint32_t alignment = kFast ? kVector : AlignmentOf(to);
   const bool hashed = piece.hashed != 0;
-  const uint64_t word = piece.row_offset / 8;
-  const uint64_t key_a = content_hash::KeyA(piece.row) + word * kStepA;
-  const uint64_t key_b = content_hash::KeyB(piece.row) + word * kStepB;
   const uint32_t whole = begin + (end - begin) / kVector * kVector;
+  // Of this lane's first word; stepped from turn to turn.
+  const uint64_t word = piece.row_offset / 8 + (begin + lane * kVector) / 8;
+  uint64_t key_a = content_hash::KeyA(piece.row) + word * kStepA;
+  uint64_t key_b = content_hash::KeyB(piece.row) + word * kStepB;
   Sum sum;
-  for (uint32_t base = begin; base < whole; base += kVector * kLanes * kUnroll) {
+  for (uint32_t base = begin + lane * kVector; base < whole; base += kTurn * kUnroll) {
     Vector vectors[kUnroll];
 #pragma unroll
     for (uint32_t k = 0; k < kUnroll; ++k) {
-      const uint32_t at = base + (k * kLanes + lane) * kVector;
+      const uint32_t at = base + k * kTurn;
       // The five-word read takes up to three bytes more than it needs.
       if (at < whole) vectors[k] = reader.Load(at, at + kVector + 3 < piece.bytes);
     }
 #pragma unroll
     for (uint32_t k = 0; k < kUnroll; ++k) {
-      const uint32_t at = base + (k * kLanes + lane) * kVector;
-      if (at >= whole) continue;
-      if (to != nullptr) Store(to + at, alignment, vectors[k]);
-      if (hashed) {
-        const uint64_t a = key_a + (at / 8) * kStepA;
-        const uint64_t b = key_b + (at / 8) * kStepB;
-        sum.Add(vectors[k].lo, a, b);
-        sum.Add(vectors[k].hi, a + kStepA, b + kStepB);
+      const uint32_t at = base + k * kTurn;
+      if (at < whole) {
+        if (to != nullptr) Store(to + at, alignment, vectors[k]);
+        if (hashed) {
+          sum.Add(vectors[k].lo, key_a, key_b);
+          sum.Add(vectors[k].hi, key_a + kStepA, key_b + kStepB);
+        }
       }
+      key_a += kTurn / 8 * kStepA;
+      key_b += kTurn / 8 * kStepB;
     }
   }
   // Up to 15 bytes at the end of the row: at most two words, one lane each.
@@ -249,9 +263,37 @@ __device__ Sum CopyPart(const CopyPiece& piece, const PieceLayout* layouts, uint
     const uint32_t bytes = min(end - at, 8u);
     const uint64_t last = reader.LoadTail(at, bytes);
     if (to != nullptr) StoreBytes(to + at, last, bytes);
-    if (hashed) sum.Add(last, key_a + (at / 8) * kStepA, key_b + (at / 8) * kStepB);
+    const uint64_t at_word = (piece.row_offset + at) / 8;
+    if (hashed) {
+      sum.Add(last, content_hash::KeyA(piece.row) + at_word * kStepA,
+              content_hash::KeyB(piece.row) + at_word * kStepB);
+    }
   }
   return sum;
+}
+
+// One choice for each piece, the same in all lanes: the loops themselves do not branch.
+__device__ Sum CopyAny(const CopyPiece& piece, const PieceLayout* layouts, uint32_t begin,
+                       uint32_t end, uint32_t lane) {
+  if (piece.layout != CopyPiece::kContiguous) {
+    return CopyPart<StridedReader, false>(piece, layouts, begin, end, lane);
+  }
+  if (piece.conversion != Conversion::kNone) {
+    return AlignmentOf(piece.to) == kVector
+               ? CopyPart<ConvertReader, true>(piece, layouts, begin, end, lane)
+               : CopyPart<ConvertReader, false>(piece, layouts, begin, end, lane);
+  }
+  const uint32_t from = AlignmentOf(piece.from);
+  if (AlignmentOf(piece.to) == kVector) {
+    switch (from) {
+      case 16: return CopyPart<PlainReader<16>, true>(piece, layouts, begin, end, lane);
+      case 8: return CopyPart<PlainReader<8>, true>(piece, layouts, begin, end, lane);
+      case 4: return CopyPart<PlainReader<4>, true>(piece, layouts, begin, end, lane);
+    }
+    return CopyPart<OddReader, true>(piece, layouts, begin, end, lane);
+  }
+  if (from == kVector) return CopyPart<PlainReader<16>, false>(piece, layouts, begin, end, lane);
+  return CopyPart<OddReader, false>(piece, layouts, begin, end, lane);
 }
 
 __device__ uint64_t SumOverWarp(uint64_t value) {
@@ -260,23 +302,15 @@ __device__ uint64_t SumOverWarp(uint64_t value) {
   return value;
 }
 
-__device__ void CopyByWarp(const CopyWork& work, uint32_t index, uint32_t part, uint32_t parts,
-                           uint32_t lane) {
-  const CopyPiece piece = work.pieces[index];
+__device__ void CopyByWarp(const CopyWork& work, const CopyPiece& piece, uint32_t index,
+                           uint32_t part, uint32_t parts, uint32_t lane) {
   // Parts begin at multiples of 512 bytes: a row of vectors of one warp.
   constexpr uint32_t kGrain = kVector * kLanes;
   const uint32_t share = ((piece.bytes + parts - 1) / parts + kGrain - 1) / kGrain * kGrain;
   const uint32_t begin = min(part * share, piece.bytes);
   const uint32_t end = min(begin + share, piece.bytes);
   if (begin == end) return;
-  Sum sum;
-  if (piece.layout != CopyPiece::kContiguous) {
-    sum = CopyPart<StridedReader>(piece, work.layouts, begin, end, lane);
-  } else if (piece.conversion != Conversion::kNone) {
-    sum = CopyPart<ConvertReader>(piece, work.layouts, begin, end, lane);
-  } else {
-    sum = CopyPart<PlainReader>(piece, work.layouts, begin, end, lane);
-  }
+  Sum sum = CopyAny(piece, work.layouts, begin, end, lane);
   if (piece.hashed == 0) return;
   sum.a = SumOverWarp(sum.a);
   sum.b = SumOverWarp(sum.b);
@@ -287,17 +321,42 @@ __device__ void CopyByWarp(const CopyWork& work, uint32_t index, uint32_t part, 
   atomicAdd(reinterpret_cast<unsigned long long*>(&digest->lo), sum.b);
 }
 
+// What a warp does next: its piece, or its part of one. Read a unit ahead, so that nothing waits
+// for a description.
+struct Job {
+  CopyPiece piece;
+  uint32_t index = 0;
+  uint32_t part = 0;
+  uint32_t parts = 0;  // 0: nothing
+};
+
+__device__ Job JobOf(const CopyWork& work, uint32_t unit_index, uint32_t warp) {
+  Job job;
+  if (unit_index >= work.unit_count) return job;
+  const CopyUnit unit = work.units[unit_index];
+  if (unit.count == 1) {
+    job.index = unit.first;
+    job.part = warp;
+    job.parts = kCopyWarps;
+  } else if (warp < unit.count) {
+    job.index = unit.first + warp;
+    job.parts = 1;
+  } else {
+    return job;
+  }
+  job.piece = work.pieces[job.index];
+  return job;
+}
+
 // Warps go on by themselves: nothing waits for the whole block.
 __global__ void __launch_bounds__(kThreads) CopyKernel(const CopyWork work) {
   const uint32_t warp = threadIdx.x / kLanes;
   const uint32_t lane = threadIdx.x % kLanes;
+  Job job = JobOf(work, blockIdx.x, warp);
   for (uint32_t k = blockIdx.x; k < work.unit_count; k += gridDim.x) {
-    const CopyUnit unit = work.units[k];
-    if (unit.count == 1) {
-      CopyByWarp(work, unit.first, warp, kCopyWarps, lane);
-    } else if (warp < unit.count) {
-      CopyByWarp(work, unit.first + warp, 0, 1, lane);
-    }
+    const Job next = JobOf(work, k + gridDim.x, warp);
+    if (job.parts > 0) CopyByWarp(work, job.piece, job.index, job.part, job.parts, lane);
+    job = next;
   }
 }
 

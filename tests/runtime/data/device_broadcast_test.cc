@@ -31,6 +31,17 @@ void TakeDirectRowsWhole(const Case& c, Receiver* receiver) {
   }
 }
 
+BatchTensor BatchTensorOf(const TestTensor& tensor) {
+  const NamedTensor view = testing::ViewOf(tensor);
+  return {view.data, view.dtype, view.strides};
+}
+
+std::unique_ptr<BatchSource> OneBatchOf(const std::vector<TestTensor>& tensors) {
+  TensorBatch batch;
+  for (const TestTensor& tensor : tensors) batch.tensors.push_back(BatchTensorOf(tensor));
+  return BatchesOf({batch});
+}
+
 void RunCase(uint64_t seed) {
   SCOPED_TRACE("seed " + std::to_string(seed));
   CaseMaker maker(seed);
@@ -46,9 +57,15 @@ void RunCase(uint64_t seed) {
   const auto ranks = testing::JoinAll(transport.get(), c.size, c.root);
   BeginAll(ranks, testing::TestStream());
   uint64_t releases = 0;
-  std::vector<NamedTensor> views = testing::ViewsOf(c.tensors);
-  for (NamedTensor& view : views) view.release = [&releases] { ++releases; };
-  const auto source = SourceOf(std::move(views));
+  std::vector<TensorBatch> batches;
+  for (const TestTensor& tensor : c.tensors) {
+    if (batches.empty() || maker.Below(3) == 0) {
+      batches.emplace_back().release = [&releases] { ++releases; };
+    }
+    batches.back().tensors.push_back(BatchTensorOf(tensor));
+  }
+  const size_t batch_count = batches.size();
+  const auto source = BatchesOf(std::move(batches));
   std::vector<std::unique_ptr<CopyEngine>> engines;
   for (uint32_t rank = 0; rank < c.size; ++rank) {
     engines.push_back(MakeHostCopyEngine(1 + maker.Below(40)));
@@ -60,6 +77,7 @@ void RunCase(uint64_t seed) {
   ASSERT_TRUE(producer.ok()) << producer.status();
 
   std::vector<std::unique_ptr<Receiver>> receivers;
+  std::vector<std::unique_ptr<UnpackTable>> tables;
   std::vector<std::unique_ptr<DeviceConsumer>> consumers;
   std::vector<DeviceConsumer*> pointers;
   for (uint32_t rank = 0; rank < c.size; ++rank) {
@@ -67,9 +85,12 @@ void RunCase(uint64_t seed) {
     receivers.push_back(std::make_unique<Receiver>(c, &maker));
     TakeDirectRowsWhole(c, receivers.back().get());
     options.buffer_count = c.counts[rank];
+    auto table = UnpackTable::Make(*manifest, *plan, receivers.back()->targets, c.options.hash);
+    ASSERT_TRUE(table.ok()) << table.status();
+    tables.push_back(std::make_unique<UnpackTable>(std::move(table).value()));
     auto consumer =
-        DeviceConsumer::Make(ranks[rank].get(), engines[rank].get(), options,
-                             receivers.back()->collector.callback(), &receivers.back()->targets);
+        DeviceConsumer::Make(ranks[rank].get(), engines[rank].get(), options, tables.back().get(),
+                             receivers.back()->collector.callback());
     ASSERT_TRUE(consumer.ok()) << consumer.status();
     pointers.push_back(consumer->get());
     consumers.push_back(std::move(consumer).value());
@@ -77,7 +98,7 @@ void RunCase(uint64_t seed) {
 
   const Status status = testing::DriveAll<DeviceConsumer>(ranks, producer->get(), pointers);
   ASSERT_TRUE(status.ok()) << status;
-  ASSERT_EQ(releases, c.tensors.size());
+  ASSERT_EQ(releases, batch_count);
   ContentHash whole;
   for (uint32_t row = 0; row < c.tensors.size(); ++row) whole.Add(row, 0, c.tensors[row].wire);
   const BroadcastResult& sent = (*producer)->result();
@@ -167,12 +188,13 @@ TEST(DeviceBroadcast, AFlippedBitIsNamedByTensorBytesAndRank) {
     std::byte* at_;
   };
   FlippingEngine engine(pair.member_engine.get(), pair.memory[1].data() + 600000);
-  const auto source = SourceOf(testing::ViewsOf(pair.tensors));
+  const auto source = OneBatchOf(pair.tensors);
   auto producer =
       DeviceProducer::Make(pair.ranks[0].get(), source.get(), pair.root_engine.get(), pair.options);
   ASSERT_TRUE(producer.ok()) << producer.status();
-  auto consumer =
-      DeviceConsumer::Make(pair.ranks[1].get(), &engine, pair.options, nullptr, &pair.targets);
+  const auto table = UnpackTable::Make(pair.manifest, pair.plan, pair.targets, true);
+  ASSERT_TRUE(table.ok()) << table.status();
+  auto consumer = DeviceConsumer::Make(pair.ranks[1].get(), &engine, pair.options, &*table);
   ASSERT_TRUE(consumer.ok()) << consumer.status();
   const Status status =
       testing::DriveAll<DeviceConsumer>(pair.ranks, producer->get(), {consumer->get()});
@@ -186,29 +208,32 @@ TEST(DeviceBroadcast, AFlippedBitIsNamedByTensorBytesAndRank) {
 TEST(DeviceBroadcast, ASourceOfOneTensorAtATimeGetsItBackBeforeTheStepIsFull) {
   Pair pair;
   Fill(&pair, 40, 100, {.buffer_bytes = 1 << 20});
-  class OneAtATime final : public TensorSource {
+  class OneAtATime final : public BatchSource {
    public:
-    explicit OneAtATime(std::vector<NamedTensor> tensors) : tensors_(std::move(tensors)) {}
+    explicit OneAtATime(const std::vector<TestTensor>& tensors) : tensors_(tensors) {}
     bool Ready() override { return !held_; }
-    StatusOr<std::optional<NamedTensor>> Next() override {
-      if (next_ == tensors_.size()) return std::optional<NamedTensor>();
+    StatusOr<std::optional<TensorBatch>> Next() override {
+      if (next_ == tensors_.size()) return std::optional<TensorBatch>();
       held_ = true;
-      NamedTensor tensor = tensors_[next_++];
-      tensor.release = [this] { held_ = false; };
-      return std::optional<NamedTensor>(std::move(tensor));
+      TensorBatch batch;
+      batch.tensors.push_back(BatchTensorOf(tensors_[next_++]));
+      batch.release = [this] { held_ = false; };
+      return std::optional<TensorBatch>(std::move(batch));
     }
 
    private:
-    std::vector<NamedTensor> tensors_;
+    const std::vector<TestTensor>& tensors_;
     size_t next_ = 0;
     bool held_ = false;
   };
-  OneAtATime source(testing::ViewsOf(pair.tensors));
+  OneAtATime source(pair.tensors);
   auto producer =
       DeviceProducer::Make(pair.ranks[0].get(), &source, pair.root_engine.get(), pair.options);
   ASSERT_TRUE(producer.ok()) << producer.status();
-  auto consumer = DeviceConsumer::Make(pair.ranks[1].get(), pair.member_engine.get(), pair.options,
-                                       nullptr, &pair.targets);
+  const auto table = UnpackTable::Make(pair.manifest, pair.plan, pair.targets, true);
+  ASSERT_TRUE(table.ok()) << table.status();
+  auto consumer =
+      DeviceConsumer::Make(pair.ranks[1].get(), pair.member_engine.get(), pair.options, &*table);
   ASSERT_TRUE(consumer.ok()) << consumer.status();
   const Status status =
       testing::DriveAll<DeviceConsumer>(pair.ranks, producer->get(), {consumer->get()});
@@ -224,10 +249,9 @@ TEST(DeviceBroadcast, ADirectRowNeedsOnePieceOfMemory) {
   pair.targets.SetRow(0, {.kind = RowTarget::Kind::kMemory,
                           .pieces = {{0, 2000, pair.memory[0].data()},
                                      {2000, 2000, pair.memory[0].data() + 2000}}});
-  const auto consumer = DeviceConsumer::Make(pair.ranks[1].get(), pair.member_engine.get(),
-                                             pair.options, nullptr, &pair.targets);
-  EXPECT_EQ(consumer.status().code(), StatusCode::kFailedPrecondition) << consumer.status();
-  EXPECT_NE(consumer.status().message().find("tensor.0"), std::string::npos) << consumer.status();
+  const auto table = UnpackTable::Make(pair.manifest, pair.plan, pair.targets, true);
+  EXPECT_EQ(table.status().code(), StatusCode::kFailedPrecondition) << table.status();
+  EXPECT_NE(table.status().message().find("tensor.0"), std::string::npos) << table.status();
 }
 
 }  // namespace
