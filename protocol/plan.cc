@@ -81,11 +81,11 @@ void Planner::Finish() { finished_ = true; }
 // Full steps close at once, so that they leave while the next row is still being produced.
 bool Planner::PackedIsFull() const {
   return options_.layout == Layout::kCompat ? packed_.fill > options_.buffer_bytes
-                                            : AlignUp(packed_.fill) >= options_.buffer_bytes;
+                                            : AlignUp(packed_.fill) >= packed_.limit;
 }
 
 bool Planner::DirectIsFull() const {
-  return direct_.regions >= options_.direct_regions_per_step || direct_.fill >= direct_limit_;
+  return direct_.regions >= options_.direct_regions_per_step || direct_.fill >= direct_.limit;
 }
 
 StatusOr<Planner::Event> Planner::Next() {
@@ -106,7 +106,13 @@ Planner::Event Planner::PlacePacked() {
   const bool compat = options_.layout == Layout::kCompat;
   const uint64_t start = compat ? packed_.fill : AlignUp(packed_.fill);
   const uint64_t rest = row_bytes_ - row_done_;
-  const uint64_t part = compat ? rest : std::min(rest, options_.buffer_bytes - start);
+  if (packed_.regions == 0) {
+    packed_.limit = LimitOf(options_.buffer_bytes, options_.packed_bytes_total, packed_done_);
+    if (options_.packed_bytes_total > 0) {
+      packed_.limit = std::min(packed_.limit, std::max(kTaperBytes, packed_done_));
+    }
+  }
+  const uint64_t part = compat ? rest : std::min(rest, packed_.limit - start);
   const Region region{rows_ - 1, row_done_, part, start};
   packed_.fill = start + part;
   ++packed_.regions;
@@ -114,20 +120,20 @@ Planner::Event Planner::PlacePacked() {
   return Event{.kind = Event::Kind::kRegion, .direct = false, .region = region};
 }
 
-// A multiple of 256, whatever is left.
-uint64_t Planner::DirectLimit() const {
-  const uint64_t most = options_.direct_bytes_per_step;
-  if (options_.direct_bytes_total == 0) return most;
-  const uint64_t left =
-      options_.direct_bytes_total - std::min(direct_done_, options_.direct_bytes_total);
-  return std::min(most, std::max(AlignUp(left / 2), kDirectTaperBytes));
+// Bytes of the next step of a kind that may have `most`, after `done` of `total` bytes.
+uint64_t Planner::LimitOf(uint64_t most, uint64_t total, uint64_t done) {
+  if (total == 0) return most;
+  return std::min(most, std::max(AlignUp((total - std::min(done, total)) / 2), kTaperBytes));
 }
 
 // A region of 0 bytes means that the open step has no room for a useful part.
 Planner::Event Planner::PlaceDirect() {
-  if (direct_.regions == 0) direct_limit_ = DirectLimit();
+  if (direct_.regions == 0) {
+    direct_.limit =
+        LimitOf(options_.direct_bytes_per_step, options_.direct_bytes_total, direct_done_);
+  }
   const uint64_t rest = row_bytes_ - row_done_;
-  uint64_t part = std::min(rest, direct_limit_ - direct_.fill);
+  uint64_t part = std::min(rest, direct_.limit - direct_.fill);
   // Parts but the last stay multiples of 256, as the sink's alignment promises need.
   if (part < rest) part -= part % limits::kAlignBytes;
   const Region region{rows_ - 1, row_done_, part, 0};
@@ -151,7 +157,7 @@ StatusOr<Planner::Event> Planner::Close(bool direct) {
                     .direct = direct,
                     .step_bytes = open.fill,
                     .regions = open.regions};
-  if (direct) direct_done_ += open.fill;
+  (direct ? direct_done_ : packed_done_) += AlignUp(open.fill);
   open = Open{};
   return event;
 }

@@ -34,13 +34,16 @@ struct PlanOptions {
   uint64_t direct_bytes_min = 0;
   uint32_t direct_regions_per_step = 64;
   uint64_t direct_bytes_per_step = uint64_t{1} << 30;  // at least 256
-  // Bytes of all direct rows, 0: not known. With it the last steps get smaller, each half of what
-  // is left, down to kDirectTaperBytes: verifying the very last one is what nothing overlaps.
+  // Bytes of all direct rows and of all others, 0: not known. With it the last steps of that kind
+  // get smaller, each half of what is left, down to kTaperBytes: unpacking and verifying the very
+  // last one is what nothing overlaps. So do the first packed ones: nothing overlaps packing the
+  // very first.
   uint64_t direct_bytes_total = 0;
+  uint64_t packed_bytes_total = 0;    // each row rounded up to 256
   std::vector<uint32_t> direct_rows;  // ascending; eligible on every member
 };
 
-inline constexpr uint64_t kDirectTaperBytes = uint64_t{128} << 20;
+inline constexpr uint64_t kTaperBytes = uint64_t{64} << 20;
 
 // A piece of a row: `bytes` bytes from byte `offset` of row `row`; in a packed step they stand at
 // byte `buffer_offset` of the buffer.
@@ -105,7 +108,7 @@ class Planner {
   explicit Planner(PlanOptions options) : options_(std::move(options)) {}
   Event PlacePacked();
   Event PlaceDirect();
-  uint64_t DirectLimit() const;
+  static uint64_t LimitOf(uint64_t most, uint64_t total, uint64_t done);
   StatusOr<Event> Close(bool direct);
   bool PackedIsFull() const;
   bool DirectIsFull() const;
@@ -114,6 +117,7 @@ class Planner {
   struct Open {
     uint64_t fill = 0;
     uint32_t regions = 0;
+    uint64_t limit = 0;  // bytes, at most
   };
   PlanOptions options_;
   size_t next_direct_ = 0;  // into options_.direct_rows
@@ -124,8 +128,8 @@ class Planner {
   bool finished_ = false;
   Open packed_;
   Open direct_;
-  uint64_t direct_limit_ = 0;  // bytes of the open direct step, at most
-  uint64_t direct_done_ = 0;   // bytes in closed ones
+  uint64_t packed_done_ = 0;  // bytes in closed steps
+  uint64_t direct_done_ = 0;
   uint64_t steps_ = 0;
   uint64_t regions_ = 0;
 };

@@ -31,11 +31,13 @@ class CopyEngine {
 
   // Whether a Submit would be taken. False while too many are not forgotten.
   virtual bool HasRoom() const = 0;
-  // Starts the work once `ready` (a cudaEvent_t; null: now) has fired. The memory behind the
-  // pieces stays until Done. Errors: kInvalidArgument for too many pieces, kResourceExhausted
+  // Starts the work once `ready` (a cudaEvent_t; null: now) has fired. `alone` says that no
+  // broadcast runs beside it: it may take all of the device. The memory behind the pieces stays
+  // until Done. Errors: kInvalidArgument for too many pieces, kResourceExhausted
   // without room, kInternal with the device's words; the last is sticky.
   virtual StatusOr<Ticket> Submit(std::span<const CopyPiece> pieces,
-                                  std::span<const PieceLayout> layouts, void* ready) = 0;
+                                  std::span<const PieceLayout> layouts, void* ready,
+                                  bool alone = false) = 0;
   virtual StatusOr<bool> Done(Ticket ticket) = 0;
   // Once done and until Forget: the checksum of each piece, zero where it is not hashed.
   virtual std::span<const Digest> digests(Ticket ticket) const = 0;

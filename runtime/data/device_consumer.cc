@@ -156,17 +156,19 @@ Status DeviceConsumer::Impl::Unpack(InStep* step, uint64_t sequence) {
 StatusOr<bool> DeviceConsumer::Impl::AddWork(InStep* step, uint64_t sequence) {
   const std::span<const CopyPiece> pieces = table_.pieces(sequence);
   const std::span<const uint64_t> offsets = table_.offsets(sequence);
+  // After the last step nothing is on the wire, and nothing hides how long this takes.
+  const bool alone = sequence + 1 == plan_.steps.size();
   const std::byte* const buffer = step->plan->direct ? nullptr : ring_->data(step->slot);
   for (; step->at_piece < pieces.size(); ++step->at_piece) {
     if (step->work.IsFull(*engine_)) {
-      PC_ASSIGN_OR_RETURN(const bool flushed, step->work.Flush(engine_, nullptr));
+      PC_ASSIGN_OR_RETURN(const bool flushed, step->work.Flush(engine_, nullptr, alone));
       if (!flushed) return false;
     }
     CopyPiece piece = pieces[step->at_piece];
     if (buffer != nullptr) piece.from = buffer + offsets[step->at_piece];
     step->work.Add(piece);
   }
-  return step->work.Flush(engine_, nullptr);
+  return step->work.Flush(engine_, nullptr, alone);
 }
 
 // False while the seal is not here yet.

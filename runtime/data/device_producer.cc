@@ -94,6 +94,8 @@ class DeviceProducer::Impl final : public internal::BroadcastEnd {
   std::string WaitingFor() override;
 
   size_t NextStep(size_t from, bool direct) const;
+  // Nothing is on the wire yet, and nothing hides how long packing takes.
+  bool IsFirst() const { return launched_ == 0; }
   Status Fill();
   StatusOr<bool> NextBatch();
   Status BeginRow();
@@ -322,7 +324,7 @@ StatusOr<bool> DeviceProducer::Impl::AddPieces(OutStep* step, const Region& regi
   while (piece_done_ < region.bytes) {
     const bool other_event = step->work.has_waiting() && step->ready != ready;
     if (step->work.IsFull(*engine_) || other_event) {
-      PC_ASSIGN_OR_RETURN(const bool flushed, step->work.Flush(engine_, step->ready));
+      PC_ASSIGN_OR_RETURN(const bool flushed, step->work.Flush(engine_, step->ready, IsFirst()));
       if (!flushed) return false;
       layout = CopyPiece::kContiguous;
     }
@@ -345,7 +347,7 @@ StatusOr<bool> DeviceProducer::Impl::AddPieces(OutStep* step, const Region& regi
 // False when the engine must go on first.
 StatusOr<bool> DeviceProducer::Impl::Close(Walk* walk) {
   OutStep& step = *walk->open;
-  PC_ASSIGN_OR_RETURN(const bool flushed, step.work.Flush(engine_, step.ready));
+  PC_ASSIGN_OR_RETURN(const bool flushed, step.work.Flush(engine_, step.ready, IsFirst()));
   if (!flushed) return false;
   if (step.plan->direct) ++direct_closed_;
   result_.wire_bytes += step.plan->bytes;
@@ -364,7 +366,8 @@ StatusOr<bool> DeviceProducer::Impl::FlushOpen() {
   bool all = true;
   for (Walk* walk : {&packed_, &direct_}) {
     if (!walk->open || !walk->open->work.has_waiting()) continue;
-    PC_ASSIGN_OR_RETURN(const bool flushed, walk->open->work.Flush(engine_, walk->open->ready));
+    PC_ASSIGN_OR_RETURN(const bool flushed,
+                        walk->open->work.Flush(engine_, walk->open->ready, IsFirst()));
     all = all && flushed;
   }
   return all;

@@ -31,11 +31,13 @@ class StepWork {
   }
   bool has_waiting() const { return !waiting_.empty(); }
 
-  // Hands everything that waits to the engine. False when that has no room.
-  StatusOr<bool> Flush(CopyEngine* engine, void* ready) {
+  // Hands everything that waits to the engine; `ready` and `alone` as in Submit. False when that
+  // has no room.
+  StatusOr<bool> Flush(CopyEngine* engine, void* ready, bool alone) {
     if (waiting_.empty()) return true;
     if (!engine->HasRoom()) return false;
-    PC_ASSIGN_OR_RETURN(const CopyEngine::Ticket ticket, engine->Submit(waiting_, layouts_, ready));
+    PC_ASSIGN_OR_RETURN(const CopyEngine::Ticket ticket,
+                        engine->Submit(waiting_, layouts_, ready, alone));
     Submitted submitted{ticket, {}};
     for (uint32_t k = 0; k < waiting_.size(); ++k) {
       if (waiting_[k].hashed != 0) submitted.hashed.push_back(k);

@@ -18,7 +18,7 @@ class HostCopyEngine final : public CopyEngine {
   bool HasRoom() const override { return works_.size() < 8; }
 
   StatusOr<Ticket> Submit(std::span<const CopyPiece> pieces, std::span<const PieceLayout> layouts,
-                          void*) override {
+                          void*, bool) override {
     if (!HasRoom()) return ResourceExhausted("too much copy work is under way");
     if (pieces.size() > pieces_max() || layouts.size() > layouts_max()) {
       return InvalidArgument(std::to_string(pieces.size()) + " pieces and " +

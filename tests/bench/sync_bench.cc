@@ -42,7 +42,7 @@ struct Flags {
   uint64_t direct_kib = 1024;
   uint32_t in_flight = 4;
   uint64_t direct_step_mib = 1024;
-  uint32_t direct_regions = 64;
+  uint32_t direct_regions = 1024;
   std::string library;
   bool to_bf16 = false;
   bool taper = true;
@@ -166,10 +166,16 @@ PlanOptions Rank::PlanFor(const Setting& setting) const {
   options.direct_bytes_min = setting.direct_bytes_min;
   options.direct_bytes_per_step = flags_.direct_step_mib << 20;
   options.direct_regions_per_step = flags_.direct_regions;
-  for (uint32_t row = 0; setting.direct_bytes_min > 0 && row < weights_.manifest.size(); ++row) {
-    if (weights_.manifest.row_bytes(row) < setting.direct_bytes_min) continue;
-    options.direct_rows.push_back(row);
-    if (flags_.taper) options.direct_bytes_total += weights_.manifest.row_bytes(row);
+  for (uint32_t row = 0; row < weights_.manifest.size(); ++row) {
+    const uint64_t bytes = weights_.manifest.row_bytes(row);
+    const bool direct = setting.direct_bytes_min > 0 && bytes >= setting.direct_bytes_min;
+    if (direct) options.direct_rows.push_back(row);
+    if (!flags_.taper) continue;
+    if (direct) {
+      options.direct_bytes_total += bytes;
+    } else {
+      options.packed_bytes_total += AlignUp(bytes);
+    }
   }
   return options;
 }

@@ -8,9 +8,8 @@ namespace {
 
 constexpr uint32_t kLanes = 32;
 constexpr uint32_t kThreads = kCopyWarps * kLanes;
-// Bytes that a lane makes at a time, and how many such it has under way.
+// Bytes that a lane makes at a time. Readers say how many such a lane has under way (kUnroll).
 constexpr uint32_t kVector = 16;
-constexpr uint32_t kUnroll = 8;
 
 // 16 bytes of the wire.
 struct Vector {
@@ -56,6 +55,8 @@ __device__ Vector LoadWords<uint4>(const std::byte* from) {
 // Contiguous bytes at a multiple of `kAlignment` (4, 8 or 16).
 template <uint32_t kAlignment>
 struct PlainReader {
+  using Raw = Vector;
+  static constexpr uint32_t kUnroll = 8;
   const std::byte* from;
 
   __device__ explicit PlainReader(const CopyPiece& piece, const PieceLayout*) : from(piece.from) {}
@@ -65,6 +66,7 @@ struct PlainReader {
     if constexpr (kAlignment == 8) return LoadWords<uint64_t>(from + at);
     return LoadWords<uint32_t>(from + at);
   }
+  __device__ static Vector Make(const Raw& raw) { return raw; }
   __device__ uint64_t LoadTail(uint32_t at, uint32_t bytes) const {
     return LoadBytes(from + at, bytes);
   }
@@ -73,6 +75,8 @@ struct PlainReader {
 // Contiguous bytes anywhere, read as the aligned words around them: five words hold any 16 bytes,
 // and `spare` says that the bytes after these, in the fifth, belong to the tensor too.
 struct OddReader {
+  using Raw = Vector;
+  static constexpr uint32_t kUnroll = 4;
   const std::byte* from;
 
   __device__ explicit OddReader(const CopyPiece& piece, const PieceLayout*) : from(piece.from) {}
@@ -92,52 +96,73 @@ struct OddReader {
     memcpy(&vector, out, kVector);
     return vector;
   }
+  __device__ static Vector Make(const Raw& raw) { return raw; }
   __device__ uint64_t LoadTail(uint32_t at, uint32_t bytes) const {
     return LoadBytes(from + at, bytes);
   }
 };
 
-__device__ uint16_t Narrow(Conversion conversion, uint32_t bits) {
-  return conversion == Conversion::kF32ToBf16 ? Fp32BitsToBf16(bits) : Fp32BitsToFp16(bits);
+__device__ bool IsNan(uint32_t bits) { return (bits & 0x7fffffffu) > 0x7f800000u; }
+
+// Two elements by the device's own instruction, which rounds as we do but makes all NaNs one.
+__device__ uint32_t NarrowPair(bool to_bf16, uint32_t low, uint32_t high) {
+  uint32_t pair;
+  const float first = __uint_as_float(low);
+  const float second = __uint_as_float(high);
+  if (to_bf16) {
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+  } else {
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+  }
+  const auto narrow_nan = [to_bf16](uint32_t bits) {
+    return to_bf16 ? Fp32BitsToBf16(bits)
+                   : ((bits >> 16) & 0x8000u) | 0x7e00u | ((bits >> 13) & 0x3ffu);
+  };
+  if (IsNan(low)) pair = (pair & 0xffff0000u) | narrow_nan(low);
+  if (IsNan(high)) pair = (pair & 0xffffu) | narrow_nan(high) << 16;
+  return pair;
 }
 
-// Contiguous fp32 that leaves as two bytes an element.
+// Contiguous fp32 at a multiple of `kAlignment` (1, 4 or 16) that leaves as two bytes an element.
+template <uint32_t kAlignment>
 struct ConvertReader {
+  static constexpr uint32_t kUnroll = kAlignment == 16 ? 4 : 1;  // each takes 32 bytes
   const std::byte* from;
-  Conversion conversion;
-  uint32_t alignment;
+  const bool to_bf16;
 
   __device__ explicit ConvertReader(const CopyPiece& piece, const PieceLayout*)
-      : from(piece.from), conversion(piece.conversion), alignment(AlignmentOf(piece.from)) {}
+      : from(piece.from), to_bf16(piece.conversion == Conversion::kF32ToBf16) {}
 
-  __device__ uint64_t Four(const Vector& wide) const {
-    uint32_t bits[4];
-    memcpy(bits, &wide, kVector);
-    uint64_t word = 0;
-#pragma unroll
-    for (uint32_t k = 0; k < 4; ++k) {
-      word |= static_cast<uint64_t>(Narrow(conversion, bits[k])) << (16 * k);
-    }
-    return word;
-  }
   __device__ Vector LoadWide(const std::byte* source) const {
-    switch (alignment) {
-      case 16: return LoadWords<uint4>(source);
-      case 8: return LoadWords<uint64_t>(source);
-      case 4: return LoadWords<uint32_t>(source);
-    }
+    if constexpr (kAlignment == 16) return LoadWords<uint4>(source);
+    if constexpr (kAlignment == 4) return LoadWords<uint32_t>(source);
     return {LoadBytes(source, 8), LoadBytes(source + 8, 8)};
   }
-  __device__ Vector Load(uint32_t at, bool) const {
-    const std::byte* source = from + uint64_t{2} * at;
-    return {Four(LoadWide(source)), Four(LoadWide(source + kVector))};
+  __device__ uint64_t Four(const Vector& wide) const {
+    const uint32_t low =
+        NarrowPair(to_bf16, static_cast<uint32_t>(wide.lo), static_cast<uint32_t>(wide.lo >> 32));
+    const uint32_t high =
+        NarrowPair(to_bf16, static_cast<uint32_t>(wide.hi), static_cast<uint32_t>(wide.hi >> 32));
+    return static_cast<uint64_t>(high) << 32 | low;
   }
+
+  // The loads of several vectors are under way before the first is converted.
+  struct Raw {
+    Vector first;
+    Vector second;
+  };
+  __device__ Raw Load(uint32_t at, bool) const {
+    const std::byte* source = from + uint64_t{2} * at;
+    return {LoadWide(source), LoadWide(source + kVector)};
+  }
+  __device__ Vector Make(const Raw& raw) const { return {Four(raw.first), Four(raw.second)}; }
   __device__ uint64_t LoadTail(uint32_t at, uint32_t bytes) const {
     uint64_t word = 0;
     for (uint32_t k = 0; k < bytes / 2; ++k) {
       const auto bits =
           static_cast<uint32_t>(LoadBytes(from + uint64_t{2} * at + uint64_t{4} * k, 4));
-      word |= static_cast<uint64_t>(Narrow(conversion, bits)) << (16 * k);
+      word |= static_cast<uint64_t>(to_bf16 ? Fp32BitsToBf16(bits) : Fp32BitsToFp16(bits))
+              << (16 * k);
     }
     return word;
   }
@@ -145,6 +170,8 @@ struct ConvertReader {
 
 // Elements that lie apart, converted or not: one at a time. Correct for all, fast for none.
 struct StridedReader {
+  using Raw = Vector;
+  static constexpr uint32_t kUnroll = 1;
   const std::byte* from;
   Conversion conversion;
   uint64_t row_offset;
@@ -168,12 +195,16 @@ struct StridedReader {
       }
       uint64_t value = LoadBytes(from + element * static_cast<int64_t>(layout->source_size),
                                  layout->source_size);
-      if (conversion != Conversion::kNone) value = Narrow(conversion, static_cast<uint32_t>(value));
+      if (conversion == Conversion::kF32ToBf16)
+        value = Fp32BitsToBf16(static_cast<uint32_t>(value));
+      if (conversion == Conversion::kF32ToFp16)
+        value = Fp32BitsToFp16(static_cast<uint32_t>(value));
       word |= value << (8 * k);
     }
     return word;
   }
   __device__ Vector Load(uint32_t at, bool) const { return {LoadTail(at, 8), LoadTail(at + 8, 8)}; }
+  __device__ static Vector Make(const Raw& raw) { return raw; }
 };
 
 // ---- writing ------------------------------------------------------------------------------------
@@ -235,22 +266,24 @@ __device__ Sum CopyPart(const CopyPiece& piece, const PieceLayout* layouts, uint
   uint64_t key_a = content_hash::KeyA(piece.row) + word * kStepA;
   uint64_t key_b = content_hash::KeyB(piece.row) + word * kStepB;
   Sum sum;
+  constexpr uint32_t kUnroll = Reader::kUnroll;
   for (uint32_t base = begin + lane * kVector; base < whole; base += kTurn * kUnroll) {
-    Vector vectors[kUnroll];
+    typename Reader::Raw raw[kUnroll];
 #pragma unroll
     for (uint32_t k = 0; k < kUnroll; ++k) {
       const uint32_t at = base + k * kTurn;
       // The five-word read takes up to three bytes more than it needs.
-      if (at < whole) vectors[k] = reader.Load(at, at + kVector + 3 < piece.bytes);
+      if (at < whole) raw[k] = reader.Load(at, at + kVector + 3 < piece.bytes);
     }
 #pragma unroll
     for (uint32_t k = 0; k < kUnroll; ++k) {
       const uint32_t at = base + k * kTurn;
       if (at < whole) {
-        if (to != nullptr) Store(to + at, alignment, vectors[k]);
+        const Vector vector = reader.Make(raw[k]);
+        if (to != nullptr) Store(to + at, alignment, vector);
         if (hashed) {
-          sum.Add(vectors[k].lo, key_a, key_b);
-          sum.Add(vectors[k].hi, key_a + kStepA, key_b + kStepB);
+          sum.Add(vector.lo, key_a, key_b);
+          sum.Add(vector.hi, key_a + kStepA, key_b + kStepB);
         }
       }
       key_a += kTurn / 8 * kStepA;
@@ -272,16 +305,24 @@ __device__ Sum CopyPart(const CopyPiece& piece, const PieceLayout* layouts, uint
   return sum;
 }
 
-// One choice for each piece, the same in all lanes: the loops themselves do not branch.
+// One choice for each piece, the same in all lanes: the loops themselves do not branch. Pieces that
+// are not plain bytes have a kernel of their own: one for all would hold too few registers.
+template <bool kPlain>
 __device__ Sum CopyAny(const CopyPiece& piece, const PieceLayout* layouts, uint32_t begin,
                        uint32_t end, uint32_t lane) {
-  if (piece.layout != CopyPiece::kContiguous) {
-    return CopyPart<StridedReader, false>(piece, layouts, begin, end, lane);
-  }
-  if (piece.conversion != Conversion::kNone) {
-    return AlignmentOf(piece.to) == kVector
-               ? CopyPart<ConvertReader, true>(piece, layouts, begin, end, lane)
-               : CopyPart<ConvertReader, false>(piece, layouts, begin, end, lane);
+  if constexpr (!kPlain) {
+    if (piece.layout != CopyPiece::kContiguous) {
+      return CopyPart<StridedReader, false>(piece, layouts, begin, end, lane);
+    }
+    if (piece.conversion == Conversion::kNone) {
+      return CopyPart<OddReader, false>(piece, layouts, begin, end, lane);
+    }
+    const uint32_t at = AlignmentOf(piece.from);
+    if (at == kVector && AlignmentOf(piece.to) == kVector) {
+      return CopyPart<ConvertReader<16>, true>(piece, layouts, begin, end, lane);
+    }
+    return at >= 4 ? CopyPart<ConvertReader<4>, false>(piece, layouts, begin, end, lane)
+                   : CopyPart<ConvertReader<1>, false>(piece, layouts, begin, end, lane);
   }
   const uint32_t from = AlignmentOf(piece.from);
   if (AlignmentOf(piece.to) == kVector) {
@@ -302,6 +343,7 @@ __device__ uint64_t SumOverWarp(uint64_t value) {
   return value;
 }
 
+template <bool kPlain>
 __device__ void CopyByWarp(const CopyWork& work, const CopyPiece& piece, uint32_t index,
                            uint32_t part, uint32_t parts, uint32_t lane) {
   // Parts begin at multiples of 512 bytes: a row of vectors of one warp.
@@ -310,7 +352,7 @@ __device__ void CopyByWarp(const CopyWork& work, const CopyPiece& piece, uint32_
   const uint32_t begin = min(part * share, piece.bytes);
   const uint32_t end = min(begin + share, piece.bytes);
   if (begin == end) return;
-  Sum sum = CopyAny(piece, work.layouts, begin, end, lane);
+  Sum sum = CopyAny<kPlain>(piece, work.layouts, begin, end, lane);
   if (piece.hashed == 0) return;
   sum.a = SumOverWarp(sum.a);
   sum.b = SumOverWarp(sum.b);
@@ -349,13 +391,14 @@ __device__ Job JobOf(const CopyWork& work, uint32_t unit_index, uint32_t warp) {
 }
 
 // Warps go on by themselves: nothing waits for the whole block.
+template <bool kPlain>
 __global__ void __launch_bounds__(kThreads) CopyKernel(const CopyWork work) {
   const uint32_t warp = threadIdx.x / kLanes;
   const uint32_t lane = threadIdx.x % kLanes;
   Job job = JobOf(work, blockIdx.x, warp);
   for (uint32_t k = blockIdx.x; k < work.unit_count; k += gridDim.x) {
     const Job next = JobOf(work, k + gridDim.x, warp);
-    if (job.parts > 0) CopyByWarp(work, job.piece, job.index, job.part, job.parts, lane);
+    if (job.parts > 0) CopyByWarp<kPlain>(work, job.piece, job.index, job.part, job.parts, lane);
     job = next;
   }
 }
@@ -364,13 +407,19 @@ __global__ void __launch_bounds__(kThreads) CopyKernel(const CopyWork work) {
 
 cudaError_t LaunchCopy(const CopyWork& work, uint32_t blocks, cudaStream_t stream) {
   if (work.unit_count == 0) return cudaSuccess;
-  CopyKernel<<<std::min(blocks, work.unit_count), kThreads, 0, stream>>>(work);
+  const uint32_t grid = std::min(blocks, work.unit_count);
+  if (work.plain) {
+    CopyKernel<true><<<grid, kThreads, 0, stream>>>(work);
+  } else {
+    CopyKernel<false><<<grid, kThreads, 0, stream>>>(work);
+  }
   return cudaGetLastError();
 }
 
 cudaError_t LoadCopyKernels() {
   cudaFuncAttributes attributes;
-  return cudaFuncGetAttributes(&attributes, CopyKernel);
+  const cudaError_t error = cudaFuncGetAttributes(&attributes, CopyKernel<true>);
+  return error != cudaSuccess ? error : cudaFuncGetAttributes(&attributes, CopyKernel<false>);
 }
 
 }  // namespace packcast

@@ -17,8 +17,8 @@ struct CopyUnit {
 };
 
 inline constexpr uint32_t kCopyWarps = 16;  // per block
-// From here on a piece is large: every warp gets at least 512 bytes of it.
-inline constexpr uint32_t kLargePieceBytes = 8192;
+// From here on a piece is large: smaller ones would not keep all warps of a block busy.
+inline constexpr uint32_t kLargePieceBytes = 64u << 10;
 
 // All pointers are the device's. `digests`, one per piece and zero before, gets each piece's
 // checksum added.
@@ -28,6 +28,7 @@ struct CopyWork {
   const PieceLayout* layouts = nullptr;
   Digest* digests = nullptr;
   uint32_t unit_count = 0;
+  bool plain = true;  // no piece has a layout or is converted
 };
 
 // Does on the GPU what RunPiece does on the CPU, with `blocks` blocks at most: few, so that NCCL

@@ -32,7 +32,7 @@ class CudaCopyEngine final : public CopyEngine {
   uint32_t layouts_max() const override { return kLayoutsMax; }
   bool HasRoom() const override { return FreeSlot() != nullptr; }
   StatusOr<Ticket> Submit(std::span<const CopyPiece> pieces, std::span<const PieceLayout> layouts,
-                          void* ready) override;
+                          void* ready, bool alone) override;
   StatusOr<bool> Done(Ticket ticket) override;
   std::span<const Digest> digests(Ticket ticket) const override;
   void Forget(Ticket ticket) override;
@@ -55,9 +55,10 @@ class CudaCopyEngine final : public CopyEngine {
   Status Fail(Status status);
   static uint32_t MakeUnits(std::span<const CopyPiece> pieces, CopyUnit* units);
   Status Launch(Slot* slot, std::span<const CopyPiece> pieces, std::span<const PieceLayout> layouts,
-                void* ready);
+                void* ready, uint32_t blocks);
 
   const CudaCopyOptions options_;
+  uint32_t all_blocks_ = 0;  // one for each multiprocessor
   cudaStream_t stream_ = nullptr;
   std::array<Slot, kSlots> slots_;
   Ticket last_ = 0;
@@ -80,6 +81,11 @@ CudaCopyEngine::~CudaCopyEngine() {
 Status CudaCopyEngine::Init() {
   PC_RETURN_IF_ERROR(CudaStatus(cudaSetDevice(options_.device), "choosing the device"));
   PC_RETURN_IF_ERROR(CudaStatus(LoadCopyKernels(), "loading the copy kernels"));
+  int processors = 0;
+  PC_RETURN_IF_ERROR(CudaStatus(
+      cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, options_.device),
+      "asking for multiprocessors"));
+  all_blocks_ = static_cast<uint32_t>(processors);
   // Before NCCL's kernels and the engine's where there is a choice: these are short.
   int least = 0;
   int greatest = 0;
@@ -90,7 +96,7 @@ Status CudaCopyEngine::Init() {
   for (Slot& slot : slots_) PC_RETURN_IF_ERROR(InitSlot(&slot));
   // One of each, so that nothing is set up later, when a collective may be waiting for a peer.
   const CopyPiece piece;
-  PC_ASSIGN_OR_RETURN(const Ticket ticket, Submit({&piece, 0}, {}, nullptr));
+  PC_ASSIGN_OR_RETURN(const Ticket ticket, Submit({&piece, 0}, {}, nullptr, false));
   PC_RETURN_IF_ERROR(Drain(Seconds(30)));
   (void)ticket;
   return OkStatus();
@@ -145,7 +151,7 @@ uint32_t CudaCopyEngine::MakeUnits(std::span<const CopyPiece> pieces, CopyUnit* 
 
 StatusOr<CopyEngine::Ticket> CudaCopyEngine::Submit(std::span<const CopyPiece> pieces,
                                                     std::span<const PieceLayout> layouts,
-                                                    void* ready) {
+                                                    void* ready, bool alone) {
   PC_RETURN_IF_ERROR(error_);
   if (pieces.size() > kPiecesMax || layouts.size() > kLayoutsMax) {
     return InvalidArgument(std::to_string(pieces.size()) + " pieces and " +
@@ -153,14 +159,15 @@ StatusOr<CopyEngine::Ticket> CudaCopyEngine::Submit(std::span<const CopyPiece> p
   }
   Slot* slot = const_cast<Slot*>(FreeSlot());
   if (slot == nullptr) return ResourceExhausted("too much copy work is under way");
-  const Status launched = Launch(slot, pieces, layouts, ready);
+  const uint32_t blocks = alone ? std::max(options_.blocks, all_blocks_) : options_.blocks;
+  const Status launched = Launch(slot, pieces, layouts, ready, blocks);
   if (!launched.ok()) return Fail(launched);
   slot->ticket = ++last_;
   return last_;
 }
 
 Status CudaCopyEngine::Launch(Slot* slot, std::span<const CopyPiece> pieces,
-                              std::span<const PieceLayout> layouts, void* ready) {
+                              std::span<const PieceLayout> layouts, void* ready, uint32_t blocks) {
   const std::string what = "starting copy work";
   PC_RETURN_IF_ERROR(CudaStatus(cudaSetDevice(options_.device), what));
   Tables* const tables = slot->tables;
@@ -180,6 +187,9 @@ Status CudaCopyEngine::Launch(Slot* slot, std::span<const CopyPiece> pieces,
   work.units = device->units.data();
   work.layouts = device->layouts.data();
   work.digests = slot->device_digests;
+  work.plain = std::all_of(pieces.begin(), pieces.end(), [](const CopyPiece& piece) {
+    return piece.conversion == Conversion::kNone && piece.layout == CopyPiece::kContiguous;
+  });
   const size_t digest_bytes = pieces.size() * sizeof(Digest);
   PC_RETURN_IF_ERROR(copy(tables->pieces.data(), device->pieces.data(), pieces.size_bytes()));
   PC_RETURN_IF_ERROR(
@@ -191,7 +201,7 @@ Status CudaCopyEngine::Launch(Slot* slot, std::span<const CopyPiece> pieces,
     PC_RETURN_IF_ERROR(
         CudaStatus(cudaStreamWaitEvent(stream_, static_cast<cudaEvent_t>(ready), 0), what));
   }
-  PC_RETURN_IF_ERROR(CudaStatus(LaunchCopy(work, options_.blocks, stream_), what));
+  PC_RETURN_IF_ERROR(CudaStatus(LaunchCopy(work, blocks, stream_), what));
   PC_RETURN_IF_ERROR(copy(slot->device_digests, slot->digests, digest_bytes));
   return CudaStatus(cudaEventRecord(slot->done, stream_), what);
 }

@@ -172,9 +172,9 @@ TEST(DeviceBroadcast, AFlippedBitIsNamedByTensorBytesAndRank) {
     uint32_t layouts_max() const override { return inner_->layouts_max(); }
     bool HasRoom() const override { return inner_->HasRoom(); }
     StatusOr<Ticket> Submit(std::span<const CopyPiece> pieces, std::span<const PieceLayout> layouts,
-                            void* ready) override {
+                            void* ready, bool alone) override {
       *at_ ^= std::byte{1};
-      return inner_->Submit(pieces, layouts, ready);
+      return inner_->Submit(pieces, layouts, ready, alone);
     }
     StatusOr<bool> Done(Ticket ticket) override { return inner_->Done(ticket); }
     std::span<const Digest> digests(Ticket ticket) const override {
