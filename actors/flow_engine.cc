@@ -4,6 +4,8 @@
 #include <utility>
 
 #include "runtime/base/clock.h"
+#include "runtime/data/device_consumer.h"
+#include "runtime/data/device_producer.h"
 
 namespace packcast {
 namespace {
@@ -60,9 +62,14 @@ Status FlowEngine::MakePlanAndBuffers(const PrepareAttempt& attempt) {
                     prepared_.ring->count() == contract.buffer_count;
   if (!fits && MyRank(contract.flows.front())) {
     prepared_.ring.reset();  // before the new one: never both
-    PC_ASSIGN_OR_RETURN(auto ring, BufferRing::Make(options.buffer_bytes, contract.buffer_count));
+    const Transport* transport = FindTransport(contract.flows.front().transport);
+    const DevicePath* device = transport == nullptr ? nullptr : transport->device();
+    Allocator* allocator = device == nullptr ? HostAllocator() : device->engine->allocator();
+    PC_ASSIGN_OR_RETURN(auto ring,
+                        BufferRing::Make(options.buffer_bytes, contract.buffer_count, allocator));
     prepared_.ring = std::move(ring);
   }
+  prepared_.tables.clear();
   prepared_.manifest = attempt.manifest;
   prepared_.contract = attempt.contract;
   prepared_.contract_digest = contract_digest;
@@ -172,6 +179,23 @@ void FlowEngine::Close(GenerationId generation) {
       [](const Status&) {});
 }
 
+const DevicePath* FlowEngine::Device() const {
+  const Transport* transport = FindTransport(prepared_.contract->flows.front().transport);
+  return transport == nullptr ? nullptr : transport->device();
+}
+
+// Data thread, which runs nothing else that uses the tables; Prepare never runs beside a stream.
+StatusOr<std::shared_ptr<const UnpackTable>> FlowEngine::TableFor(const TargetMap* targets,
+                                                                  const BroadcastOptions& options) {
+  std::shared_ptr<const UnpackTable>& table = prepared_.tables[targets];
+  if (table == nullptr) {
+    PC_ASSIGN_OR_RETURN(UnpackTable made, UnpackTable::Make(*options.manifest, *options.expected,
+                                                            *targets, options.hash));
+    table = std::make_shared<const UnpackTable>(std::move(made));
+  }
+  return table;
+}
+
 BroadcastOptions FlowEngine::Options() const {
   BroadcastOptions options;
   options.plan = prepared_.options;
@@ -225,10 +249,17 @@ void FlowEngine::Stream(const EpochKey& key, Run run) {
       fail);
 }
 
-void FlowEngine::StreamOut(const EpochKey& key, std::shared_ptr<TensorSource> source) {
+void FlowEngine::StreamOut(const EpochKey& key, std::shared_ptr<SourcePump> source) {
+  const DevicePath* const device = Device();
   Stream(key,
-         [source](Collective* collective, const BroadcastOptions& options, Time deadline,
-                  const DataThread::Context& context) -> StatusOr<BroadcastResult> {
+         [source, device](Collective* collective, const BroadcastOptions& options, Time deadline,
+                          const DataThread::Context& context) -> StatusOr<BroadcastResult> {
+           if (device != nullptr) {
+             PC_ASSIGN_OR_RETURN(
+                 const auto producer,
+                 DeviceProducer::Make(collective, source->batches(), device->engine, options));
+             return producer->Run(deadline, context.cancel, context.beats);
+           }
            PC_ASSIGN_OR_RETURN(const auto producer,
                                PackedProducer::Make(collective, source.get(), options));
            return producer->Run(deadline, context.cancel, context.beats);
@@ -237,11 +268,20 @@ void FlowEngine::StreamOut(const EpochKey& key, std::shared_ptr<TensorSource> so
 
 void FlowEngine::StreamIn(const EpochKey& key, std::shared_ptr<const TargetMap> targets,
                           UnpackCallback callback) {
-  std::shared_ptr<RowSource> rows = RowsOf(prepared_.manifest->rows());
+  const DevicePath* const device = Device();
   Stream(key,
-         [targets, callback = std::move(callback), rows](
+         [this, targets, callback = std::move(callback), device](
              Collective* collective, const BroadcastOptions& options, Time deadline,
              const DataThread::Context& context) -> StatusOr<BroadcastResult> {
+           if (device != nullptr) {
+             PC_ASSIGN_OR_RETURN(const std::shared_ptr<const UnpackTable> table,
+                                 TableFor(targets.get(), options));
+             PC_ASSIGN_OR_RETURN(
+                 const auto consumer,
+                 DeviceConsumer::Make(collective, device->engine, options, table.get(), callback));
+             return consumer->Run(deadline, context.cancel, context.beats);
+           }
+           const std::unique_ptr<RowSource> rows = RowsOf(options.manifest->rows());
            PC_ASSIGN_OR_RETURN(
                const auto consumer,
                PackedConsumer::Make(collective, rows.get(), options, callback, targets.get()));
@@ -252,6 +292,13 @@ void FlowEngine::StreamIn(const EpochKey& key, std::shared_ptr<const TargetMap> 
 void FlowEngine::Abort(const std::string& reason, std::function<void(AbortOutcome)> done) {
   if (running_ != nullptr) running_->Cancel(Aborted(reason));
   const auto retired = std::exchange(generation_, nullptr);
+  {
+    // The data thread may be stuck in a call of the device's that only this ends.
+    std::lock_guard lock(mutex_);
+    if (retired != nullptr && retired->collective != nullptr) {
+      retired->collective->BeginAbort(reason);
+    }
+  }
   Submit(
       [this, retired, reason, done](const DataThread::Context&) {
         Status status;

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "actors/member_machine.h"
+#include "actors/source_pump.h"
 #include "protocol/plan.h"
 #include "runtime/data/buffer_ring.h"
 #include "runtime/data/collective.h"
@@ -16,8 +18,8 @@
 #include "runtime/data/packed_consumer.h"
 #include "runtime/data/packed_producer.h"
 #include "runtime/data/target_map.h"
-#include "runtime/data/tensor.h"
 #include "runtime/data/transport.h"
+#include "runtime/data/unpack_table.h"
 
 namespace packcast {
 
@@ -42,7 +44,7 @@ class FlowEngine {
   void Close(GenerationId generation);
   // Streams of the prepared attempt; answer StreamDone. The stream's job has ended when
   // StreamDone or the Abort's AbortDone is posted.
-  void StreamOut(const EpochKey& key, std::shared_ptr<TensorSource> source);
+  void StreamOut(const EpochKey& key, std::shared_ptr<SourcePump> source);
   void StreamIn(const EpochKey& key, std::shared_ptr<const TargetMap> targets,
                 UnpackCallback callback);
   // Cancels what runs, retires the generation, then calls `done` on the data thread.
@@ -74,12 +76,18 @@ class FlowEngine {
     Plan plan;
     PlanOptions options;
     std::shared_ptr<BufferRing> ring;
+    // A device's copy work, by the targets that it goes to: a bank each. The data thread's.
+    std::map<const TargetMap*, std::shared_ptr<const UnpackTable>> tables;
   };
 
   Transport* FindTransport(const std::string& kind) const;
   std::optional<uint32_t> MyRank(const Flow& flow) const;
   Status MakePlanAndBuffers(const PrepareAttempt& attempt);
+  // Of the prepared flow; null on the host.
+  const DevicePath* Device() const;
   BroadcastOptions Options() const;
+  StatusOr<std::shared_ptr<const UnpackTable>> TableFor(const TargetMap* targets,
+                                                        const BroadcastOptions& options);
   void Submit(DataThread::Job job, std::function<void(const Status&)> rejected);
   template <class Run>
   void Stream(const EpochKey& key, Run run);

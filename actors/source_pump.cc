@@ -7,7 +7,7 @@ namespace packcast {
 
 void SourcePump::Reset() {
   std::lock_guard lock(mutex_);
-  tensors_.clear();
+  waiting_.clear();
   groups_.clear();
   read_.clear();
   bytes_ = 0;
@@ -21,12 +21,14 @@ void SourcePump::Open(WeightSource* source, const EpochInfo& epoch,
   manifest_ = std::move(manifest);
   sends_ = sends;
   last_entered_.reset();
+  rows_ = 0;
   end_.reset();
   cursor_.reset();
   StatusOr<std::unique_ptr<Cursor>> cursor = source->Open(epoch);
   pulling_ = cursor.ok();
   if (cursor.ok()) {
     cursor_ = std::move(cursor).value();
+    bytes_ahead_ = cursor_->bytes_ahead();
   } else {
     Finish(cursor.status().WithContext("opening the weight source"));
   }
@@ -35,7 +37,8 @@ void SourcePump::Open(WeightSource* source, const EpochInfo& epoch,
 bool SourcePump::HasRoom() {
   std::lock_guard lock(mutex_);
   if (!error_.ok()) return false;
-  return groups_.empty() || is_starved_ || (groups_.size() < kGroupsAhead && bytes_ < kBytesAhead);
+  if (groups_.empty() || is_starved_ || bytes_ahead_ == Cursor::kNoLimit) return true;
+  return groups_.size() < kGroupsAhead && bytes_ < bytes_ahead_;
 }
 
 bool SourcePump::Turn() {
@@ -63,25 +66,23 @@ Status SourcePump::Enter() {
     cursor_->Release(group.id, EventRef{});
     return OkStatus();
   }
-  std::vector<NamedTensor> tensors;
+  Waiting waiting{.id = group.id, .first_row = rows_, .ready = group.ready.handle};
   Entered entered;
   for (const SourceTensor& source : group.tensors) {
-    if (source.row >= manifest_->size()) {
+    // In the manifest's order, as it was described: row numbers beyond it are out of order too.
+    if (source.row != rows_ || rows_ >= manifest_->size()) {
       return InvalidArgument("the weight source gave row " + std::to_string(source.row) + " of " +
-                             std::to_string(manifest_->size()));
+                             std::to_string(manifest_->size()) + " where row " +
+                             std::to_string(rows_) + " was next");
     }
-    const Row& row = manifest_->rows()[source.row];
-    NamedTensor tensor{row.name, row.dtype, row.shape, source.data, source.strides, {}, {}};
-    if (source.dtype != row.dtype) tensor.source_dtype = source.dtype;
-    tensor.release = [this, id = group.id] { OnTensorReleased(id); };
-    tensors.push_back(std::move(tensor));
+    waiting.tensors.push_back({source.data, source.dtype, source.strides});
     ++entered.tensors;
-    entered.bytes += manifest_->row_bytes(source.row);
+    entered.bytes += manifest_->row_bytes(rows_++);
   }
   std::lock_guard lock(mutex_);
   bytes_ += entered.bytes;
   groups_[group.id] = entered;
-  for (NamedTensor& tensor : tensors) tensors_.push_back(std::move(tensor));
+  waiting_.push_back(std::move(waiting));
   is_starved_ = false;
   WakeReaderLocked();
   return OkStatus();
@@ -120,7 +121,7 @@ Status SourcePump::Close(std::optional<uint64_t> group) {
     std::lock_guard lock(mutex_);
     open.swap(groups_);
     read.swap(read_);
-    tensors_.clear();
+    waiting_.clear();
     bytes_ = 0;
   }
   const std::unique_ptr<Cursor> cursor = std::move(cursor_);
@@ -154,24 +155,48 @@ void SourcePump::SetWake(std::function<void()> wake) {
   wake_reader_ = std::move(wake);
 }
 
+Status SourcePump::CheckNextLocked() const {
+  if (!error_.ok()) return error_;
+  return HasNextLocked() ? OkStatus() : FailedPrecondition("the weight source has no tensor ready");
+}
+
 StatusOr<std::optional<NamedTensor>> SourcePump::Next() {
   std::lock_guard lock(mutex_);
-  if (!error_.ok()) return error_;
-  if (!HasNextLocked()) return FailedPrecondition("the weight source has no tensor ready");
-  if (tensors_.empty()) return std::optional<NamedTensor>();
-  NamedTensor tensor = std::move(tensors_.front());
-  tensors_.pop_front();
+  PC_RETURN_IF_ERROR(CheckNextLocked());
+  if (waiting_.empty()) return std::optional<NamedTensor>();
+  Waiting& group = waiting_.front();
+  const Row& row = manifest_->rows()[group.first_row + group.taken];
+  BatchTensor& source = group.tensors[group.taken];
+  NamedTensor tensor{row.name, row.dtype, row.shape, source.data, std::move(source.strides)};
+  if (source.dtype != row.dtype) tensor.source_dtype = source.dtype;
+  tensor.release = [this, id = group.id] { OnReleased(id, 1); };
+  if (++group.taken == group.tensors.size()) waiting_.pop_front();
   return std::optional<NamedTensor>(std::move(tensor));
 }
 
-void SourcePump::OnTensorReleased(uint64_t group) {
+StatusOr<std::optional<TensorBatch>> SourcePump::NextBatch() {
+  std::lock_guard lock(mutex_);
+  PC_RETURN_IF_ERROR(CheckNextLocked());
+  if (waiting_.empty()) return std::optional<TensorBatch>();
+  TensorBatch batch;
+  batch.tensors = std::move(waiting_.front().tensors);
+  batch.ready = waiting_.front().ready;
+  batch.release = [this, id = waiting_.front().id, count = batch.tensors.size()] {
+    OnReleased(id, count);
+  };
+  waiting_.pop_front();
+  return std::optional<TensorBatch>(std::move(batch));
+}
+
+void SourcePump::OnReleased(uint64_t group, size_t tensors) {
   {
     std::lock_guard lock(mutex_);
     const auto entered = groups_.find(group);
-    if (entered == groups_.end() || --entered->second.tensors > 0) return;
+    if (entered == groups_.end() || (entered->second.tensors -= tensors) > 0) return;
     bytes_ -= entered->second.bytes;
     groups_.erase(entered);
     read_.push_back(group);
+    if (read_.size() > 1) return;  // the caller's thread knows already
   }
   wake_();
 }

@@ -8,12 +8,14 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "actors/weight_source.h"
 #include "protocol/manifest.h"
 #include "protocol/status.h"
 #include "runtime/data/tensor.h"
+#include "runtime/data/tensor_batch.h"
 
 namespace packcast {
 
@@ -23,11 +25,10 @@ namespace packcast {
 // pending broadcast for long, and memory is bounded.
 class SourcePump : public TensorSource {
  public:
-  // Groups entered and not released, and their bytes. One more may always be when the data thread
-  // has taken all and asks for more: what it holds then, it holds for a step that is not full yet,
-  // so the plan bounds it.
+  // Groups entered and not released, of a source that limits their bytes too (bytes_ahead). One
+  // more may always be when the data thread has taken all and asks for more: what it holds then,
+  // it holds for a step that is not full yet, so the plan bounds it.
   static constexpr size_t kGroupsAhead = 256;
-  static constexpr uint64_t kBytesAhead = uint64_t{256} << 20;
 
   // `wake` makes the caller's thread look again; any thread calls it.
   explicit SourcePump(std::function<void()> wake) : wake_(std::move(wake)) {}
@@ -58,16 +59,39 @@ class SourcePump : public TensorSource {
   bool Ready() override;
   void SetWake(std::function<void()> wake) override;
 
+  // Data thread: the same groups, for a stream from a device's memory. Lives in the pump.
+  BatchSource* batches() { return &batches_; }
+
  private:
   struct Entered {
     size_t tensors = 0;  // not released by the data thread
     uint64_t bytes = 0;
   };
+  // A group on its way to the data thread.
+  struct Waiting {
+    uint64_t id = 0;
+    uint32_t first_row = 0;
+    size_t taken = 0;  // by Next, one tensor at a time
+    std::vector<BatchTensor> tensors;
+    void* ready = nullptr;
+  };
+  class Batches final : public BatchSource {
+   public:
+    explicit Batches(SourcePump* pump) : pump_(pump) {}
+    StatusOr<std::optional<TensorBatch>> Next() override { return pump_->NextBatch(); }
+    bool Ready() override { return pump_->Ready(); }
+    void SetWake(std::function<void()> wake) override { pump_->SetWake(std::move(wake)); }
+
+   private:
+    SourcePump* const pump_;
+  };
+  StatusOr<std::optional<TensorBatch>> NextBatch();
   bool HasRoom();
   Status Enter();
   void Finish(const Status& status);
-  void OnTensorReleased(uint64_t group);
-  bool HasNextLocked() const { return !tensors_.empty() || complete_ || !error_.ok(); }
+  void OnReleased(uint64_t group, size_t tensors);
+  Status CheckNextLocked() const;
+  bool HasNextLocked() const { return !waiting_.empty() || complete_ || !error_.ok(); }
   void WakeReaderLocked();
 
   const std::function<void()> wake_;
@@ -79,9 +103,12 @@ class SourcePump : public TensorSource {
   bool pulling_ = false;
   std::optional<uint64_t> last_entered_;
   std::optional<Status> end_;
+  uint32_t rows_ = 0;  // entered
+  uint64_t bytes_ahead_ = 0;
+  Batches batches_{this};
 
   std::mutex mutex_;  // guards what follows
-  std::deque<NamedTensor> tensors_;
+  std::deque<Waiting> waiting_;
   std::map<uint64_t, Entered> groups_;
   std::vector<uint64_t> read_;  // groups to release on the caller's thread
   std::function<void()> wake_reader_;

@@ -6,9 +6,9 @@
 #include <utility>
 
 #include "actors/member_handle.h"
+#include "actors/member_transport.h"
 #include "actors/trainer_shell.h"
 #include "runtime/base/clock.h"
-#include "runtime/data/zmq_collective.h"
 
 namespace packcast {
 namespace {
@@ -17,14 +17,14 @@ namespace {
 constexpr Duration kCancelGrace = Seconds(15);
 constexpr Duration kTurn = Milliseconds(100);
 
-MemberConfig ConfigOf(const TrainerOptions& options) {
+MemberConfig ConfigOf(const TrainerOptions& options, const Transport& transport) {
   MemberConfig config;
   config.model = options.model;
   config.role = Role::kTrainer;
   config.unit = options.unit;
   config.rank_in_unit = options.rank;
   config.unit_size = options.unit_size;
-  config.offer.transports = {"zmq"};
+  OfferTransport(transport, &config.offer);
   config.offer.buffer_bytes_max = options.buffer_bytes_max;
   config.offer.buffer_count_max = options.buffer_count_max;
   return config;
@@ -109,15 +109,14 @@ StatusOr<std::unique_ptr<Trainer>> Trainer::Start(Runtime* runtime, TrainerOptio
   if (options.name.empty() || options.unit.empty() || options.rank >= options.unit_size) {
     return InvalidArgument("a trainer needs a name, a unit, and a rank below the unit's size");
   }
-  ZmqTransportOptions bulk;
-  bulk.host = options.bulk_host;
-  PC_ASSIGN_OR_RETURN(auto transport, MakeZmqTransport(bulk));
+  PC_ASSIGN_OR_RETURN(auto transport, MakeMemberTransport(options.device, options.bulk_host));
   auto impl = std::make_unique<Impl>(runtime, std::move(transport));
   const auto shared = impl->handle.shared_ptr();
   impl->side = std::make_shared<TrainerShell::SourceSide>([shared] { shared->drive.Wake(); });
   impl->side->source = source;
-  auto shell = std::make_unique<TrainerShell>(
-      ConfigOf(options), shared, std::vector<Transport*>{impl->transport.get()}, impl->side);
+  auto shell =
+      std::make_unique<TrainerShell>(ConfigOf(options, *impl->transport), shared,
+                                     std::vector<Transport*>{impl->transport.get()}, impl->side);
   PC_RETURN_IF_ERROR(
       impl->handle.Start(options.name, std::move(shell), options.coordinator, timeout));
   return std::unique_ptr<Trainer>(new Trainer(std::move(impl)));

@@ -10,6 +10,7 @@
 #include "protocol/status.h"
 #include "protocol/time.h"
 #include "protocol/value.h"
+#include "runtime/data/cuda/nccl_transport.h"
 
 namespace packcast {
 
@@ -26,6 +27,8 @@ struct TrainerOptions {
   uint32_t buffer_count_max = 0;
   // Address that workers reach this rank's bulk lane at; loopback unless they are elsewhere.
   std::string bulk_host = "127.0.0.1";
+  // For weights in a GPU's memory, which then go over NCCL; nothing: in the host's.
+  std::optional<NcclTransportOptions> device;
 };
 
 // How a sync ended: OK when the version is committed. The report (docs/protocol.md, "Reports") is

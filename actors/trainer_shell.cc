@@ -79,7 +79,7 @@ void TrainerShell::StartSending(const EpochKey& key) {
   shared().drive.Post([side = side_, info = InfoOf(key), manifest = attempt_.manifest, sends] {
     side->pump.Open(side->source, info, manifest, sends);
   });
-  if (sends) engine().StreamOut(key, std::shared_ptr<TensorSource>(side_, &side_->pump));
+  if (sends) engine().StreamOut(key, std::shared_ptr<SourcePump>(side_, &side_->pump));
 }
 
 void TrainerShell::Abort(const AbortLocal& abort) {

@@ -65,8 +65,12 @@ class Cursor {
  public:
   virtual ~Cursor() = default;
   // The next group, or an empty one (no tensors) at the end. Its bytes stay valid and constant
-  // until Release.
+  // until Release. Rows come in the manifest's order.
   virtual StatusOr<TensorGroup> Next(StreamRef stream) = 0;
+  // How many bytes of groups may be entered and not released, about. A source whose tensors lie in
+  // memory anyway says kNoLimit: to wait for releases would only slow it down.
+  static constexpr uint64_t kNoLimit = UINT64_MAX;
+  virtual uint64_t bytes_ahead() const { return uint64_t{256} << 20; }
   // The group's bytes were read, once `done` fires; they may change again.
   virtual void Release(uint64_t group, EventRef done) = 0;
   // The attempt is given up: go on to the end of `group` (already entered on some rank), so that

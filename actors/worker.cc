@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "actors/member_handle.h"
+#include "actors/member_transport.h"
 #include "actors/worker_shell.h"
-#include "runtime/data/zmq_collective.h"
 
 namespace packcast {
 namespace {
@@ -24,14 +24,15 @@ Status Check(const WorkerOptions& options) {
   return OkStatus();
 }
 
-MemberConfig ConfigOf(const WorkerOptions& options, const SinkCaps& caps) {
+MemberConfig ConfigOf(const WorkerOptions& options, const SinkCaps& caps,
+                      const Transport& transport) {
   MemberConfig config;
   config.model = options.model;
   config.role = Role::kWorker;
   config.unit = options.replica;
   config.rank_in_unit = options.rank;
   config.unit_size = options.replica_size;
-  config.offer.transports = {"zmq"};
+  OfferTransport(transport, &config.offer);
   config.offer.buffer_bytes_max = options.buffer_bytes_max;
   if (caps.buffer_bytes_max != 0 &&
       (options.buffer_bytes_max == 0 || caps.buffer_bytes_max < options.buffer_bytes_max)) {
@@ -74,13 +75,13 @@ Worker::~Worker() = default;
 StatusOr<std::unique_ptr<Worker>> Worker::Start(Runtime* runtime, WorkerOptions options,
                                                 WeightSink* sink, Duration timeout) {
   PC_RETURN_IF_ERROR(Check(options));
-  PC_ASSIGN_OR_RETURN(auto transport, MakeZmqTransport());
+  PC_ASSIGN_OR_RETURN(auto transport, MakeMemberTransport(options.device, "127.0.0.1"));
   auto impl = std::make_unique<Impl>(runtime, std::move(transport));
   auto side = std::make_shared<WorkerShell::SinkSide>();
   side->sink = sink;
   side->verify = options.verify;
   auto shell = std::make_unique<WorkerShell>(
-      ConfigOf(options, sink->Caps()), impl->handle.shared_ptr(),
+      ConfigOf(options, sink->Caps(), *impl->transport), impl->handle.shared_ptr(),
       std::vector<Transport*>{impl->transport.get()}, side, impl->serving);
   PC_RETURN_IF_ERROR(
       impl->handle.Start(options.name, std::move(shell), options.coordinator, timeout));

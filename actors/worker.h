@@ -11,6 +11,7 @@
 #include "protocol/ids.h"
 #include "protocol/status.h"
 #include "protocol/time.h"
+#include "runtime/data/cuda/nccl_transport.h"
 
 namespace packcast {
 
@@ -25,6 +26,8 @@ struct WorkerOptions {
   std::string coordinator;        // "tcp://host:port"
   uint64_t buffer_bytes_max = 0;  // largest buffer offered; 0: no limit
   uint32_t buffer_count_max = 0;
+  // For weights in a GPU's memory, which then come over NCCL; nothing: in the host's.
+  std::optional<NcclTransportOptions> device;
   // Run sink callbacks on a thread of packcast's own instead of Drive.
   bool own_thread = false;
   // Called after each install, like a callback; its digest goes into the report.

@@ -18,6 +18,11 @@ Status Run(const ClusterFlags& flags) {
     return InvalidArgument("--worker-limits names " + std::to_string(flags.worker_limits.size()) +
                            " workers, there are " + std::to_string(flags.workers));
   }
+  if (!flags.devices.empty() && flags.devices.size() != flags.workers + 1) {
+    return InvalidArgument("--devices names " + std::to_string(flags.devices.size()) +
+                           " GPUs; the trainer and " + std::to_string(flags.workers) +
+                           " workers need one each");
+  }
   // Bad weights are told here, once, instead of by a child.
   PC_RETURN_IF_ERROR(MakeRows(flags.model).status());
   PC_ASSIGN_OR_RETURN(Lifeline lifeline, Lifeline::Make());
@@ -47,6 +52,10 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--buffer-bytes", flags.buffer_bytes, "largest buffer")->capture_default_str();
   app.add_option("--buffers", flags.buffers, "buffers per rank")->capture_default_str();
+  app.add_option("--devices", flags.devices,
+                 "GPUs of the trainer and of each worker (0,1): weights go over NCCL; default: the "
+                 "host's memory")
+      ->delimiter(',');
   app.add_option("--worker-limits", flags.worker_limits,
                  "each worker's largest buffer in bytes: a,b,c")
       ->delimiter(',');

@@ -4,8 +4,10 @@
 
 #include <CLI/CLI.hpp>
 
+#include "actors/sources/copied_source.h"
 #include "actors/trainer.h"
 #include "examples/child_process.h"
+#include "examples/device_flag.h"
 #include "examples/json.h"
 #include "examples/model_flags.h"
 #include "examples/role.h"
@@ -21,6 +23,7 @@ struct Flags {
   TrainerOptions options;
   uint64_t epochs = 0;
   double sync_seconds = 600;
+  int device = -1;
 };
 
 // One sync, its digest checked against the source's own bytes.
@@ -44,8 +47,13 @@ Status Run(Flags flags) {
       flags.role.name.empty() ? "trainer-" + std::to_string(flags.options.rank) : flags.role.name;
   PC_ASSIGN_OR_RETURN(const std::unique_ptr<Runtime> runtime,
                       StartRuntime(flags.role, flags.options.name));
+  PC_ASSIGN_OR_RETURN(Allocator* const memory, UseDevice(flags.device, &flags.options.device));
+  // On a device the weights are a copy there, of the ones that change here.
+  CopiedSource copied(source.get(), memory);
+  WeightSource* const weights =
+      memory == nullptr ? static_cast<WeightSource*>(source.get()) : &copied;
   PC_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer,
-                      Trainer::Start(runtime.get(), flags.options, source.get()));
+                      Trainer::Start(runtime.get(), flags.options, weights));
   CatchSignals();
   SayReady(flags.role.ready_fd, flags.options.name);
   const Duration deadline = FromSeconds(flags.sync_seconds);
@@ -90,6 +98,7 @@ int main(int argc, char** argv) {
                  "this host's address for the workers' bulk connections")
       ->envname("PACKCAST_BULK_HOST")
       ->capture_default_str();
+  AddDeviceFlag(&app, &flags.device);
   app.add_option("--epochs", flags.epochs, "sync this often, then end; 0: when asked")
       ->capture_default_str();
   app.add_option("--sync-seconds", flags.sync_seconds, "deadline of one sync")

@@ -4,6 +4,7 @@
 #include "actors/sources/memory_sink.h"
 #include "actors/worker.h"
 #include "examples/child_process.h"
+#include "examples/device_flag.h"
 #include "examples/model_flags.h"
 #include "examples/role.h"
 
@@ -18,6 +19,7 @@ struct Flags {
   WorkerOptions options;
   uint32_t worker = 0;
   bool expecting = false;
+  int device = -1;
 };
 
 StatusOr<std::unique_ptr<MemorySink>> MakeSink(const Flags& flags) {
@@ -29,6 +31,8 @@ StatusOr<std::unique_ptr<MemorySink>> MakeSink(const Flags& flags) {
 Status Run(Flags flags) {
   PC_ASSIGN_OR_RETURN(const std::unique_ptr<MemorySink> sink, MakeSink(flags));
   WorkerOptions& options = flags.options;
+  PC_ASSIGN_OR_RETURN(Allocator* const memory, UseDevice(flags.device, &options.device));
+  sink->UseMemory(memory);
   options.name =
       flags.role.name.empty() ? "worker-" + std::to_string(flags.worker) : flags.role.name;
   options.replica = "replica-" + std::to_string(flags.worker / options.replica_size);
@@ -70,6 +74,7 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--limit", flags.options.buffer_bytes_max, "largest buffer offered; 0: any")
       ->capture_default_str();
+  AddDeviceFlag(&app, &flags.device);
   CLI::Option* model =
       app.add_option("--expect-model", flags.expect.files, "refuse rows unlike this .safetensors");
   CLI::Option* shapes =

@@ -139,9 +139,9 @@ struct Contract {
   }
 };
 
-// How every member plans `manifest` under `contract`. The agreed size bounds a buffer; a model of
-// less than 8 buffers takes smaller ones (an eighth of it, at least 1 MiB), so that packing,
-// sending and unpacking still overlap and no memory is wasted.
+// How every member plans `manifest` under `contract`. The agreed size bounds a buffer; a model
+// whose packed rows fill less than 8 buffers takes smaller ones (an eighth, at least 1 MiB), so
+// that packing, sending and unpacking still overlap and no memory is wasted.
 PlanOptions PlanOptionsOf(const Contract& contract, const Manifest& manifest);
 
 // A rank and what it offers.

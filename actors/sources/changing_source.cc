@@ -6,6 +6,8 @@
 #include <string>
 #include <utility>
 
+#include "actors/sources/copied_source.h"
+
 namespace packcast {
 namespace {
 
@@ -23,27 +25,6 @@ void Change(std::span<std::byte> bytes, uint64_t from, uint64_t to) {
   }
 }
 
-Status Copy(Cursor& cursor, const Manifest& manifest, const RowMemory& memory) {
-  while (true) {
-    PC_ASSIGN_OR_RETURN(const TensorGroup group, cursor.Next(StreamRef{}));
-    if (group.tensors.empty()) return OkStatus();
-    for (const SourceTensor& tensor : group.tensors) {
-      if (tensor.row >= manifest.size()) {
-        return InvalidArgument("the source gave row " + std::to_string(tensor.row) + " of " +
-                               std::to_string(manifest.size()));
-      }
-      const Row& row = manifest.rows()[tensor.row];
-      if (!tensor.strides.empty() || tensor.dtype != row.dtype || group.ready.handle != nullptr) {
-        return Unimplemented("tensor \"" + row.name +
-                             "\" is strided, converted or on a device; it cannot be copied");
-      }
-      const std::span<std::byte> to = memory.row(tensor.row);
-      if (!to.empty()) std::memcpy(to.data(), tensor.data, to.size());
-    }
-    cursor.Release(group.id, EventRef{});
-  }
-}
-
 }  // namespace
 
 ChangingSource::ChangingSource(Manifest manifest, RowMemory memory)
@@ -57,7 +38,7 @@ StatusOr<std::unique_ptr<ChangingSource>> ChangingSource::Make(
   PC_ASSIGN_OR_RETURN(RowMemory memory,
                       RowMemory::Allocate(manifest, "a private copy of the weights"));
   PC_ASSIGN_OR_RETURN(const std::unique_ptr<Cursor> cursor, source->Open(EpochInfo{}));
-  PC_RETURN_IF_ERROR(Copy(*cursor, manifest, memory));
+  PC_RETURN_IF_ERROR(CopyRows(*cursor, manifest, memory, HostAllocator()));
   return std::unique_ptr<ChangingSource>(
       new ChangingSource(std::move(manifest), std::move(memory)));
 }

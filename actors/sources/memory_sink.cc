@@ -104,7 +104,7 @@ StatusOr<std::vector<MemorySink::BankPtr>> MemorySink::MakeBanks(const Manifest&
     const std::string purpose = std::to_string(count) + (count == 1 ? " copy" : " copies") +
                                 " of the weights (" + std::string(InstallModeName(mode)) +
                                 "), one of them";
-    PC_ASSIGN_OR_RETURN(RowMemory memory, RowMemory::Allocate(manifest, purpose));
+    PC_ASSIGN_OR_RETURN(RowMemory memory, RowMemory::Allocate(manifest, purpose, allocator_));
     auto bank = std::make_shared<Bank>(Bank{manifest, std::move(memory), {}});
     for (const Row& row : bank->manifest.rows()) bank->index.emplace(row.name, bank->index.size());
     banks.push_back(std::move(bank));
@@ -259,11 +259,28 @@ Status MemorySink::CheckUnchanged(const SinkState& before) const {
                             " were replaced while they were read; read them between epochs");
 }
 
+// What is not the host's is fetched in parts.
+Status MemorySink::HashRow(const Bank& bank, size_t row, ContentHash* hash) const {
+  const std::span<std::byte> bytes = bank.memory.row(row);
+  if (allocator_ == nullptr) {
+    hash->Add(row, 0, bytes);
+    return OkStatus();
+  }
+  constexpr size_t kPart = size_t{16} << 20;
+  std::vector<std::byte> part(std::min(kPart, bytes.size()));
+  for (size_t at = 0; at < bytes.size(); at += kPart) {
+    const size_t count = std::min(kPart, bytes.size() - at);
+    PC_RETURN_IF_ERROR(allocator_->Copy(bytes.data() + at, part.data(), count));
+    hash->Add(row, at, {part.data(), count});
+  }
+  return OkStatus();
+}
+
 StatusOr<Digest> MemorySink::ServingDigest() const {
   const SinkState before = state_.Load();
   PC_ASSIGN_OR_RETURN(const BankPtr bank, Readable());
   ContentHash hash;
-  for (size_t k = 0; k < bank->memory.size(); ++k) hash.Add(k, 0, bank->memory.row(k));
+  for (size_t k = 0; k < bank->memory.size(); ++k) PC_RETURN_IF_ERROR(HashRow(*bank, k, &hash));
   PC_RETURN_IF_ERROR(CheckUnchanged(before));
   return hash.digest();
 }
@@ -276,7 +293,9 @@ StatusOr<std::vector<std::byte>> MemorySink::ReadRow(std::string_view name) cons
     return NotFound("no tensor \"" + std::string(name) + "\" is installed");
   }
   const std::span<const std::byte> bytes = bank->memory.row(found->second);
-  std::vector<std::byte> copy(bytes.begin(), bytes.end());
+  std::vector<std::byte> copy(bytes.size());
+  Allocator* const memory = allocator_ != nullptr ? allocator_ : HostAllocator();
+  PC_RETURN_IF_ERROR(memory->Copy(bytes.data(), copy.data(), bytes.size()));
   PC_RETURN_IF_ERROR(CheckUnchanged(before));
   return copy;
 }

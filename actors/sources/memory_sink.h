@@ -15,6 +15,7 @@
 #include "protocol/manifest.h"
 #include "protocol/status.h"
 #include "runtime/base/seqlock.h"
+#include "runtime/data/buffer_ring.h"
 
 namespace packcast {
 
@@ -40,7 +41,7 @@ class SinkStateCell {
   Seqlock<5> words_;
 };
 
-// A stand-in for an inference engine: weights in host memory. Staged, it has two banks, and
+// A stand-in for an inference engine: weights in memory. Staged, it has two banks, and
 // install makes the one just written the one that serves; in place it has one. Owns all memory.
 // Callbacks come one at a time, as WeightSink says; state(), the counts, misuse(),
 // ServingDigest() and ReadRow() may be called from any thread.
@@ -58,6 +59,10 @@ class MemorySink : public WeightSink {
   static StatusOr<std::unique_ptr<MemorySink>> Expecting(std::vector<Row> rows,
                                                          SinkCaps caps = SinkCaps{
                                                              .staged = true, .in_place = true});
+
+  // Before the first Bind: banks come from here, a device's memory for instance, instead of the
+  // host's. It outlives the sink.
+  void UseMemory(Allocator* allocator) { allocator_ = allocator; }
 
   SinkCaps Caps() override { return caps_; }
   // Errors: kInvalidArgument with the first row that differs and both sides' values,
@@ -105,7 +110,10 @@ class MemorySink : public WeightSink {
   Status CheckUnchanged(const SinkState& before) const;
   Status Misused(Status status);
 
+  Status HashRow(const Bank& bank, size_t row, ContentHash* hash) const;
+
   const SinkCaps caps_;
+  Allocator* allocator_ = nullptr;
   std::optional<Manifest> expected_;
 
   SinkStateCell state_;

@@ -15,7 +15,7 @@ namespace packcast {
 // How many groups of a source are with readers: entered and not yet released, over all cursors.
 using GroupsInUse = std::shared_ptr<std::atomic<int64_t>>;
 
-// Walks rows that lie in host memory for as long as the source lives: contiguous, one tensor a
+// Walks rows that lie in memory for as long as the source lives: contiguous, one tensor a
 // group, group number = row. Owned by who opened it, driven by one thread; the source, whose
 // manifest and row addresses it reads, must outlive it. Groups that were not released when it goes
 // away count as released.
@@ -27,6 +27,7 @@ class RowCursor : public Cursor {
 
   // kAborted after StopAt.
   StatusOr<TensorGroup> Next(StreamRef stream) override;
+  uint64_t bytes_ahead() const override { return kNoLimit; }
   void Release(uint64_t group, EventRef done) override;
   // Always ends the walk. Errors: kInvalidArgument for a group beyond the last one,
   // kFailedPrecondition for one before a group that was entered here already.

@@ -9,6 +9,7 @@
 
 #include "protocol/manifest.h"
 #include "protocol/status.h"
+#include "runtime/data/buffer_ring.h"
 
 namespace packcast {
 
@@ -18,7 +19,10 @@ namespace packcast {
 class RowMemory {
  public:
   // kResourceExhausted, with `purpose` and the bytes asked for, when the system has not enough.
-  static StatusOr<RowMemory> Allocate(const Manifest& manifest, const std::string& purpose);
+  // `allocator`, when given, is where the memory comes from (a device, say), and outlives it; that
+  // memory is not zeroed.
+  static StatusOr<RowMemory> Allocate(const Manifest& manifest, const std::string& purpose,
+                                      Allocator* allocator = nullptr);
 
   size_t size() const { return rows_.size(); }
   // A row's bytes; an empty span for a row without any.
@@ -29,8 +33,10 @@ class RowMemory {
  private:
   struct Unmap {
     size_t size;
+    Allocator* allocator;
     void operator()(std::byte* data) const;
   };
+  static StatusOr<std::byte*> Map(uint64_t bytes);
   RowMemory() = default;
 
   std::unique_ptr<std::byte[], Unmap> data_;

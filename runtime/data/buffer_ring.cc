@@ -27,6 +27,11 @@ class PageAllocator : public Allocator {
 
 }  // namespace
 
+Status Allocator::Copy(const std::byte* from, std::byte* to, uint64_t bytes) {
+  if (bytes > 0) std::memcpy(to, from, bytes);
+  return OkStatus();
+}
+
 Allocator* HostAllocator() {
   static PageAllocator allocator;
   return &allocator;

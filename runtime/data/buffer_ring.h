@@ -11,13 +11,15 @@
 
 namespace packcast {
 
-// Where buffers come from: host memory now, device memory later. Implementations are thread-safe.
+// Where buffers come from: the host's memory or a device's. Implementations are thread-safe.
 class Allocator {
  public:
   virtual ~Allocator() = default;
   // At least `bytes` (> 0) bytes, aligned to 256 or more; contents are undefined.
   virtual StatusOr<std::byte*> Allocate(uint64_t bytes) = 0;
   virtual void Free(std::byte* data, uint64_t bytes) = 0;
+  // Copies between this memory and the host's, either way or within one; returns when done.
+  virtual Status Copy(const std::byte* from, std::byte* to, uint64_t bytes);
 };
 
 // Page-aligned (4096) host memory; lives for ever.

@@ -31,13 +31,26 @@ struct JoinOptions {
   Time deadline = Time::max();     // Joined fails with kDeadlineExceeded after it
 };
 
+class CopyEngine;
+
+// Where a transport's bytes live, if not in host memory: its buffers come from the engine's
+// allocator, and broadcasts over it are DeviceProducer's and DeviceConsumer's.
+struct DevicePath {
+  CopyEngine* engine = nullptr;   // of one thread at a time
+  uint64_t direct_bytes_min = 0;  // rows from this size are best sent direct; 0: none
+  std::string library;            // Offer::library
+};
+
 // Makes collectives of one kind. One per process and kind; outlives its collectives. Thread-safe.
 class Transport {
  public:
   virtual ~Transport() = default;
 
-  // "local", "zmq", later "nccl": the word in offers, contracts and rendezvous.
+  // "local", "zmq", "nccl": the word in offers, contracts and rendezvous.
   virtual std::string_view kind() const = 0;
+
+  // Null for host memory. Lives as long as the transport.
+  virtual const DevicePath* device() const { return nullptr; }
 
   // Root: prepares a generation. It is used by a later Join of the root here, once; a second call
   // for one generation is kAlreadyExists.

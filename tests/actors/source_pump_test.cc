@@ -13,6 +13,9 @@
 namespace packcast {
 namespace {
 
+// What a cursor that does not say otherwise may have entered (Cursor::bytes_ahead).
+constexpr uint64_t kBytesAhead = uint64_t{256} << 20;
+
 // A source of equal rows whose cursor writes down what is asked of it.
 struct Script {
   size_t groups = 4;
@@ -105,7 +108,7 @@ TEST_F(SourcePumpTest, CarriesTensorsInOrderAndReleasesThem) {
     const NamedTensor tensor = Take();
     EXPECT_EQ(tensor.name, "row." + std::to_string(k));
     tensor.release();
-    EXPECT_EQ(wakes_, static_cast<int>(k) + 1);
+    EXPECT_EQ(wakes_, 1) << "it takes all that are there";
   }
   EXPECT_TRUE(script_.released.empty()) << "released on the caller's thread only";
   EXPECT_EQ(pump_.Next().value(), std::nullopt);
@@ -144,7 +147,7 @@ TEST_F(SourcePumpTest, StaysWithinTheNumberOfGroups) {
 }
 
 TEST_F(SourcePumpTest, StaysWithinTheBytesButOneGroupMayAlwaysBe) {
-  script_.row_bytes = SourcePump::kBytesAhead * 2;
+  script_.row_bytes = kBytesAhead * 2;
   Open();
   TurnUntilIdle();
   EXPECT_EQ(script_.entered.size(), 1u);
@@ -283,7 +286,7 @@ TEST_F(SourcePumpTest, NextNeverWaitsAndAnyChangeWakesTheReader) {
 
 // A direct step that is not full yet may hold more than the bound: both sides waited.
 TEST_F(SourcePumpTest, AReaderThatHasTakenAllGetsOneMoreGroup) {
-  script_.row_bytes = SourcePump::kBytesAhead * 2;
+  script_.row_bytes = kBytesAhead * 2;
   Open();
   TurnUntilIdle();
   const NamedTensor first = Take();

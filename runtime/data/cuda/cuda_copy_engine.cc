@@ -66,7 +66,7 @@ class CudaCopyEngine final : public CopyEngine {
 };
 
 CudaCopyEngine::~CudaCopyEngine() {
-  (void)cudaSetDevice(options_.device);
+  const ScopedDevice scoped(options_.device);
   if (stream_ != nullptr) (void)cudaStreamSynchronize(stream_);
   for (Slot& slot : slots_) {
     if (slot.done != nullptr) (void)cudaEventDestroy(slot.done);
@@ -79,7 +79,7 @@ CudaCopyEngine::~CudaCopyEngine() {
 }
 
 Status CudaCopyEngine::Init() {
-  PC_RETURN_IF_ERROR(CudaStatus(cudaSetDevice(options_.device), "choosing the device"));
+  const ScopedDevice scoped(options_.device);
   PC_RETURN_IF_ERROR(CudaStatus(LoadCopyKernels(), "loading the copy kernels"));
   int processors = 0;
   PC_RETURN_IF_ERROR(CudaStatus(
@@ -169,7 +169,7 @@ StatusOr<CopyEngine::Ticket> CudaCopyEngine::Submit(std::span<const CopyPiece> p
 Status CudaCopyEngine::Launch(Slot* slot, std::span<const CopyPiece> pieces,
                               std::span<const PieceLayout> layouts, void* ready, uint32_t blocks) {
   const std::string what = "starting copy work";
-  PC_RETURN_IF_ERROR(CudaStatus(cudaSetDevice(options_.device), what));
+  const ScopedDevice scoped(options_.device);
   Tables* const tables = slot->tables;
   Tables* const device = slot->device_tables;
   const auto copy = [&](const void* from, void* to, size_t bytes) {

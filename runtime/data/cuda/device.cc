@@ -11,7 +11,7 @@ class CudaAllocator final : public Allocator {
   explicit CudaAllocator(int device) : device_(device) {}
 
   StatusOr<std::byte*> Allocate(uint64_t bytes) override {
-    PC_RETURN_IF_ERROR(CudaStatus(cudaSetDevice(device_), "choosing the device"));
+    const ScopedDevice scoped(device_);
     void* data = nullptr;
     const cudaError_t error = cudaMalloc(&data, bytes);
     if (error == cudaErrorMemoryAllocation) {
@@ -26,6 +26,10 @@ class CudaAllocator final : public Allocator {
   }
 
   void Free(std::byte* data, uint64_t) override { (void)cudaFree(data); }
+
+  Status Copy(const std::byte* from, std::byte* to, uint64_t bytes) override {
+    return CudaStatus(cudaMemcpy(to, from, bytes, cudaMemcpyDefault), "copying");
+  }
 
  private:
   const int device_;
@@ -42,6 +46,16 @@ Status CudaStatus(cudaError_t error, const std::string& what) {
   return absent ? Unavailable(text) : Internal(text);
 }
 
+// A device that does not exist shows in the next call.
+ScopedDevice::ScopedDevice(int device) {
+  if (cudaGetDevice(&before_) != cudaSuccess) before_ = -1;
+  (void)cudaSetDevice(device);
+}
+
+ScopedDevice::~ScopedDevice() {
+  if (before_ >= 0) (void)cudaSetDevice(before_);
+}
+
 Allocator* DeviceAllocator(int device) {
   static std::mutex mutex;
   static auto* allocators = new std::map<int, std::unique_ptr<CudaAllocator>>;
@@ -52,7 +66,7 @@ Allocator* DeviceAllocator(int device) {
 }
 
 StatusOr<uint64_t> FreeDeviceMemory(int device) {
-  PC_RETURN_IF_ERROR(CudaStatus(cudaSetDevice(device), "choosing the device"));
+  const ScopedDevice scoped(device);
   size_t free = 0;
   size_t total = 0;
   PC_RETURN_IF_ERROR(CudaStatus(cudaMemGetInfo(&free, &total), "asking for free memory"));

@@ -15,6 +15,18 @@ namespace packcast {
 // OK, or kInternal (kResourceExhausted for memory) with `what` and the runtime's words.
 Status CudaStatus(cudaError_t error, const std::string& what);
 
+// Makes a device the thread's for a while: callers keep the one that they chose.
+class ScopedDevice {
+ public:
+  explicit ScopedDevice(int device);
+  ~ScopedDevice();
+  ScopedDevice(const ScopedDevice&) = delete;
+  ScopedDevice& operator=(const ScopedDevice&) = delete;
+
+ private:
+  int before_ = -1;
+};
+
 // Memory of one device by cudaMalloc: what NCCL and peers can reach. Thread-safe; lives for ever.
 Allocator* DeviceAllocator(int device);
 

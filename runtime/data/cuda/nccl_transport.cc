@@ -41,13 +41,22 @@ Status DecodeBlob(const Bytes& blob, ncclUniqueId* id, Bytes* control) {
   return OkStatus();
 }
 
+std::string LibraryName(const NcclLibrary& library) {
+  return "NCCL " + NcclVersionName(library.version);
+}
+
 class NcclTransport final : public Transport {
  public:
   NcclTransport(NcclTransportOptions options, const NcclLibrary* library,
-                std::unique_ptr<Transport> control)
-      : options_(std::move(options)), library_(library), control_(std::move(control)) {}
+                std::unique_ptr<Transport> control, std::unique_ptr<CopyEngine> engine)
+      : options_(std::move(options)),
+        library_(library),
+        control_(std::move(control)),
+        engine_(std::move(engine)),
+        device_{engine_.get(), options_.direct_bytes_min, LibraryName(*library)} {}
 
   std::string_view kind() const override { return "nccl"; }
+  const DevicePath* device() const override { return &device_; }
   StatusOr<Rendezvous> MakeRendezvous(GenerationId generation) override;
   StatusOr<std::unique_ptr<Collective>> Join(const JoinOptions& options) override;
   void Forget(GenerationId generation) override {
@@ -60,6 +69,8 @@ class NcclTransport final : public Transport {
   const NcclTransportOptions options_;
   const NcclLibrary* const library_;
   const std::unique_ptr<Transport> control_;
+  const std::unique_ptr<CopyEngine> engine_;
+  const DevicePath device_;
   std::mutex mutex_;
   std::map<GenerationId, std::unique_ptr<NcclId>> ids_;
 };
@@ -100,25 +111,32 @@ StatusOr<std::unique_ptr<Collective>> NcclTransport::Join(const JoinOptions& opt
 
 }  // namespace
 
-StatusOr<std::unique_ptr<Transport>> MakeNcclTransport(const NcclTransportOptions& options) {
+StatusOr<Allocator*> DeviceMemory(int device) {
   int count = 0;
   PC_RETURN_IF_ERROR(CudaStatus(cudaGetDeviceCount(&count), "looking for CUDA devices"));
-  if (options.device < 0 || options.device >= count) {
-    return InvalidArgument("device " + std::to_string(options.device) + " is not one of the " +
+  if (device < 0 || device >= count) {
+    return InvalidArgument("device " + std::to_string(device) + " is not one of the " +
                            std::to_string(count) + " here");
   }
+  return DeviceAllocator(device);
+}
+
+StatusOr<std::unique_ptr<Transport>> MakeNcclTransport(const NcclTransportOptions& options) {
+  PC_RETURN_IF_ERROR(DeviceMemory(options.device).status());
   PC_ASSIGN_OR_RETURN(const NcclLibrary* library, LoadNccl(options.library));
   NcclTransportOptions filled = options;
   if (filled.id_helper.empty()) filled.id_helper = FindNcclIdHelper();
   filled.control.bytes_elsewhere = true;
   PC_ASSIGN_OR_RETURN(std::unique_ptr<Transport> control, MakeZmqTransport(filled.control));
-  return std::unique_ptr<Transport>(
-      std::make_unique<NcclTransport>(std::move(filled), library, std::move(control)));
+  PC_ASSIGN_OR_RETURN(std::unique_ptr<CopyEngine> engine,
+                      MakeCudaCopyEngine({filled.device, filled.copy_blocks}));
+  return std::unique_ptr<Transport>(std::make_unique<NcclTransport>(
+      std::move(filled), library, std::move(control), std::move(engine)));
 }
 
 StatusOr<std::string> NcclLibraryName(const std::string& library) {
   PC_ASSIGN_OR_RETURN(const NcclLibrary* loaded, LoadNccl(library));
-  return "NCCL " + NcclVersionName(loaded->version);
+  return LibraryName(*loaded);
 }
 
 }  // namespace packcast

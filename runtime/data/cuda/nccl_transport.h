@@ -5,6 +5,7 @@
 #include <string>
 
 #include "protocol/time.h"
+#include "runtime/data/buffer_ring.h"
 #include "runtime/data/transport.h"
 #include "runtime/data/zmq_collective.h"
 
@@ -17,6 +18,10 @@ struct NcclTransportOptions {
   // Blocks that NCCL may take of the device, 0: as it likes. More are faster, up to a point, and
   // leave less to an engine that serves meanwhile.
   int cta_count_max = 0;
+  // Blocks of the kernels that pack, unpack and verify beside it.
+  uint32_t copy_blocks = 24;
+  // Rows from this size are broadcast from where they are, without a buffer (docs/performance.md).
+  uint64_t direct_bytes_min = uint64_t{1} << 20;
   Duration id_timeout = Seconds(20);
   Duration abort_timeout = Seconds(5);
   ZmqTransportOptions control;  // where grants, gates and seals travel
@@ -26,6 +31,10 @@ struct NcclTransportOptions {
 // process and device. Without CUDA in the build: kUnimplemented. Errors: kUnavailable without a
 // device or libnccl.
 StatusOr<std::unique_ptr<Transport>> MakeNcclTransport(const NcclTransportOptions& options);
+
+// A device's memory, by cudaMalloc: buffers, sources and sinks take it from here. Lives for ever;
+// thread-safe. Errors: as MakeNcclTransport.
+StatusOr<Allocator*> DeviceMemory(int device);
 
 // What must be equal among the ranks of a flow (Offer::library): "NCCL 2.28.9".
 StatusOr<std::string> NcclLibraryName(const std::string& library = "");

@@ -15,6 +15,8 @@ StatusOr<std::unique_ptr<Transport>> MakeNcclTransport(const NcclTransportOption
   return NoCuda();
 }
 
+StatusOr<Allocator*> DeviceMemory(int) { return NoCuda(); }
+
 StatusOr<std::string> NcclLibraryName(const std::string&) { return NoCuda(); }
 
 }  // namespace packcast
