@@ -4,6 +4,13 @@
 #include <utility>
 
 namespace packcast {
+namespace {
+
+// Entered in one Turn, of a source that only has to name them. Others may take long for each, and
+// are asked for one: a halt or a callback must not wait for more.
+constexpr int kGroupsPerTurn = 64;
+
+}  // namespace
 
 void SourcePump::Reset() {
   std::lock_guard lock(mutex_);
@@ -50,8 +57,11 @@ bool SourcePump::Turn() {
   for (uint64_t group : read) {
     if (cursor_ != nullptr) cursor_->Release(group, EventRef{});
   }
-  if (!pulling_ || !HasRoom()) return false;
-  if (const Status status = Enter(); !status.ok()) Finish(status);
+  int left = bytes_ahead_ == Cursor::kNoLimit ? kGroupsPerTurn : 1;
+  for (; left > 0; --left) {
+    if (!pulling_ || !HasRoom()) return false;
+    if (const Status status = Enter(); !status.ok()) Finish(status);
+  }
   return pulling_;
 }
 
@@ -83,8 +93,7 @@ Status SourcePump::Enter() {
   bytes_ += entered.bytes;
   groups_[group.id] = entered;
   waiting_.push_back(std::move(waiting));
-  is_starved_ = false;
-  WakeReaderLocked();
+  if (std::exchange(is_starved_, false)) WakeReaderLocked();
   return OkStatus();
 }
 

@@ -123,7 +123,7 @@ Planner::Event Planner::PlacePacked() {
 // Bytes of the next step of a kind that may have `most`, after `done` of `total` bytes.
 uint64_t Planner::LimitOf(uint64_t most, uint64_t total, uint64_t done) {
   if (total == 0) return most;
-  return std::min(most, std::max(AlignUp((total - std::min(done, total)) / 2), kTaperBytes));
+  return std::min(most, std::max(AlignUp((total - std::min(done, total)) / 3), kTaperBytes));
 }
 
 // A region of 0 bytes means that the open step has no room for a useful part.

@@ -35,9 +35,10 @@ struct PlanOptions {
   uint32_t direct_regions_per_step = 64;
   uint64_t direct_bytes_per_step = uint64_t{1} << 30;  // at least 256
   // Bytes of all direct rows and of all others, 0: not known. With it the last steps of that kind
-  // get smaller, each half of what is left, down to kTaperBytes: unpacking and verifying the very
-  // last one is what nothing overlaps. So do the first packed ones: nothing overlaps packing the
-  // very first.
+  // get smaller, each a third of what is left, down to kTaperBytes: unpacking and verifying the
+  // very last one is what nothing overlaps, and with thirds the wire takes as long for a step as a
+  // device takes to verify the one before. So do the first packed ones: nothing overlaps packing
+  // the very first.
   uint64_t direct_bytes_total = 0;
   uint64_t packed_bytes_total = 0;    // each row rounded up to 256
   std::vector<uint32_t> direct_rows;  // ascending; eligible on every member

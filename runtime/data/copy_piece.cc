@@ -92,17 +92,18 @@ StatusOr<TensorAccess> TensorAccess::Make(const NamedTensor& tensor) {
   return access;
 }
 
-StatusOr<TensorAccess> TensorAccess::Make(const Row& row, uint64_t wire_bytes,
-                                          const BatchTensor& tensor) {
+Status TensorAccess::Set(const Row& row, uint64_t bytes, const BatchTensor& tensor) {
   if (tensor.dtype == row.dtype && tensor.strides.empty() && tensor.data != nullptr) {
-    TensorAccess access;
-    access.data = tensor.data;
-    access.wire_bytes = wire_bytes;
-    return access;
+    data = tensor.data;
+    wire_bytes = bytes;
+    conversion = Conversion::kNone;
+    contiguous = true;
+    return OkStatus();
   }
   NamedTensor named{row.name, row.dtype, row.shape, tensor.data, tensor.strides};
   if (tensor.dtype != row.dtype) named.source_dtype = tensor.dtype;
-  return Make(named);
+  PC_ASSIGN_OR_RETURN(*this, Make(named));
+  return OkStatus();
 }
 
 CopyPiece PieceOf(const TensorAccess& access, uint32_t row, uint64_t row_offset, uint32_t bytes,

@@ -62,9 +62,9 @@ struct TensorAccess {
   bool is_plain() const { return contiguous && conversion == Conversion::kNone; }
 
   static StatusOr<TensorAccess> Make(const NamedTensor& tensor);
-  // The same of a tensor that is this row, of `wire_bytes` bytes.
-  static StatusOr<TensorAccess> Make(const Row& row, uint64_t wire_bytes,
-                                     const BatchTensor& tensor);
+  // Becomes that of a tensor which is this row, of `bytes` bytes on the wire. Cheap for the usual
+  // tensor, contiguous and as it travels: there are many. Errors leave it as it was.
+  Status Set(const Row& row, uint64_t bytes, const BatchTensor& tensor);
 };
 
 // The piece of `bytes` wire bytes from `row_offset` on. `layout` is where access.layout will be

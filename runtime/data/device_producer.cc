@@ -94,8 +94,9 @@ class DeviceProducer::Impl final : public internal::BroadcastEnd {
   std::string WaitingFor() override;
 
   size_t NextStep(size_t from, bool direct) const;
-  // Nothing is on the wire yet, and nothing hides how long packing takes.
-  bool IsFirst() const { return launched_ == 0; }
+  // Nothing is on the wire yet, and nothing hides how long packing takes. Checksums of direct
+  // steps are not waited for.
+  bool IsAlone(const OutStep& step) const { return launched_ == 0 && !step.plan->direct; }
   Status Fill();
   StatusOr<bool> NextBatch();
   Status BeginRow();
@@ -229,9 +230,9 @@ StatusOr<bool> DeviceProducer::Impl::NextBatch() {
 
 Status DeviceProducer::Impl::BeginRow() {
   row_done_ = 0;
-  PC_ASSIGN_OR_RETURN(access_, TensorAccess::Make(options_.manifest->rows()[row_],
-                                                  options_.manifest->row_bytes(row_),
-                                                  batch_->tensors()[batch_row_]));
+  PC_RETURN_IF_ERROR(access_.Set(options_.manifest->rows()[row_],
+                                 options_.manifest->row_bytes(row_),
+                                 batch_->tensors()[batch_row_]));
   ++result_.rows;
   return OkStatus();
 }
@@ -324,7 +325,8 @@ StatusOr<bool> DeviceProducer::Impl::AddPieces(OutStep* step, const Region& regi
   while (piece_done_ < region.bytes) {
     const bool other_event = step->work.has_waiting() && step->ready != ready;
     if (step->work.IsFull(*engine_) || other_event) {
-      PC_ASSIGN_OR_RETURN(const bool flushed, step->work.Flush(engine_, step->ready, IsFirst()));
+      PC_ASSIGN_OR_RETURN(const bool flushed,
+                          step->work.Flush(engine_, step->ready, IsAlone(*step)));
       if (!flushed) return false;
       layout = CopyPiece::kContiguous;
     }
@@ -347,7 +349,7 @@ StatusOr<bool> DeviceProducer::Impl::AddPieces(OutStep* step, const Region& regi
 // False when the engine must go on first.
 StatusOr<bool> DeviceProducer::Impl::Close(Walk* walk) {
   OutStep& step = *walk->open;
-  PC_ASSIGN_OR_RETURN(const bool flushed, step.work.Flush(engine_, step.ready, IsFirst()));
+  PC_ASSIGN_OR_RETURN(const bool flushed, step.work.Flush(engine_, step.ready, IsAlone(step)));
   if (!flushed) return false;
   if (step.plan->direct) ++direct_closed_;
   result_.wire_bytes += step.plan->bytes;
@@ -367,7 +369,7 @@ StatusOr<bool> DeviceProducer::Impl::FlushOpen() {
   for (Walk* walk : {&packed_, &direct_}) {
     if (!walk->open || !walk->open->work.has_waiting()) continue;
     PC_ASSIGN_OR_RETURN(const bool flushed,
-                        walk->open->work.Flush(engine_, walk->open->ready, IsFirst()));
+                        walk->open->work.Flush(engine_, walk->open->ready, IsAlone(*walk->open)));
     all = all && flushed;
   }
   return all;

@@ -40,7 +40,7 @@ class StepWork {
                         engine->Submit(waiting_, layouts_, ready, alone));
     Submitted submitted{ticket, {}};
     for (uint32_t k = 0; k < waiting_.size(); ++k) {
-      if (waiting_[k].hashed != 0) submitted.hashed.push_back(k);
+      if (waiting_[k].hashed == 0) submitted.unhashed.push_back(k);
     }
     submitted_.push_back(std::move(submitted));
     waiting_.clear();
@@ -55,7 +55,13 @@ class StepWork {
       PC_ASSIGN_OR_RETURN(const bool done, engine->Done(first.ticket));
       if (!done) return false;
       const auto digests = engine->digests(first.ticket);
-      for (uint32_t k : first.hashed) {
+      seal_.pieces.reserve(seal_.pieces.size() + digests.size());
+      auto unhashed = first.unhashed.begin();
+      for (uint32_t k = 0; k < digests.size(); ++k) {
+        if (unhashed != first.unhashed.end() && *unhashed == k) {
+          ++unhashed;
+          continue;
+        }
         seal_.digest = Combine(seal_.digest, digests[k]);
         seal_.pieces.push_back(digests[k].lo);
       }
@@ -70,7 +76,7 @@ class StepWork {
  private:
   struct Submitted {
     CopyEngine::Ticket ticket;
-    std::vector<uint32_t> hashed;  // pieces
+    std::vector<uint32_t> unhashed;  // pieces, ascending; few
   };
   std::vector<CopyPiece> waiting_;
   std::vector<PieceLayout> layouts_;

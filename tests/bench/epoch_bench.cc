@@ -38,7 +38,7 @@ struct Flags {
   uint64_t buffer_mib = 256;
   uint32_t buffers = 3;
   uint64_t direct_kib = 1024;
-  uint32_t blocks = 24;
+  uint32_t blocks = 32;
   std::string install = "in-place";
   std::string library;
   bool hash = true;

@@ -37,7 +37,7 @@ struct Flags {
   int repeats = 7;
   uint64_t buffer_mib = 256;
   uint32_t buffers = 3;
-  uint32_t blocks = 24;
+  uint32_t blocks = 32;
   int ctas = 0;
   uint64_t direct_kib = 1024;
   uint32_t in_flight = 4;

@@ -86,13 +86,14 @@ Status CudaCopyEngine::Init() {
       cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, options_.device),
       "asking for multiprocessors"));
   all_blocks_ = static_cast<uint32_t>(processors);
-  // Before NCCL's kernels and the engine's where there is a choice: these are short.
+  // Before an engine's kernels where there is a choice, after NCCL's.
   int least = 0;
   int greatest = 0;
   PC_RETURN_IF_ERROR(
       CudaStatus(cudaDeviceGetStreamPriorityRange(&least, &greatest), "asking for priorities"));
   PC_RETURN_IF_ERROR(CudaStatus(
-      cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, greatest), "making a stream"));
+      cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, std::min(least, greatest + 1)),
+      "making a stream"));
   for (Slot& slot : slots_) PC_RETURN_IF_ERROR(InitSlot(&slot));
   // One of each, so that nothing is set up later, when a collective may be waiting for a peer.
   const CopyPiece piece;

@@ -37,7 +37,7 @@ struct CudaCopyOptions {
   int device = 0;
   // Of 512 threads each. More take multiprocessors from NCCL, fewer do not keep up with it
   // (docs/performance.md).
-  uint32_t blocks = 24;
+  uint32_t blocks = 32;
 };
 
 // A copy engine on a stream of its own, with all memory allocated (about 5 MiB of the device's) and

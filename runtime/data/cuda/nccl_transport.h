@@ -19,7 +19,7 @@ struct NcclTransportOptions {
   // leave less to an engine that serves meanwhile.
   int cta_count_max = 0;
   // Blocks of the kernels that pack, unpack and verify beside it.
-  uint32_t copy_blocks = 24;
+  uint32_t copy_blocks = 32;
   // Rows from this size are broadcast from where they are, without a buffer (docs/performance.md).
   uint64_t direct_bytes_min = uint64_t{1} << 20;
   Duration id_timeout = Seconds(20);

@@ -107,8 +107,13 @@ Status NcclWire::Fail(Status status) {
 
 Status NcclWire::Init(const ncclUniqueId& id) {
   PC_RETURN_IF_ERROR(CudaStatus(cudaSetDevice(transport_.device), "choosing the device"));
+  // Before the copy kernels, where there is a choice: they keep up with the wire in any case.
+  int least = 0;
+  int greatest = 0;
   PC_RETURN_IF_ERROR(
-      CudaStatus(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream"));
+      CudaStatus(cudaDeviceGetStreamPriorityRange(&least, &greatest), "asking for priorities"));
+  PC_RETURN_IF_ERROR(CudaStatus(
+      cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, greatest), "making a stream"));
   PC_RETURN_IF_ERROR(CudaStatus(cudaMalloc(&scratch_, kWarmUpBytes[std::size(kWarmUpBytes) - 1]),
                                 "memory to warm up with"));
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
