@@ -12,6 +12,7 @@ import msgpack
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 U64 = (1 << 64) - 1
 ALIGN = 256
+TAPER = 64 << 20
 # Bits of an element by dtype code.
 DTYPE_BITS = [8, 8, 8, 16, 16, 16, 16, 32, 32, 32, 64, 64, 64, 8, 8, 8, 4, 6, 6, 64]
 ALIGNED, COMPAT = 0, 1
@@ -82,20 +83,35 @@ class Layout:
         self.steps: List[List[Any]] = []
         self.open: Dict[bool, List[List[int]]] = {False: [], True: []}  # by "direct"
         self.fill = {False: 0, True: 0}
+        self.closed = {False: 0, True: 0}  # bytes in closed steps
+        self.limit = {False: 0, True: 0}  # of the open step
+
+    def begin(self, direct: bool) -> None:
+        """What the open step of a kind may have, when its first region comes."""
+        most = self.options["direct_bytes_per_step" if direct else "buffer_bytes"]
+        total = self.options["direct_bytes_total" if direct else "packed_bytes_total"]
+        if total > 0:
+            third = max(total - self.closed[direct], 0) // 3
+            most = min(most, max(third + -third % ALIGN, TAPER))
+            if not direct:
+                most = min(most, max(TAPER, self.closed[False]))
+        self.limit[direct] = most
 
     def close(self, direct: bool) -> None:
         first = len(self.regions)
         self.regions += self.open[direct]
         self.steps.append([direct, first, len(self.regions), self.fill[direct]])
+        self.closed[direct] += self.fill[direct] + -self.fill[direct] % ALIGN
         self.open[direct], self.fill[direct] = [], 0
 
     def close_full(self) -> None:
         size, fill = self.options["buffer_bytes"], self.fill[False]
         compat = self.options["layout"] == COMPAT
-        if self.open[False] and (fill > size if compat else fill + -fill % ALIGN >= size):
+        full = fill + -fill % ALIGN >= self.limit[False]
+        if self.open[False] and (fill > size if compat else full):
             self.close(False)
         if self.open[True] and (len(self.open[True]) >= self.options["direct_regions_per_step"]
-                                or self.fill[True] >= self.options["direct_bytes_per_step"]):
+                                or self.fill[True] >= self.limit[True]):
             self.close(True)
 
     def add(self, row: int, size: int) -> None:
@@ -104,9 +120,11 @@ class Layout:
         done = 0
         while done < size:
             self.close_full()
+            if not self.open[direct]:
+                self.begin(direct)
             rest, fill = size - done, self.fill[direct]
             if direct:
-                start, part = 0, min(rest, self.options["direct_bytes_per_step"] - fill)
+                start, part = 0, min(rest, self.limit[True] - fill)
                 if part < rest:
                     part -= part % ALIGN
                 if part == 0:
@@ -118,7 +136,7 @@ class Layout:
                 self.fill[False] = start + part
             else:
                 start = fill + -fill % ALIGN
-                part = min(rest, self.options["buffer_bytes"] - start)
+                part = min(rest, self.limit[False] - start)
                 self.fill[False] = start + part
             self.open[direct].append([row, done, part, start])
             done += part

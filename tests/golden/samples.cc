@@ -182,6 +182,18 @@ std::vector<PlanSample> PlanSamples() {
   samples.push_back({"compat", mixed, {.layout = Layout::kCompat, .buffer_bytes = 600}});
   samples.push_back({"compat-equal", mixed, {.layout = Layout::kCompat, .buffer_bytes = 2919}});
   samples.push_back({"no-rows", {}, {.buffer_bytes = 256}});
+  // Large enough that the first and last steps are smaller than the others.
+  constexpr int64_t kMib = 1 << 20;
+  samples.push_back({"tapered",
+                     {{.name = "packed-0", .dtype = Dtype::kU8, .shape = {300 * kMib}},
+                      {.name = "direct-0", .dtype = Dtype::kU8, .shape = {900 * kMib}},
+                      {.name = "packed-1", .dtype = Dtype::kU8, .shape = {500 * kMib + 3}},
+                      {.name = "direct-1", .dtype = Dtype::kU8, .shape = {1300 * kMib + 5}}},
+                     {.buffer_bytes = 256 * kMib,
+                      .direct_bytes_min = 800 * kMib,
+                      .direct_bytes_total = 2200 * kMib + 5,
+                      .packed_bytes_total = 800 * kMib + 256,
+                      .direct_rows = {1, 3}}});
   return samples;
 }
 

@@ -105,6 +105,8 @@ Json PlanVector(const golden::PlanSample& sample) {
           {"direct_bytes_min", o.direct_bytes_min},
           {"direct_regions_per_step", o.direct_regions_per_step},
           {"direct_bytes_per_step", o.direct_bytes_per_step},
+          {"direct_bytes_total", o.direct_bytes_total},
+          {"packed_bytes_total", o.packed_bytes_total},
           {"direct_rows", o.direct_rows},
           {"regions", regions},
           {"steps", steps},
