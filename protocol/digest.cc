@@ -43,31 +43,56 @@ Digest HashBytes(std::string_view bytes) {
   return Digest{hash.high64, hash.low64};
 }
 
-void ContentHash::Add(uint64_t row, uint64_t offset, std::span<const std::byte> bytes) {
-  using content_hash::KeyA, content_hash::KeyB, content_hash::TermA, content_hash::TermB;
-  using content_hash::kStepA, content_hash::kStepB;
-  const uint64_t first = offset / 8;
-  uint64_t key_a = KeyA(row) + first * kStepA;
-  uint64_t key_b = KeyB(row) + first * kStepB;
+namespace {
+
+// The sums over whole words. Inlined into one function per instruction set.
+[[gnu::always_inline]] inline Digest SumWords(const std::byte* at, size_t words, uint64_t key_a,
+                                              uint64_t key_b) {
   uint64_t sum_a = 0;
   uint64_t sum_b = 0;
-  const size_t words = bytes.size() / 8;
-  const std::byte* at = bytes.data();
   for (size_t k = 0; k < words; ++k, at += 8) {
     uint64_t word;
     std::memcpy(&word, at, 8);
-    sum_a += TermA(word, key_a);
-    sum_b += TermB(word, key_b);
-    key_a += kStepA;
-    key_b += kStepB;
+    sum_a += content_hash::TermA(word, key_a);
+    sum_b += content_hash::TermB(word, key_b);
+    key_a += content_hash::kStepA;
+    key_b += content_hash::kStepB;
   }
+  return {sum_a, sum_b};
+}
+
+Digest SumWordsPlain(const std::byte* at, size_t words, uint64_t key_a, uint64_t key_b) {
+  return SumWords(at, words, key_a, key_b);
+}
+
+// Compilers turn the loop into AVX2's 32x32 products, four words at a time, where they may: 15
+// instead of 6 GB/s. Chosen by hand: what chooses by itself (ifunc) runs before the sanitizers do.
+#if defined(__x86_64__)
+[[gnu::target("avx2")]] Digest SumWordsAvx2(const std::byte* at, size_t words, uint64_t key_a,
+                                            uint64_t key_b) {
+  return SumWords(at, words, key_a, key_b);
+}
+
+auto ChooseSumWords() { return __builtin_cpu_supports("avx2") ? SumWordsAvx2 : SumWordsPlain; }
+#else
+auto ChooseSumWords() { return SumWordsPlain; }
+#endif
+
+}  // namespace
+
+void ContentHash::Add(uint64_t row, uint64_t offset, std::span<const std::byte> bytes) {
+  static Digest (*const sum_words)(const std::byte*, size_t, uint64_t, uint64_t) = ChooseSumWords();
+  const uint64_t first = offset / 8;
+  const uint64_t key_a = content_hash::KeyA(row) + first * content_hash::kStepA;
+  const uint64_t key_b = content_hash::KeyB(row) + first * content_hash::kStepB;
+  const size_t words = bytes.size() / 8;
+  Merge(sum_words(bytes.data(), words, key_a, key_b));
   if (const size_t rest = bytes.size() % 8; rest > 0) {
     uint64_t word = 0;
-    std::memcpy(&word, at, rest);
-    sum_a += TermA(word, key_a);
-    sum_b += TermB(word, key_b);
+    std::memcpy(&word, bytes.data() + 8 * words, rest);
+    Merge({content_hash::TermA(word, key_a + words * content_hash::kStepA),
+           content_hash::TermB(word, key_b + words * content_hash::kStepB)});
   }
-  Merge(Digest{sum_a, sum_b});
 }
 
 void ContentHash::Merge(const Digest& part) { sum_ = Combine(sum_, part); }

@@ -27,7 +27,7 @@ void BroadcastEnd::Abort(const Status& why) {
   error_ = why;
   const Status stopped = collective_->Abort(why.message());
   if (stopped.ok()) {
-    ring_->Reset();
+    if (ring_.has_ring()) ring_->Reset();
   } else {
     error_ = Status(why.code(), why.message() + "; and " + stopped.message());
     ring_.Abandon();

@@ -32,13 +32,18 @@ void RingHandle::Abandon() {
   kept->push_back(std::move(own_));
 }
 
-StatusOr<RingHandle> MakeRing(const BroadcastOptions& options) {
+Status CheckOptions(const BroadcastOptions& options) {
   if ((options.manifest == nullptr) != (options.expected == nullptr)) {
     return InvalidArgument("a plan to check against needs its manifest, and the reverse");
   }
   if (options.direct_steps_in_flight == 0) {
     return InvalidArgument("direct_steps_in_flight must be at least 1");
   }
+  return OkStatus();
+}
+
+StatusOr<RingHandle> MakeRing(const BroadcastOptions& options) {
+  PC_RETURN_IF_ERROR(CheckOptions(options));
   const uint64_t bytes = BufferBytes(options);
   if (options.ring == nullptr) {
     PC_ASSIGN_OR_RETURN(auto ring,

@@ -13,19 +13,24 @@
 
 namespace packcast {
 
-// A ring, lent or owned. A value that moves.
+// A ring, lent or owned, or none. A value that moves.
 class RingHandle {
  public:
+  RingHandle() = default;
   explicit RingHandle(BufferRing* lent) : ring_(lent) {}
   explicit RingHandle(std::unique_ptr<BufferRing> own) : ring_(own.get()), own_(std::move(own)) {}
   BufferRing* operator->() const { return ring_; }
+  bool has_ring() const { return ring_ != nullptr; }
   // A transport may still use the buffers: an own ring is kept for ever, a lent one stays in use.
   void Abandon();
 
  private:
-  BufferRing* ring_;
+  BufferRing* ring_ = nullptr;
   std::unique_ptr<BufferRing> own_;
 };
+
+// Whether the options go together; kInvalidArgument.
+Status CheckOptions(const BroadcastOptions& options);
 
 // The ring that the options ask for: the lent one, which must be free and large enough, or a new
 // one. With a plan at hand a new one is no larger than its largest step.

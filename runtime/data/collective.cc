@@ -16,6 +16,14 @@ Digest StreamTag(const StreamId& stream) {
   return HashBytes(text);
 }
 
+StatusOr<std::span<const std::byte>> Collective::Landed(Sequence) {
+  return FailedPrecondition("the bytes are in the spans of the operation");
+}
+
+Status Collective::Release(Sequence) {
+  return FailedPrecondition("the bytes were in the spans of the operation");
+}
+
 std::string CollectiveBase::Describe(uint32_t rank) const {
   std::string text = "rank " + std::to_string(rank);
   if (rank < options_.names.size()) text += " (" + options_.names[rank] + ")";

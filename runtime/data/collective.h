@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -119,8 +120,20 @@ class Collective {
   // it is not Ready, kInvalidArgument at the root for one without bytes.
   virtual Status Launch(Operation operation) = 0;
 
-  // Root: nothing reads the spans any more. Member: all bytes are in the spans.
+  // Root: nothing reads the spans any more. Member: all bytes are in the spans, or Landed.
   virtual StatusOr<bool> Done(Sequence sequence) = 0;
+
+  // Whether members read the root's memory where it is, instead of getting a copy. A member's spans
+  // then have a length and no memory (`data` is null), and an operation is Done at the root when
+  // every member has released it.
+  virtual bool reads_in_place() const { return false; }
+  // Member that reads in place: the bytes of a Done operation, until its Release. They are another
+  // process's, which changes them when it has given the stream up: what matters is verified in a
+  // copy. The memory stays readable for as long as this object, whatever the root does.
+  virtual StatusOr<std::span<const std::byte>> Landed(Sequence sequence);
+  // Member that reads in place: it reads the bytes of `sequence` no more. In order of sequence, and
+  // before Finish.
+  virtual Status Release(Sequence sequence);
 
   // Root: publishes the checksum of a launched operation. Member: the checksum, once it is here
   // and until the member's Finish; each can be asked until kStepsInFlightMax later ones arrived.

@@ -31,7 +31,8 @@ struct InRegion {
 // A step from its first region until everything of it is delivered.
 struct InStep {
   bool direct = false;
-  std::optional<uint32_t> slot;
+  std::optional<uint32_t> slot;  // packed: the buffer, but for collectives that read in place
+  const std::byte* bytes_at = nullptr;  // packed, once arrived
   uint64_t bytes = 0;
   uint64_t first_region = 0;
   uint32_t region_count = 0;  // without the empty ones
@@ -67,10 +68,14 @@ class PackedConsumer::Impl final : public internal::BroadcastEnd {
   Status CloseStep(const Planner::Event& event);
   Status NextRow();
   Status GrantNext();
+  StatusOr<bool> TakeBuffer(InStep* step);
+  Status GiveBufferBack(const InStep& step);
   Status LaunchReady();
+  StatusOr<bool> Arrived(InStep* step);
   void AddDirectSpans(const InStep& step, Operation* operation) const;
   Status Unpack();
   void UnpackSlice(InStep* step);
+  const std::byte* PrivateCopy(const std::byte* from, uint64_t bytes);
   StatusOr<bool> Verify(const InStep& step);
   Status Deliver(const std::vector<InRegion>& regions, const InStep* step);
   Status CheckEnd();
@@ -93,6 +98,7 @@ class PackedConsumer::Impl final : public internal::BroadcastEnd {
   uint64_t launched_ = 0;
   uint64_t regions_ = 0;
   uint32_t direct_granted_ = 0;  // direct steps granted and not delivered
+  std::vector<std::byte> private_copy_;
 };
 
 StatusOr<bool> PackedConsumer::Impl::Turn() {
@@ -205,12 +211,26 @@ Status PackedConsumer::Impl::GrantNext() {
     if (direct_granted_ >= options_.direct_steps_in_flight) return OkStatus();
     ++direct_granted_;
   } else {
-    step.slot = ring_->Acquire();
-    if (!step.slot) return OkStatus();
-    PC_RETURN_IF_ERROR(ring_->Grow(*step.slot, step.bytes, 0));
+    PC_ASSIGN_OR_RETURN(const bool taken, TakeBuffer(&step));
+    if (!taken) return OkStatus();
   }
   PC_RETURN_IF_ERROR(collective_->Grant(Sequence(granted_++)));
   progress_ = true;
+  return OkStatus();
+}
+
+// False while there is none. Without a ring the root's buffers are the bound.
+StatusOr<bool> PackedConsumer::Impl::TakeBuffer(InStep* step) {
+  if (!ring_.has_ring()) return true;
+  step->slot = ring_->Acquire();
+  if (!step->slot) return false;
+  PC_RETURN_IF_ERROR(ring_->Grow(*step->slot, step->bytes, 0));
+  return true;
+}
+
+Status PackedConsumer::Impl::GiveBufferBack(const InStep& step) {
+  if (!ring_.has_ring()) return collective_->Release(Sequence(base_));
+  if (step.slot) ring_->Release(*step.slot);
   return OkStatus();
 }
 
@@ -226,9 +246,11 @@ Status PackedConsumer::Impl::LaunchReady() {
       operation.regions = step.region_count;
       if (step.direct) {
         AddDirectSpans(step, &operation);
-      } else {
+      } else if (ring_.has_ring()) {
         ring_->Launch(*step.slot);
         operation.spans.push_back({ring_->data(*step.slot), step.bytes});
+      } else {
+        operation.spans.push_back({nullptr, step.bytes});
       }
     }
     // Beyond our last step the operation is empty, and refused with both sides' values.
@@ -248,22 +270,32 @@ void PackedConsumer::Impl::AddDirectSpans(const InStep& step, Operation* operati
   }
 }
 
+StatusOr<bool> PackedConsumer::Impl::Arrived(InStep* step) {
+  if (step->bytes_at != nullptr) return true;
+  PC_ASSIGN_OR_RETURN(const bool done, collective_->Done(Sequence(base_)));
+  if (!done || step->direct) return done;
+  if (ring_.has_ring()) {
+    step->bytes_at = ring_->data(*step->slot);
+  } else {
+    PC_ASSIGN_OR_RETURN(const auto landed, collective_->Landed(Sequence(base_)));
+    step->bytes_at = landed.data();
+  }
+  return true;
+}
+
 // Delivers the oldest step, as far as the budget reaches.
 Status PackedConsumer::Impl::Unpack() {
   while (!steps_.empty() && base_ < launched_ && budget_ > 0) {
     InStep& step = steps_.front();
-    PC_ASSIGN_OR_RETURN(const bool done, collective_->Done(Sequence(base_)));
-    if (!done) break;
+    PC_ASSIGN_OR_RETURN(const bool arrived, Arrived(&step));
+    if (!arrived) break;
     while (budget_ > 0 && step.at_region < step.regions.size()) UnpackSlice(&step);
     if (step.at_region < step.regions.size()) break;
     PC_ASSIGN_OR_RETURN(const bool verified, Verify(step));
     if (!verified) break;
     PC_RETURN_IF_ERROR(Deliver(step.regions, &step));
-    if (step.direct) {
-      --direct_granted_;
-    } else {
-      ring_->Release(*step.slot);
-    }
+    if (step.direct) --direct_granted_;
+    PC_RETURN_IF_ERROR(GiveBufferBack(step));
     steps_.pop_front();
     ++base_;
     progress_ = true;
@@ -276,20 +308,27 @@ void PackedConsumer::Impl::UnpackSlice(InStep* step) {
   const uint64_t part = std::min(internal::kSliceBytes, in.region.bytes - step->at_offset);
   const uint64_t offset = in.region.offset + step->at_offset;
   const std::byte* from =
-      step->direct ? nullptr : ring_->data(*step->slot) + in.region.buffer_offset + step->at_offset;
-  if (options_.hash && part > 0) {
-    PhaseTimer timer(&result_.seconds.hash);
-    if (step->direct) {
-      HashPieces(*in.row->target, in.region.row, offset, part, &step->hash);
-    } else {
-      step->hash.Add(in.region.row, offset, {from, part});
-    }
+      step->direct ? nullptr : step->bytes_at + in.region.buffer_offset + step->at_offset;
+  const bool in_memory = in.row->target->kind == RowTarget::Kind::kMemory;
+  bool hash_target = step->direct;
+  if (!ring_.has_ring() && in_memory && options_.hash) {
+    // Another process may change `from` between a hash and a copy of it: what is kept is hashed.
+    hash_target = Covers(*in.row->target, offset, part);
+    if (!hash_target) from = PrivateCopy(from, part);
   }
-  if (!step->direct && in.row->target->kind == RowTarget::Kind::kMemory) {
+  if (!step->direct && in_memory) {
     PhaseTimer timer(&result_.seconds.unpack);
     ForEachPiece(*in.row->target, offset, part, [&](uint64_t at, std::byte* data, uint64_t bytes) {
       std::memcpy(data, from + (at - offset), bytes);
     });
+  }
+  if (options_.hash && part > 0) {
+    PhaseTimer timer(&result_.seconds.hash);
+    if (hash_target) {
+      HashPieces(*in.row->target, in.region.row, offset, part, &step->hash);
+    } else {
+      step->hash.Add(in.region.row, offset, {from, part});
+    }
   }
   step->at_offset += part;
   budget_ -= std::min(budget_, part + internal::kEventBytes);
@@ -298,6 +337,14 @@ void PackedConsumer::Impl::UnpackSlice(InStep* step) {
     ++step->at_region;
     step->at_offset = 0;
   }
+}
+
+// Rows of which only parts are kept: valid until the next call.
+const std::byte* PackedConsumer::Impl::PrivateCopy(const std::byte* from, uint64_t bytes) {
+  PhaseTimer timer(&result_.seconds.unpack);
+  private_copy_.resize(internal::kSliceBytes);
+  std::memcpy(private_copy_.data(), from, bytes);
+  return private_copy_.data();
 }
 
 // False while the seal is not here yet.
@@ -323,7 +370,7 @@ Status PackedConsumer::Impl::Deliver(const std::vector<InRegion>& regions, const
   for (const InRegion& in : regions) {
     if (in.row->target->kind != RowTarget::Kind::kCallback) continue;
     const std::byte* data =
-        in.region.bytes > 0 ? ring_->data(*step->slot) + in.region.buffer_offset : nullptr;
+        in.region.bytes > 0 ? step->bytes_at + in.region.buffer_offset : nullptr;
     shown.push_back(
         {in.region.row, &in.row->row, in.row->bytes, in.region.offset, in.region.bytes, data});
   }
@@ -369,7 +416,11 @@ StatusOr<std::unique_ptr<PackedConsumer>> PackedConsumer::Make(Collective* colle
                            " is the root and cannot consume");
   }
   PC_ASSIGN_OR_RETURN(Planner planner, Planner::Make(options.plan));
-  PC_ASSIGN_OR_RETURN(RingHandle ring, MakeRing(options));
+  PC_RETURN_IF_ERROR(CheckOptions(options));
+  RingHandle ring;
+  if (!collective->reads_in_place()) {
+    PC_ASSIGN_OR_RETURN(ring, MakeRing(options));
+  }
   return std::unique_ptr<PackedConsumer>(
       new PackedConsumer(std::make_unique<Impl>(collective, rows, options, std::move(callback),
                                                 targets, std::move(planner), std::move(ring))));

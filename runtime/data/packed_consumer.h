@@ -20,7 +20,8 @@
 namespace packcast {
 
 // A piece of a row as it stands in a received buffer: `bytes` bytes from byte `offset` of the row.
-// Valid during the callback only. Aligned layout: `data` is aligned to 256 bytes.
+// Valid during the callback only; where the collective reads in place it is the root's memory.
+// Aligned layout: `data` is aligned to 256 bytes.
 struct UnpackedRegion {
   uint32_t row = 0;
   const Row* meta = nullptr;  // name, dtype, shape

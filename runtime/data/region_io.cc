@@ -5,6 +5,13 @@
 
 namespace packcast {
 
+bool Covers(const RowTarget& target, uint64_t offset, uint64_t bytes) {
+  uint64_t covered = 0;
+  ForEachPiece(target, offset, bytes,
+               [&](uint64_t, std::byte*, uint64_t count) { covered += count; });
+  return covered == bytes;
+}
+
 void HashPieces(const RowTarget& target, uint32_t row, uint64_t offset, uint64_t bytes,
                 ContentHash* hash) {
   // The hash works on words of 8 bytes, and a piece may end inside one: such words are put

@@ -24,6 +24,9 @@ void ForEachPiece(const RowTarget& target, uint64_t offset, uint64_t bytes, Visi
   }
 }
 
+// Whether the pieces cover bytes [offset, offset + bytes) of the row.
+bool Covers(const RowTarget& target, uint64_t offset, uint64_t bytes);
+
 // Adds bytes [offset, offset + bytes) of a row, as they stand in its target's pieces, to `hash`.
 // The pieces must cover them.
 void HashPieces(const RowTarget& target, uint32_t row, uint64_t offset, uint64_t bytes,

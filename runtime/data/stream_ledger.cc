@@ -11,7 +11,7 @@ std::string StepName(Sequence sequence) { return "step " + std::to_string(sequen
 }  // namespace
 
 RootLedger::RootLedger(uint32_t size, uint32_t root)
-    : size_(size), root_(root), granted_(size, 0), finished_(size, false) {}
+    : size_(size), root_(root), granted_(size, 0), released_(size, 0), finished_(size, false) {}
 
 Status RootLedger::Begin() {
   if (launched_ > 0 && !IsQuiet()) {
@@ -23,6 +23,7 @@ Status RootLedger::Begin() {
   launched_ = completed_ = 0;
   end_.reset();
   std::fill(granted_.begin(), granted_.end(), 0);
+  std::fill(released_.begin(), released_.end(), 0);
   std::fill(finished_.begin(), finished_.end(), false);
   return OkStatus();
 }
@@ -34,6 +35,23 @@ Status RootLedger::OnGranted(uint32_t rank, uint64_t count) {
   }
   granted_[rank] = std::max(granted_[rank], count);
   return OkStatus();
+}
+
+Status RootLedger::OnReleased(uint32_t rank, uint64_t count) {
+  if (count > launched_) {
+    return InvalidArgument("it released " + std::to_string(count) + " steps, " +
+                           std::to_string(launched_) + " are launched");
+  }
+  released_[rank] = std::max(released_[rank], count);
+  return OkStatus();
+}
+
+std::vector<uint32_t> RootLedger::Readers() const {
+  std::vector<uint32_t> ranks;
+  for (uint32_t rank = 0; rank < size_; ++rank) {
+    if (rank != root_ && released_[rank] <= completed_) ranks.push_back(rank);
+  }
+  return ranks;
 }
 
 bool RootLedger::Ready(Sequence sequence) const {
@@ -95,7 +113,7 @@ Status MemberLedger::Begin() {
   }
   begun_ = true;
   finished_ = is_sealed_ = false;
-  granted_ = gated_ = launched_ = completed_ = 0;
+  granted_ = gated_ = launched_ = completed_ = released_ = 0;
   gates_.clear();
   seals_.clear();
   end_.reset();
@@ -187,6 +205,13 @@ void MemberLedger::Launched() {
   is_sealed_ = gates_.front().sealed;
   gates_.pop_front();
   ++launched_;
+}
+
+Status MemberLedger::CheckRelease(Sequence sequence) const {
+  if (sequence.value == released_ && released_ < completed_) return OkStatus();
+  return FailedPrecondition(StepName(sequence) +
+                            " is released out of order: " + std::to_string(released_) +
+                            " are released, " + std::to_string(completed_) + " complete");
 }
 
 std::optional<Sequence> MemberLedger::FirstUnsealed() const {

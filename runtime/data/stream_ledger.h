@@ -36,6 +36,9 @@ class RootLedger {
   // kInvalidArgument beyond the window.
   Status OnGranted(uint32_t rank, uint64_t count);
   void OnFinished(uint32_t rank) { finished_[rank] = true; }
+  // `rank` has released the first `count` operations; as OnGranted. kInvalidArgument beyond the
+  // launched ones.
+  Status OnReleased(uint32_t rank, uint64_t count);
 
   bool Ready(Sequence sequence) const;
   // Not sticky: kFailedPrecondition out of order, not Ready or after End; kInvalidArgument for an
@@ -52,6 +55,8 @@ class RootLedger {
   uint64_t completed() const { return completed_; }
   uint64_t granted(uint32_t rank) const { return granted_[rank]; }
   bool finished(uint32_t rank) const { return finished_[rank]; }
+  // The ranks that have not released the oldest operation that is not complete.
+  std::vector<uint32_t> Readers() const;
   bool AllFinished() const;
   // Ended, everything complete: nobody needs this rank's memory any more.
   bool IsQuiet() const { return !begun_ || (end_.has_value() && completed_ == launched_); }
@@ -67,6 +72,7 @@ class RootLedger {
   uint64_t completed_ = 0;
   std::optional<uint64_t> end_;
   std::vector<uint64_t> granted_;
+  std::vector<uint64_t> released_;
   std::vector<bool> finished_;
 };
 
@@ -90,6 +96,8 @@ class MemberLedger {
   Status CheckLaunch(const Operation& operation, bool* fatal) const;
   void Launched();
   void Completed() { ++completed_; }
+  Status CheckRelease(Sequence sequence) const;
+  void Released() { ++released_; }
   std::optional<StepSeal> SealOf(Sequence sequence) const;
   // The first complete operation that waits for its seal.
   std::optional<Sequence> FirstUnsealed() const;
@@ -100,6 +108,7 @@ class MemberLedger {
   uint64_t granted() const { return granted_; }
   uint64_t launched() const { return launched_; }
   uint64_t completed() const { return completed_; }
+  uint64_t released() const { return released_; }
   bool finished() const { return finished_; }
   bool IsQuiet() const { return !begun_ || finished_; }
 
@@ -111,6 +120,7 @@ class MemberLedger {
   uint64_t gated_ = 0;
   uint64_t launched_ = 0;
   uint64_t completed_ = 0;
+  uint64_t released_ = 0;
   std::deque<Gate> gates_;  // [launched_, gated_)
   std::map<uint64_t, StepSeal> seals_;
   bool is_sealed_ = false;  // the last launched operation was to be sealed, as all of a stream are

@@ -1,8 +1,11 @@
 #include "runtime/data/transport.h"
 
 #include "protocol/limits.h"
+#include "runtime/data/buffer_ring.h"
 
 namespace packcast {
+
+Allocator* Transport::allocator() { return HostAllocator(); }
 
 Status CheckJoin(const JoinOptions& options, std::string_view kind) {
   if (options.rendezvous.kind != kind) {

@@ -14,6 +14,8 @@
 
 namespace packcast {
 
+class Allocator;
+
 // How ranks of one generation find each other. The blob is a secret of that generation: who has
 // it can join. Never logged; it has no ToString on purpose.
 struct Rendezvous {
@@ -46,11 +48,15 @@ class Transport {
  public:
   virtual ~Transport() = default;
 
-  // "local", "zmq", "nccl": the word in offers, contracts and rendezvous.
+  // "local", "zmq", "shm", "nccl": the word in offers, contracts and rendezvous.
   virtual std::string_view kind() const = 0;
 
   // Null for host memory. Lives as long as the transport.
   virtual const DevicePath* device() const { return nullptr; }
+
+  // Where the root's buffers must come from, on the host's path: its memory, or the memory that
+  // members can read. Lives as long as the transport, and buffers must not outlive it.
+  virtual Allocator* allocator();
 
   // Root: prepares a generation. It is used by a later Join of the root here, once; a second call
   // for one generation is kAlreadyExists.

@@ -29,6 +29,8 @@ struct ZmqTransportOptions {
   // Only words travel here, and an operation is complete once it is launched: something else moves
   // its bytes (wire.h).
   bool bytes_elsewhere = false;
+  // With bytes_elsewhere: an operation is complete at the root when all members have released it.
+  bool read_in_place = false;
 
   // Tests only: called at a member on bytes that just arrived, and may change them.
   std::function<void(uint32_t rank, Sequence sequence, uint64_t offset, std::span<std::byte>)>

@@ -50,6 +50,7 @@ class ZmqMember final : public ZmqEnd {
   StatusOr<bool> Ready(Sequence sequence) override;
   Status Launch(Operation operation) override;
   StatusOr<bool> Done(Sequence sequence) override;
+  Status Release(Sequence sequence) override;
   StatusOr<std::optional<StepSeal>> SealOf(Sequence sequence) override;
   StatusOr<std::optional<uint64_t>> EndOf() override;
   Status Finish() override;
@@ -80,6 +81,7 @@ class ZmqMember final : public ZmqEnd {
   bool SendQueued();
   void QueueGranted() {
     Queue({.type = Type::kGranted,
+           .extra = static_cast<uint32_t>(ledger_.released()),  // limits::kPlanSteps fits
            .tag = tag_,
            .sequence = ledger_.granted(),
            .a = stream_.plan_digest.hi,
@@ -94,7 +96,7 @@ class ZmqMember final : public ZmqEnd {
   StreamId stream_;
   Digest tag_;
   bool hello_sent_ = false;
-  std::deque<std::string> outbox_;  // one message per grant, ping and stream, at most
+  std::deque<std::string> outbox_;  // one per grant, release, ping and stream, at most
   std::deque<Receiving> operations_;
   net::Frames held_;
   Time next_probe_{};
@@ -151,6 +153,7 @@ Status ZmqMember::Launch(Operation operation) {
   progress_.launched.fetch_add(1);
   if (transport_.bytes_elsewhere) {
     ledger_.Completed();
+    progress_.bytes.fetch_add(operation.bytes());
     progress_.completed.fetch_add(1);
     return OkStatus();
   }
@@ -163,6 +166,16 @@ StatusOr<bool> ZmqMember::Done(Sequence sequence) {
   Lock lock(mutex_);
   PC_RETURN_IF_ERROR(Check());
   return sequence.value < ledger_.completed();
+}
+
+Status ZmqMember::Release(Sequence sequence) {
+  Lock lock(mutex_);
+  PC_RETURN_IF_ERROR(Check());
+  PC_RETURN_IF_ERROR(ledger_.CheckRelease(sequence));
+  ledger_.Released();
+  QueueGranted();
+  SendQueued();
+  return OkStatus();
 }
 
 StatusOr<std::optional<StepSeal>> ZmqMember::SealOf(Sequence sequence) {

@@ -78,6 +78,7 @@ class ZmqRoot final : public ZmqEnd {
   net::SendResult SendTo(uint32_t member, const Control& message);
   void SendPings();
   void Complete();
+  bool IsRead() const { return !transport_.read_in_place || ledger_.Readers().empty(); }
   Status CheckGone();
   void QueueForAll(const Header& header, std::shared_ptr<const std::string> body = nullptr);
   std::vector<uint32_t> Missing() const;
@@ -247,7 +248,7 @@ std::vector<uint32_t> ZmqRoot::Unflushed() const {
 }
 
 void ZmqRoot::Complete() {
-  while (!sending_.empty() && sending_.front().bytes_left->load() == 0) {
+  while (!sending_.empty() && sending_.front().bytes_left->load() == 0 && IsRead()) {
     progress_.bytes.fetch_add(sending_.front().operation.bytes());
     progress_.completed.fetch_add(1);
     sending_.pop_front();
@@ -340,6 +341,8 @@ Status ZmqRoot::HandleGranted(uint32_t member, const Header& header) {
   if (theirs != stream_.plan_digest) return PlansDiffer(member, theirs, stream_.plan_digest);
   const Status granted = ledger_.OnGranted(member, header.sequence);
   if (!granted.ok()) return Blame(member, granted.WithContext(Describe(member)));
+  const Status released = ledger_.OnReleased(member, header.extra);
+  if (!released.ok()) return Blame(member, released.WithContext(Describe(member)));
   if (!peers_[member].in_stream) {
     peers_[member].in_stream = true;
     if (ledger_.ended()) QueueEnd(member);
@@ -459,6 +462,10 @@ Status ZmqRoot::WaitForRelease() {
 
 std::string ZmqRoot::WaitingForLocked() {
   if (!joined_ && !Missing().empty()) return "a hello by " + DescribeAll(Missing());
+  if (!sending_.empty() && transport_.read_in_place) {
+    return "step " + std::to_string(ledger_.completed()) + " to be read by " +
+           DescribeAll(ledger_.Readers());
+  }
   if (!sending_.empty()) {
     std::vector<uint32_t> slow;
     for (uint32_t member = 0; member < size(); ++member) {

@@ -59,33 +59,53 @@ void Channel::Barrier() {
   Read(&byte, 1);
 }
 
-int RunDuo(const std::vector<std::string>& arguments) {
-  int ends[2];
-  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) Die("socketpair failed");
-  pid_t children[2];
-  for (int rank = 0; rank < 2; ++rank) {
-    // Only this child's end, under a number of its own, survives the exec.
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    constexpr int kChannel = 9;
-    posix_spawn_file_actions_adddup2(&actions, ends[rank], kChannel);
-    std::vector<std::string> words = {"/proc/self/exe"};
-    words.insert(words.end(), arguments.begin(), arguments.end());
-    words.push_back("--rank=" + std::to_string(rank));
-    words.push_back("--channel=" + std::to_string(kChannel));
-    std::vector<char*> pointers;
-    for (std::string& word : words) pointers.push_back(word.data());
-    pointers.push_back(nullptr);
-    if (posix_spawn(&children[rank], "/proc/self/exe", &actions, nullptr, pointers.data(),
-                    environ) != 0) {
-      Die("a process could not be started");
-    }
-    posix_spawn_file_actions_destroy(&actions);
+int RunDuo(const std::vector<std::string>& arguments) { return RunStar(2, arguments); }
+
+namespace {
+
+// Above all descriptors that are open here, so that none is overwritten before it is passed on.
+constexpr int kFirstChannel = 200;
+
+pid_t Start(int rank, const std::vector<int>& ends, std::vector<std::string> words) {
+  // Only this child's ends, under numbers of their own, survive the exec.
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  for (size_t k = 0; k < ends.size(); ++k) {
+    posix_spawn_file_actions_adddup2(&actions, ends[k], kFirstChannel + static_cast<int>(k));
   }
-  close(ends[0]);
-  close(ends[1]);
+  words.insert(words.begin(), "/proc/self/exe");
+  words.push_back("--rank=" + std::to_string(rank));
+  words.push_back("--channel=" + std::to_string(kFirstChannel));
+  std::vector<char*> pointers;
+  for (std::string& word : words) pointers.push_back(word.data());
+  pointers.push_back(nullptr);
+  pid_t child = 0;
+  if (posix_spawn(&child, "/proc/self/exe", &actions, nullptr, pointers.data(), environ) != 0) {
+    Die("a process could not be started");
+  }
+  posix_spawn_file_actions_destroy(&actions);
+  return child;
+}
+
+}  // namespace
+
+int RunStar(int size, const std::vector<std::string>& arguments) {
+  std::vector<int> firsts;  // of rank 0
+  std::vector<int> others;
+  for (int rank = 1; rank < size; ++rank) {
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) Die("socketpair failed");
+    firsts.push_back(ends[0]);
+    others.push_back(ends[1]);
+  }
+  std::vector<pid_t> children = {Start(0, firsts, arguments)};
+  for (int rank = 1; rank < size; ++rank) {
+    children.push_back(Start(rank, {others[static_cast<size_t>(rank) - 1]}, arguments));
+  }
+  for (const int end : firsts) close(end);
+  for (const int end : others) close(end);
   int result = 0;
-  for (int left = 2; left > 0; --left) {
+  for (int left = size; left > 0; --left) {
     int status = 0;
     const pid_t ended = wait(&status);
     if (status == 0 || result != 0) continue;

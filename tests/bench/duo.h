@@ -4,11 +4,12 @@
 #include <string>
 #include <vector>
 
-// Two processes of one program, for what must not share an address space, with a channel between
-// them. Errors end the process with a message: benchmarks have no other use for them.
+// Several processes of one program, for what must not share an address space, with a channel from
+// the first to each of the others. Errors end the process with a message: benchmarks have no other
+// use for them.
 namespace packcast::bench {
 
-// One end of a stream between the two. Blocks.
+// One end of a stream between two of them. Blocks.
 class Channel {
  public:
   explicit Channel(int fd) : fd_(fd) {}
@@ -28,6 +29,10 @@ class Channel {
 // --channel=FD", and waits. The exit status of the first that failed, 0 if none; the other is ended
 // then.
 int RunDuo(const std::vector<std::string>& arguments);
+
+// The same for `size` processes, ranks 0, 1, ... Rank 0 is told the channel to rank 1; those to
+// the others have the numbers after it.
+int RunStar(int size, const std::vector<std::string>& arguments);
 
 // Prints "what: why" and exits.
 [[noreturn]] void Die(const std::string& what);

@@ -123,6 +123,11 @@ struct Receiver {
   CountingAllocator allocator;
 };
 
+// Joins a generation through `transport`, runs the case and checks every byte. `idle_wait`: see
+// DriveAll.
+void RunCase(Case* made, CaseMaker* maker, Transport* transport, uint64_t generation = 1,
+             Duration idle_wait = Duration::zero());
+
 // PACKCAST_PROPERTY_CASES: fewer under sanitizers. PACKCAST_PROPERTY_SEED: the first seed.
 inline uint64_t FromEnvironment(const char* name, uint64_t fallback) {
   const char* text = std::getenv(name);

@@ -7,7 +7,12 @@
 namespace packcast::testing {
 
 StatusOr<std::byte*> CountingAllocator::Allocate(uint64_t bytes) {
-  auto* data = static_cast<std::byte*>(std::aligned_alloc(256, (bytes + 255) / 256 * 256));
+  std::byte* data = nullptr;
+  if (from_ == nullptr) {
+    data = static_cast<std::byte*>(std::aligned_alloc(256, (bytes + 255) / 256 * 256));
+  } else {
+    PC_ASSIGN_OR_RETURN(data, from_->Allocate(bytes));
+  }
   std::memset(data, 0xa5, bytes);
   bytes_ += bytes;
   peak_ = std::max(peak_, bytes_);
@@ -16,7 +21,11 @@ StatusOr<std::byte*> CountingAllocator::Allocate(uint64_t bytes) {
 
 void CountingAllocator::Free(std::byte* data, uint64_t bytes) {
   bytes_ -= bytes;
-  std::free(data);
+  if (from_ == nullptr) {
+    std::free(data);
+  } else {
+    from_->Free(data, bytes);
+  }
 }
 
 std::vector<std::byte> RandomBytes(uint64_t count, std::mt19937_64* rng) {

@@ -17,15 +17,18 @@
 
 namespace packcast::testing {
 
-// Host memory that is counted, and filled with a pattern so that stale bytes show.
+// Memory that is counted, and filled with a pattern so that stale bytes show. `from`: where it
+// comes from; null: host memory of exactly the size, so that AddressSanitizer sees its end.
 class CountingAllocator : public Allocator {
  public:
+  explicit CountingAllocator(Allocator* from = nullptr) : from_(from) {}
   StatusOr<std::byte*> Allocate(uint64_t bytes) override;
   void Free(std::byte* data, uint64_t bytes) override;
   uint64_t bytes() const { return bytes_; }
   uint64_t peak() const { return peak_; }
 
  private:
+  Allocator* const from_;
   uint64_t bytes_ = 0;
   uint64_t peak_ = 0;
 };
@@ -76,10 +79,12 @@ class Collector {
 inline Time In(Duration wait) { return std::chrono::steady_clock::now() + wait; }
 
 // Drives one producer and its consumers in turns on this thread. Stops when all are finished or
-// one failed, or nothing happens any more; the status says which.
+// one failed, or nothing happens any more; the status says which. `idle_wait`: how long a Poll may
+// wait for others when all are idle, where messages take their time.
 template <class Consumer = PackedConsumer, class Producer>
 Status DriveAll(const std::vector<std::unique_ptr<Collective>>& ranks, Producer* producer,
-                std::type_identity_t<const std::vector<Consumer*>&> consumers) {
+                std::type_identity_t<const std::vector<Consumer*>&> consumers,
+                Duration idle_wait = Duration::zero()) {
   size_t quiet_rounds = 0;
   while (true) {
     bool finished = true;
@@ -93,7 +98,7 @@ Status DriveAll(const std::vector<std::unique_ptr<Collective>>& ranks, Producer*
     PC_RETURN_IF_ERROR(advance(producer));
     for (Consumer* consumer : consumers) PC_RETURN_IF_ERROR(advance(consumer));
     if (finished) return OkStatus();
-    for (const auto& rank : ranks) (void)rank->Poll(Duration::zero());
+    for (const auto& rank : ranks) (void)rank->Poll(idle ? idle_wait : Duration::zero());
     quiet_rounds = idle ? quiet_rounds + 1 : 0;
     // Polls copy in turn with Advance; this many rounds without a change is a deadlock.
     if (quiet_rounds > 1000) {

@@ -1,5 +1,7 @@
 #include "runtime/data/stream_ledger.h"
 
+#include <vector>
+
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -86,6 +88,37 @@ TEST(MemberLedger, KnowsWhichSealItWaitsFor) {
   EXPECT_EQ(member.FirstUnsealed(), Sequence(1));
   ASSERT_TRUE(member.OnSeal(Sequence(1), Digest{1, 1}).ok());
   EXPECT_EQ(member.FirstUnsealed(), std::nullopt);
+}
+
+TEST(RootLedger, KnowsWhoStillReads) {
+  RootLedger root(3, 0);
+  ASSERT_TRUE(root.Begin().ok());
+  for (uint32_t rank : {1, 2}) ASSERT_TRUE(root.OnGranted(rank, 2).ok());
+  root.Launched();
+  EXPECT_EQ(root.OnReleased(1, 2).code(), StatusCode::kInvalidArgument) << "it is not launched";
+  EXPECT_EQ(root.Readers(), (std::vector<uint32_t>{1, 2}));
+  ASSERT_TRUE(root.OnReleased(1, 1).ok());
+  ASSERT_TRUE(root.OnReleased(1, 0).ok()) << "a repetition";
+  EXPECT_EQ(root.Readers(), std::vector<uint32_t>{2});
+  ASSERT_TRUE(root.OnReleased(2, 1).ok());
+  EXPECT_TRUE(root.Readers().empty());
+  root.Completed();
+  EXPECT_EQ(root.Readers(), (std::vector<uint32_t>{1, 2})) << "the next";
+}
+
+TEST(MemberLedger, ReleasesWhatIsCompleteInOrder) {
+  MemberLedger member("rank 1");
+  ASSERT_TRUE(member.Begin().ok());
+  member.Granted();
+  ASSERT_TRUE(member.OnGate({Sequence(0), 256, 0, 1}).ok());
+  EXPECT_EQ(member.CheckRelease(Sequence(0)).code(), StatusCode::kFailedPrecondition);
+  member.Launched();
+  member.Completed();
+  EXPECT_EQ(member.CheckRelease(Sequence(1)).code(), StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(member.CheckRelease(Sequence(0)).ok());
+  member.Released();
+  EXPECT_EQ(member.CheckRelease(Sequence(0)).code(), StatusCode::kFailedPrecondition);
+  EXPECT_EQ(member.released(), 1u);
 }
 
 }  // namespace
