@@ -42,6 +42,19 @@ std::unique_ptr<BatchSource> OneBatchOf(const std::vector<TestTensor>& tensors) 
   return BatchesOf({batch});
 }
 
+// Cut anywhere; each counts its release.
+std::vector<TensorBatch> BatchesIn(const std::vector<TestTensor>& tensors, CaseMaker* maker,
+                                   uint64_t* releases) {
+  std::vector<TensorBatch> batches;
+  for (const TestTensor& tensor : tensors) {
+    if (batches.empty() || maker->Below(3) == 0) {
+      batches.emplace_back().release = [releases] { ++*releases; };
+    }
+    batches.back().tensors.push_back(BatchTensorOf(tensor));
+  }
+  return batches;
+}
+
 void RunCase(uint64_t seed) {
   SCOPED_TRACE("seed " + std::to_string(seed));
   CaseMaker maker(seed);
@@ -57,13 +70,7 @@ void RunCase(uint64_t seed) {
   const auto ranks = testing::JoinAll(transport.get(), c.size, c.root);
   BeginAll(ranks, testing::TestStream());
   uint64_t releases = 0;
-  std::vector<TensorBatch> batches;
-  for (const TestTensor& tensor : c.tensors) {
-    if (batches.empty() || maker.Below(3) == 0) {
-      batches.emplace_back().release = [&releases] { ++releases; };
-    }
-    batches.back().tensors.push_back(BatchTensorOf(tensor));
-  }
+  std::vector<TensorBatch> batches = BatchesIn(c.tensors, &maker, &releases);
   const size_t batch_count = batches.size();
   const auto source = BatchesOf(std::move(batches));
   std::vector<std::unique_ptr<CopyEngine>> engines;
