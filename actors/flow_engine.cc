@@ -58,23 +58,35 @@ Status FlowEngine::MakePlanAndBuffers(const PrepareAttempt& attempt) {
   if (same) return OkStatus();
   const PlanOptions options = PlanOptionsOf(contract, *attempt.manifest);
   PC_ASSIGN_OR_RETURN(Plan plan, MakePlan(*attempt.manifest, options));
-  const bool fits = prepared_.ring != nullptr && prepared_.ring->bytes() == options.buffer_bytes &&
-                    prepared_.ring->count() == contract.buffer_count;
-  if (!fits && MyRank(contract.flows.front())) {
-    prepared_.ring.reset();  // before the new one: never both
-    const Transport* transport = FindTransport(contract.flows.front().transport);
-    const DevicePath* device = transport == nullptr ? nullptr : transport->device();
-    Allocator* allocator = device == nullptr ? HostAllocator() : device->engine->allocator();
-    PC_ASSIGN_OR_RETURN(auto ring,
-                        BufferRing::Make(options.buffer_bytes, contract.buffer_count, allocator));
-    prepared_.ring = std::move(ring);
-  }
+  PC_RETURN_IF_ERROR(MakeBuffers(contract, options));
   prepared_.tables.clear();
   prepared_.manifest = attempt.manifest;
   prepared_.contract = attempt.contract;
   prepared_.contract_digest = contract_digest;
   prepared_.plan = std::move(plan);
   prepared_.options = options;
+  return OkStatus();
+}
+
+// This rank's ring, unless the one at hand fits or it needs none.
+Status FlowEngine::MakeBuffers(const Contract& contract, const PlanOptions& options) {
+  const Flow& flow = contract.flows.front();
+  const std::optional<uint32_t> rank = MyRank(flow);
+  Transport* const transport = FindTransport(flow.transport);
+  if (!rank || transport == nullptr) return OkStatus();  // Join says so
+  const bool is_root = *rank == flow.root;
+  Allocator* allocator = is_root ? transport->allocator() : HostAllocator();
+  if (transport->device() != nullptr) allocator = transport->device()->engine->allocator();
+  const bool needed = is_root || transport->members_need_buffers();
+  const bool fits = prepared_.ring != nullptr && prepared_.allocator == allocator &&
+                    prepared_.ring->bytes() == options.buffer_bytes &&
+                    prepared_.ring->count() == contract.buffer_count;
+  if (needed && fits) return OkStatus();
+  prepared_.ring.reset();  // before the new one: never both
+  prepared_.allocator = allocator;
+  if (!needed) return OkStatus();
+  PC_ASSIGN_OR_RETURN(prepared_.ring,
+                      BufferRing::Make(options.buffer_bytes, contract.buffer_count, allocator));
   return OkStatus();
 }
 
@@ -185,14 +197,18 @@ const DevicePath* FlowEngine::Device() const {
 }
 
 // Data thread, which runs nothing else that uses the tables; Prepare never runs beside a stream.
-StatusOr<std::shared_ptr<const UnpackTable>> FlowEngine::TableFor(const TargetMap* targets,
+StatusOr<std::shared_ptr<const UnpackTable>> FlowEngine::TableFor(const TargetMap& targets,
                                                                   const BroadcastOptions& options) {
-  std::shared_ptr<const UnpackTable>& table = prepared_.tables[targets];
-  if (table == nullptr) {
-    PC_ASSIGN_OR_RETURN(UnpackTable made, UnpackTable::Make(*options.manifest, *options.expected,
-                                                            *targets, options.hash));
-    table = std::make_shared<const UnpackTable>(std::move(made));
+  if (const auto found = prepared_.tables.find(targets.serial()); found != prepared_.tables.end()) {
+    return found->second;
   }
+  PC_ASSIGN_OR_RETURN(UnpackTable made, UnpackTable::Make(*options.manifest, *options.expected,
+                                                          targets, options.hash));
+  // A sink that binds anew under the same contract leaves tables behind that nobody asks for again.
+  constexpr size_t kBanksMax = 4;
+  if (prepared_.tables.size() >= kBanksMax) prepared_.tables.clear();
+  const auto table = std::make_shared<const UnpackTable>(std::move(made));
+  prepared_.tables[targets.serial()] = table;
   return table;
 }
 
@@ -275,7 +291,7 @@ void FlowEngine::StreamIn(const EpochKey& key, std::shared_ptr<const TargetMap> 
              const DataThread::Context& context) -> StatusOr<BroadcastResult> {
            if (device != nullptr) {
              PC_ASSIGN_OR_RETURN(const std::shared_ptr<const UnpackTable> table,
-                                 TableFor(targets.get(), options));
+                                 TableFor(*targets, options));
              PC_ASSIGN_OR_RETURN(
                  const auto consumer,
                  DeviceConsumer::Make(collective, device->engine, options, table.get(), callback));

@@ -76,17 +76,20 @@ class FlowEngine {
     Plan plan;
     PlanOptions options;
     std::shared_ptr<BufferRing> ring;
-    // A device's copy work, by the targets that it goes to: a bank each. The data thread's.
-    std::map<const TargetMap*, std::shared_ptr<const UnpackTable>> tables;
+    Allocator* allocator = nullptr;  // the ring's
+    // A device's copy work, by the serial of the targets that it goes to: a bank each. The data
+    // thread's.
+    std::map<uint64_t, std::shared_ptr<const UnpackTable>> tables;
   };
 
   Transport* FindTransport(const std::string& kind) const;
   std::optional<uint32_t> MyRank(const Flow& flow) const;
   Status MakePlanAndBuffers(const PrepareAttempt& attempt);
+  Status MakeBuffers(const Contract& contract, const PlanOptions& options);
   // Of the prepared flow; null on the host.
   const DevicePath* Device() const;
   BroadcastOptions Options() const;
-  StatusOr<std::shared_ptr<const UnpackTable>> TableFor(const TargetMap* targets,
+  StatusOr<std::shared_ptr<const UnpackTable>> TableFor(const TargetMap& targets,
                                                         const BroadcastOptions& options);
   void Submit(DataThread::Job job, std::function<void(const Status&)> rejected);
   template <class Run>

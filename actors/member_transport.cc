@@ -1,25 +1,47 @@
 #include "actors/member_transport.h"
 
+#include <utility>
+
+#include "runtime/data/shm_transport.h"
 #include "runtime/data/zmq_collective.h"
 
 namespace packcast {
 
-StatusOr<std::unique_ptr<Transport>> MakeMemberTransport(
-    const std::optional<NcclTransportOptions>& device, const std::string& host) {
-  ZmqTransportOptions bulk;
-  bulk.host = host;
-  if (!device) return MakeZmqTransport(bulk);
-  NcclTransportOptions nccl = *device;
-  nccl.control.host = host;
-  return MakeNcclTransport(nccl);
+StatusOr<MemberTransports> MemberTransports::Make(const std::optional<NcclTransportOptions>& device,
+                                                  bool shared_memory, const std::string& host) {
+  ZmqTransportOptions words;
+  words.host = host;
+  MemberTransports transports;
+  if (device) {
+    NcclTransportOptions options = *device;
+    options.control.host = host;
+    PC_ASSIGN_OR_RETURN(auto nccl, MakeNcclTransport(options));
+    transports.all_.push_back(std::move(nccl));
+    return transports;
+  }
+  if (shared_memory) {
+    PC_ASSIGN_OR_RETURN(auto shm, MakeShmTransport({.kind = LocalShmKind(), .control = words}));
+    transports.all_.push_back(std::move(shm));
+  }
+  PC_ASSIGN_OR_RETURN(auto zmq, MakeZmqTransport(words));
+  transports.all_.push_back(std::move(zmq));
+  return transports;
 }
 
-void OfferTransport(const Transport& transport, Offer* offer) {
-  offer->transports = {std::string(transport.kind())};
-  if (const DevicePath* device = transport.device()) {
-    offer->library = device->library;
-    offer->direct_bytes_min = device->direct_bytes_min;
+void MemberTransports::Describe(Offer* offer) const {
+  for (const auto& transport : all_) {
+    offer->transports.emplace_back(transport->kind());
+    if (const DevicePath* device = transport->device()) {
+      offer->library = device->library;
+      offer->direct_bytes_min = device->direct_bytes_min;
+    }
   }
+}
+
+std::vector<Transport*> MemberTransports::pointers() const {
+  std::vector<Transport*> pointers;
+  for (const auto& transport : all_) pointers.push_back(transport.get());
+  return pointers;
 }
 
 }  // namespace packcast

@@ -3,6 +3,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "protocol/contract.h"
 #include "protocol/status.h"
@@ -11,12 +12,21 @@
 
 namespace packcast {
 
-// The one way that a member's weights travel: NCCL for a device's memory, ZeroMQ for the host's.
-// `host` is where its bulk or control lane listens when it is the root.
-StatusOr<std::unique_ptr<Transport>> MakeMemberTransport(
-    const std::optional<NcclTransportOptions>& device, const std::string& host);
+// The ways that a member's weights can travel, the best first. Owned by the member's handle and
+// lent to its shell.
+class MemberTransports {
+ public:
+  // NCCL for a device's memory; for the host's, shared memory if wanted, and ZeroMQ. `host` is
+  // where a root's lanes listen. Errors: the transports'.
+  static StatusOr<MemberTransports> Make(const std::optional<NcclTransportOptions>& device,
+                                         bool shared_memory, const std::string& host);
 
-// What the transport makes of an offer.
-void OfferTransport(const Transport& transport, Offer* offer);
+  // What an offer says of them.
+  void Describe(Offer* offer) const;
+  std::vector<Transport*> pointers() const;
+
+ private:
+  std::vector<std::unique_ptr<Transport>> all_;
+};
 
 }  // namespace packcast

@@ -17,14 +17,14 @@ namespace {
 constexpr Duration kCancelGrace = Seconds(15);
 constexpr Duration kTurn = Milliseconds(100);
 
-MemberConfig ConfigOf(const TrainerOptions& options, const Transport& transport) {
+MemberConfig ConfigOf(const TrainerOptions& options, const MemberTransports& transports) {
   MemberConfig config;
   config.model = options.model;
   config.role = Role::kTrainer;
   config.unit = options.unit;
   config.rank_in_unit = options.rank;
   config.unit_size = options.unit_size;
-  OfferTransport(transport, &config.offer);
+  transports.Describe(&config.offer);
   config.offer.buffer_bytes_max = options.buffer_bytes_max;
   config.offer.buffer_count_max = options.buffer_count_max;
   return config;
@@ -34,8 +34,8 @@ MemberConfig ConfigOf(const TrainerOptions& options, const Transport& transport)
 
 class Trainer::Impl {
  public:
-  Impl(Runtime* runtime, std::unique_ptr<Transport> zmq)
-      : transport(std::move(zmq)), handle(runtime, std::make_shared<MemberShell::Shared>()) {}
+  Impl(Runtime* runtime, MemberTransports ways)
+      : transports(std::move(ways)), handle(runtime, std::make_shared<MemberShell::Shared>()) {}
 
   // One turn of the caller's thread: callbacks that are due, then the next groups.
   void Turn(Duration max_wait);
@@ -51,7 +51,7 @@ class Trainer::Impl {
   // Waits for the result, up to the deadline and a grace.
   SyncResult Await(uint64_t label, Duration deadline, const std::function<void()>& source_free);
 
-  std::unique_ptr<Transport> transport;
+  MemberTransports transports;
   std::shared_ptr<TrainerShell::SourceSide> side;
   MemberHandle handle;
 };
@@ -109,14 +109,14 @@ StatusOr<std::unique_ptr<Trainer>> Trainer::Start(Runtime* runtime, TrainerOptio
   if (options.name.empty() || options.unit.empty() || options.rank >= options.unit_size) {
     return InvalidArgument("a trainer needs a name, a unit, and a rank below the unit's size");
   }
-  PC_ASSIGN_OR_RETURN(auto transport, MakeMemberTransport(options.device, options.bulk_host));
-  auto impl = std::make_unique<Impl>(runtime, std::move(transport));
+  PC_ASSIGN_OR_RETURN(auto transports, MemberTransports::Make(options.device, options.shared_memory,
+                                                              options.bulk_host));
+  auto impl = std::make_unique<Impl>(runtime, std::move(transports));
   const auto shared = impl->handle.shared_ptr();
   impl->side = std::make_shared<TrainerShell::SourceSide>([shared] { shared->drive.Wake(); });
   impl->side->source = source;
-  auto shell =
-      std::make_unique<TrainerShell>(ConfigOf(options, *impl->transport), shared,
-                                     std::vector<Transport*>{impl->transport.get()}, impl->side);
+  auto shell = std::make_unique<TrainerShell>(ConfigOf(options, impl->transports), shared,
+                                              impl->transports.pointers(), impl->side);
   PC_RETURN_IF_ERROR(
       impl->handle.Start(options.name, std::move(shell), options.coordinator, timeout));
   return std::unique_ptr<Trainer>(new Trainer(std::move(impl)));

@@ -25,14 +25,14 @@ Status Check(const WorkerOptions& options) {
 }
 
 MemberConfig ConfigOf(const WorkerOptions& options, const SinkCaps& caps,
-                      const Transport& transport) {
+                      const MemberTransports& transports) {
   MemberConfig config;
   config.model = options.model;
   config.role = Role::kWorker;
   config.unit = options.replica;
   config.rank_in_unit = options.rank;
   config.unit_size = options.replica_size;
-  OfferTransport(transport, &config.offer);
+  transports.Describe(&config.offer);
   config.offer.buffer_bytes_max = options.buffer_bytes_max;
   if (caps.buffer_bytes_max != 0 &&
       (options.buffer_bytes_max == 0 || caps.buffer_bytes_max < options.buffer_bytes_max)) {
@@ -48,8 +48,8 @@ MemberConfig ConfigOf(const WorkerOptions& options, const SinkCaps& caps,
 
 class Worker::Impl {
  public:
-  Impl(Runtime* runtime, std::unique_ptr<Transport> zmq)
-      : transport(std::move(zmq)), handle(runtime, std::make_shared<MemberShell::Shared>()) {}
+  Impl(Runtime* runtime, MemberTransports ways)
+      : transports(std::move(ways)), handle(runtime, std::make_shared<MemberShell::Shared>()) {}
   ~Impl() { Stop(); }
 
   void Stop() {
@@ -61,7 +61,7 @@ class Worker::Impl {
   }
 
   // In order of destruction from below: the actor goes before what it uses.
-  std::unique_ptr<Transport> transport;
+  MemberTransports transports;
   std::shared_ptr<ServingCell> serving = std::make_shared<ServingCell>();
   MemberHandle handle;
   bool own_thread = false;  // constant after Start
@@ -75,14 +75,15 @@ Worker::~Worker() = default;
 StatusOr<std::unique_ptr<Worker>> Worker::Start(Runtime* runtime, WorkerOptions options,
                                                 WeightSink* sink, Duration timeout) {
   PC_RETURN_IF_ERROR(Check(options));
-  PC_ASSIGN_OR_RETURN(auto transport, MakeMemberTransport(options.device, "127.0.0.1"));
-  auto impl = std::make_unique<Impl>(runtime, std::move(transport));
+  PC_ASSIGN_OR_RETURN(auto transports,
+                      MemberTransports::Make(options.device, options.shared_memory, "127.0.0.1"));
+  auto impl = std::make_unique<Impl>(runtime, std::move(transports));
   auto side = std::make_shared<WorkerShell::SinkSide>();
   side->sink = sink;
   side->verify = options.verify;
-  auto shell = std::make_unique<WorkerShell>(
-      ConfigOf(options, sink->Caps(), *impl->transport), impl->handle.shared_ptr(),
-      std::vector<Transport*>{impl->transport.get()}, side, impl->serving);
+  auto shell = std::make_unique<WorkerShell>(ConfigOf(options, sink->Caps(), impl->transports),
+                                             impl->handle.shared_ptr(), impl->transports.pointers(),
+                                             side, impl->serving);
   PC_RETURN_IF_ERROR(
       impl->handle.Start(options.name, std::move(shell), options.coordinator, timeout));
   impl->own_thread = options.own_thread;

@@ -64,11 +64,12 @@ Status Cluster::Start() {
                     Seconds(30)));
   Child trainer{"trainer-0", "trainer", flags_.model.Arguments(), {}, 0};
   trainer.arguments.push_back("--coordinator=" + endpoint_);
-  const auto add_device = [this](size_t member, Child* child) {
+  const auto add_memory = [this](size_t member, Child* child) {
+    if (flags_.shared_memory) child->arguments.push_back("--shm");
     if (flags_.devices.empty()) return;
     child->arguments.push_back("--device=" + std::to_string(flags_.devices[member]));
   };
-  add_device(0, &trainer);
+  add_memory(0, &trainer);
   members_.push_back(std::move(trainer));
   for (uint32_t k = 0; k < flags_.workers; ++k) {
     Child worker{"worker-" + std::to_string(k),
@@ -80,7 +81,7 @@ Status Cluster::Start() {
     if (k < flags_.worker_limits.size()) {
       worker.arguments.push_back("--limit=" + std::to_string(flags_.worker_limits[k]));
     }
-    add_device(k + 1, &worker);
+    add_memory(k + 1, &worker);
     members_.push_back(std::move(worker));
   }
   for (Child& child : members_) PC_RETURN_IF_ERROR(StartMember(&child));

@@ -24,6 +24,7 @@ struct ClusterFlags {
   uint64_t buffer_bytes = uint64_t{1} << 30;
   uint32_t buffers = 2;
   std::vector<uint64_t> worker_limits;
+  bool shared_memory = false;
   std::vector<int> devices;  // the trainer's GPU, then each worker's; none: host memory
   std::string install = "staged";
   std::string report;

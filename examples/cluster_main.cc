@@ -52,6 +52,7 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--buffer-bytes", flags.buffer_bytes, "largest buffer")->capture_default_str();
   app.add_option("--buffers", flags.buffers, "buffers per rank")->capture_default_str();
+  app.add_flag("--shm", flags.shared_memory, "weights go through shared memory");
   app.add_option("--devices", flags.devices,
                  "GPUs of the trainer and of each worker (0,1): weights go over NCCL; default: the "
                  "host's memory")

@@ -43,6 +43,9 @@ void AddRoleFlags(CLI::App* app, RoleFlags* flags, bool member) {
       ->capture_default_str();
   app->add_option("--ready-fd", flags->ready_fd, "where to say that we are ready")->group("");
   if (!member) return;
+  app->add_flag("--shm", flags->shared_memory,
+                "shared memory, where all members say so and are on one host")
+      ->envname("PACKCAST_SHM");
   app->add_option("--coordinator", flags->coordinator, "its address, tcp://host:port")
       ->envname("PACKCAST_COORDINATOR")
       ->check(WrongPort)

@@ -24,6 +24,7 @@ struct RoleFlags {
   bool insecure = false;
   int ready_fd = -1;
   int peer_timeout_ms = 1000;
+  bool shared_memory = false;  // of trainer and worker
 };
 
 // `members` adds the flags of those who look for a coordinator. Each flag can come from the

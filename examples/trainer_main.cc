@@ -42,6 +42,7 @@ Status SyncOnce(Trainer* trainer, ChangingSource* source, uint64_t label, Durati
 Status Run(Flags flags) {
   PC_ASSIGN_OR_RETURN(const std::unique_ptr<ChangingSource> source, MakeSource(flags.model));
   flags.options.model = flags.role.model;
+  flags.options.shared_memory = flags.role.shared_memory;
   flags.options.coordinator = flags.role.coordinator;
   flags.options.name =
       flags.role.name.empty() ? "trainer-" + std::to_string(flags.options.rank) : flags.role.name;

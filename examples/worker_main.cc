@@ -38,6 +38,7 @@ Status Run(Flags flags) {
   options.replica = "replica-" + std::to_string(flags.worker / options.replica_size);
   options.rank = flags.worker % options.replica_size;
   options.model = flags.role.model;
+  options.shared_memory = flags.role.shared_memory;
   options.coordinator = flags.role.coordinator;
   options.verify = [&sink] { return sink->ServingDigest(); };
   PC_ASSIGN_OR_RETURN(const std::unique_ptr<Runtime> runtime,

@@ -284,7 +284,8 @@ StatusOr<bool> DeviceProducer::Impl::AddRegion(Walk* walk, const Region& region)
   OutStep& step = *walk->open;
   if (plan.direct && !access_.is_plain()) {
     return InvalidArgument("tensor \"" + options_.manifest->rows()[row_].name +
-                           "\" is converted or not contiguous and cannot travel direct");
+                           "\" is converted or not contiguous and cannot travel direct; offer no "
+                           "direct rows (direct_bytes_min = 0)");
   }
   if (!plan.direct || options_.hash) {
     PC_ASSIGN_OR_RETURN(const bool added, AddPieces(&step, region));

@@ -1,6 +1,10 @@
 #include "runtime/data/shm_transport.h"
 
+#include <unistd.h>
+
+#include <array>
 #include <cstring>
+#include <fstream>
 #include <map>
 #include <mutex>
 #include <utility>
@@ -54,10 +58,12 @@ Status DecodeBlob(const Bytes& blob, ShmBoardName* name, Bytes* control) {
 
 class ShmTransport final : public Transport {
  public:
-  explicit ShmTransport(std::unique_ptr<Transport> control) : control_(std::move(control)) {}
+  ShmTransport(std::string kind, std::unique_ptr<Transport> control)
+      : kind_(std::move(kind)), control_(std::move(control)) {}
 
-  std::string_view kind() const override { return "shm"; }
+  std::string_view kind() const override { return kind_; }
   Allocator* allocator() override { return &arena_; }
+  bool members_need_buffers() const override { return false; }
   StatusOr<Rendezvous> MakeRendezvous(GenerationId generation) override;
   StatusOr<std::unique_ptr<Collective>> Join(const JoinOptions& options) override;
   void Forget(GenerationId generation) override {
@@ -68,6 +74,7 @@ class ShmTransport final : public Transport {
  private:
   std::unique_ptr<ShmBoard> TakeBoard(GenerationId generation);
 
+  const std::string kind_;
   const std::unique_ptr<Transport> control_;
   ShmArena arena_;
   std::mutex mutex_;
@@ -111,12 +118,22 @@ StatusOr<std::unique_ptr<Collective>> ShmTransport::Join(const JoinOptions& opti
 
 }  // namespace
 
+std::string LocalShmKind() {
+  std::string place;
+  std::ifstream("/proc/sys/kernel/random/boot_id") >> place;
+  std::array<char, 64> name{};
+  const ssize_t length = readlink("/proc/self/ns/pid", name.data(), name.size());
+  if (length > 0) place.append(name.data(), static_cast<size_t>(length));
+  place += std::to_string(getuid());
+  return "shm@" + ToHex(HashBytes(place)).substr(0, 8);
+}
+
 StatusOr<std::unique_ptr<Transport>> MakeShmTransport(ShmTransportOptions options) {
   options.control.bytes_elsewhere = true;
   options.control.read_in_place = true;
-  PC_ASSIGN_OR_RETURN(std::unique_ptr<Transport> control,
-                      MakeZmqTransport(std::move(options.control)));
-  return std::unique_ptr<Transport>(std::make_unique<ShmTransport>(std::move(control)));
+  PC_ASSIGN_OR_RETURN(std::unique_ptr<Transport> control, MakeZmqTransport(options.control));
+  return std::unique_ptr<Transport>(
+      std::make_unique<ShmTransport>(std::move(options.kind), std::move(control)));
 }
 
 }  // namespace packcast

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "protocol/status.h"
 #include "runtime/data/transport.h"
@@ -9,8 +10,15 @@
 namespace packcast {
 
 struct ShmTransportOptions {
+  // The word for it in offers. LocalShmKind() is one that ranks of different hosts do not share, so
+  // that they agree on another transport.
+  std::string kind = "shm";
   ZmqTransportOptions control;  // the words'; bytes_elsewhere and read_in_place are set here
 };
+
+// "shm@" and eight hex digits that are the same for the processes of one boot of one host, one PID
+// namespace and one user.
+std::string LocalShmKind();
 
 // Ranks in processes of one host, one PID namespace and one user ("shm"): the root packs into
 // memory that the members read where it is, so a byte is copied once by the root and once by each

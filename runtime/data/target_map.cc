@@ -1,5 +1,6 @@
 #include "runtime/data/target_map.h"
 
+#include <atomic>
 #include <utility>
 
 namespace packcast {
@@ -8,10 +9,19 @@ RowTarget MemoryTarget(std::byte* data, uint64_t bytes) {
   return {.kind = RowTarget::Kind::kMemory, .pieces = {{0, bytes, data}}};
 }
 
-void TargetMap::SetRow(uint32_t row, RowTarget target) { by_row_[row] = std::move(target); }
+uint64_t TargetMap::NextSerial() {
+  static std::atomic<uint64_t> last{0};
+  return last.fetch_add(1) + 1;
+}
+
+void TargetMap::SetRow(uint32_t row, RowTarget target) {
+  by_row_[row] = std::move(target);
+  serial_ = NextSerial();
+}
 
 void TargetMap::SetName(std::string name, RowTarget target) {
   by_name_[std::move(name)] = std::move(target);
+  serial_ = NextSerial();
 }
 
 const RowTarget& TargetMap::Find(uint32_t row, const std::string& name) const {

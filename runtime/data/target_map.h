@@ -44,7 +44,14 @@ class TargetMap {
 
   const RowTarget& Find(uint32_t row, const std::string& name) const;
 
+  // Names this content in this process: maps with one serial have the same targets. For those who
+  // keep what they worked out of a map.
+  uint64_t serial() const { return serial_; }
+
  private:
+  static uint64_t NextSerial();
+
+  uint64_t serial_ = NextSerial();
   RowTarget fallback_;
   std::unordered_map<uint32_t, RowTarget> by_row_;
   std::unordered_map<std::string, RowTarget> by_name_;

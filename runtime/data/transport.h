@@ -57,6 +57,8 @@ class Transport {
   // Where the root's buffers must come from, on the host's path: its memory, or the memory that
   // members can read. Lives as long as the transport, and buffers must not outlive it.
   virtual Allocator* allocator();
+  // Whether members need buffers of their own; else they read the root's (reads_in_place).
+  virtual bool members_need_buffers() const { return true; }
 
   // Root: prepares a generation. It is used by a later Join of the root here, once; a second call
   // for one generation is kAlreadyExists.

@@ -89,7 +89,7 @@ Status WiredCollective::Begin(const StreamId& stream) {
 }
 
 Status WiredCollective::Launch(Operation operation) {
-  // The wire first has what the gate announces: whoever hears it may rely on us.
+  // The gate is checked now and leaves with the next Poll: by then the wire has the operation.
   Operation words = operation;
   PC_RETURN_IF_ERROR(control_->Launch(std::move(words)));
   PC_RETURN_IF_ERROR(wire_->Launch(operation));

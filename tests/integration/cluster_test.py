@@ -72,6 +72,13 @@ class ClusterTest(unittest.TestCase):
         for report in reports:
             self.assertEqual(report["contract"]["buffer_bytes"], 1000001 // 256 * 256)
 
+    def test_over_shared_memory(self) -> None:
+        for install in ("staged", "in-place"):
+            with self.subTest(install):
+                reports = self.cluster("--shm", "--install=" + install, workers=3, epochs=3)
+                for report in reports:
+                    self.assertTrue(report["contract"]["transport"].startswith("shm@"), report)
+
     def test_in_place(self) -> None:
         reports = self.cluster("--install=in-place", "--worker-limits=1048576,2097152", epochs=2)
         for report in reports:
