@@ -43,11 +43,15 @@ class NcclWire final : public Wire {
 
  private:
   enum class State { kConnecting, kWarming, kUp };
+  struct Broadcast {
+    std::vector<Span> spans;
+    std::vector<void*> ready;  // cudaEvent_t that come first
+  };
 
   Status Fail(Status status);
   Status Advance();
   StatusOr<bool> IsInProgress();
-  Status Enqueue(const std::vector<Span>& spans);
+  Status Enqueue(const Broadcast& broadcast);
   Status StartNext();
   StatusOr<cudaEvent_t> TakeEvent();
   void AbortLoop();
@@ -62,8 +66,8 @@ class NcclWire final : public Wire {
   State state_ = State::kConnecting;
   cudaStream_t stream_ = nullptr;
   void* scratch_ = nullptr;
-  std::deque<std::vector<Span>> waiting_;  // launched, not yet handed to NCCL
-  bool enqueuing_ = false;                 // NCCL is still taking one in: no event yet
+  std::deque<Broadcast> waiting_;  // launched, not yet handed to NCCL
+  bool enqueuing_ = false;         // NCCL is still taking one in: no event yet
   std::deque<cudaEvent_t> running_;
   std::vector<cudaEvent_t> events_;  // not in use
   uint64_t completed_ = 0;
@@ -137,12 +141,16 @@ StatusOr<bool> NcclWire::IsInProgress() {
   return state == ncclInProgress;
 }
 
-Status NcclWire::Enqueue(const std::vector<Span>& spans) {
+Status NcclWire::Enqueue(const Broadcast& broadcast) {
   std::unique_lock lock(nccl_mutex_, std::try_to_lock);
   if (!lock.owns_lock() || comm_ == nullptr) return Aborted("the communicator was aborted");
   const std::string what = "starting a broadcast";
+  for (void* event : broadcast.ready) {
+    PC_RETURN_IF_ERROR(
+        CudaStatus(cudaStreamWaitEvent(stream_, static_cast<cudaEvent_t>(event), 0), what));
+  }
   PC_RETURN_IF_ERROR(NcclStatus(*library_, library_->group_start(), comm_, what));
-  for (const Span& span : spans) {
+  for (const Span& span : broadcast.spans) {
     PC_RETURN_IF_ERROR(NcclStatus(*library_,
                                   library_->broadcast(span.data, span.data, span.bytes, ncclUint8,
                                                       static_cast<int>(join_.root), comm_, stream_),
@@ -204,7 +212,7 @@ StatusOr<bool> NcclWire::Up() {
     if (*busy) return false;
     PC_RETURN_IF_ERROR(CudaStatus(cudaSetDevice(transport_.device), "choosing the device"));
     for (uint64_t bytes : kWarmUpBytes) {
-      waiting_.push_back({{static_cast<std::byte*>(scratch_), bytes}});
+      waiting_.push_back({{{static_cast<std::byte*>(scratch_), bytes}}, {}});
     }
     state_ = State::kWarming;
   }
@@ -219,7 +227,7 @@ StatusOr<bool> NcclWire::Up() {
 
 Status NcclWire::Launch(const Operation& operation) {
   if (!error_.ok()) return error_;
-  waiting_.push_back(operation.spans);
+  waiting_.push_back({operation.spans, operation.ready});
   return Advance();
 }
 
