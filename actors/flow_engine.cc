@@ -11,6 +11,7 @@ namespace packcast {
 namespace {
 
 constexpr Duration kJoinPoll = Milliseconds(100);
+constexpr Duration kDrainTimeout = Seconds(5);
 
 std::vector<Phase> PhasesOf(const PhaseSeconds& seconds, bool root) {
   if (root) {
@@ -28,7 +29,13 @@ std::vector<Phase> PhasesOf(const PhaseSeconds& seconds, bool root) {
 FlowEngine::FlowEngine(std::vector<Transport*> transports, Post post)
     : transports_(std::move(transports)), post_(std::move(post)), data_thread_("data") {}
 
-FlowEngine::~FlowEngine() = default;
+FlowEngine::~FlowEngine() {
+  // The data thread, which is joined next, may be stuck in a call of the device's.
+  std::lock_guard lock(mutex_);
+  if (watched_ != nullptr && watched_->collective != nullptr) {
+    watched_->collective->BeginAbort("the member stops");
+  }
+}
 
 Transport* FlowEngine::FindTransport(const std::string& kind) const {
   for (Transport* transport : transports_) {
@@ -181,8 +188,10 @@ void FlowEngine::Close(GenerationId generation) {
   const auto closed = std::exchange(generation_, nullptr);
   Submit(
       [this, closed](const DataThread::Context&) {
-        std::lock_guard lock(mutex_);
-        if (watched_ == closed) watched_.reset();
+        {
+          std::lock_guard lock(mutex_);
+          if (watched_ == closed) watched_.reset();
+        }
         if (closed->collective == nullptr) return;
         // A generation at rest: nothing is in flight that an error here could leave behind.
         (void)closed->collective->Abort("the generation is closed");
@@ -325,6 +334,11 @@ void FlowEngine::Abort(const std::string& reason, std::function<void(AbortOutcom
         if (retired != nullptr && retired->collective != nullptr) {
           status = retired->collective->Abort(reason);
           if (status.ok()) retired->collective.reset();
+        }
+        // Its stream waited for that already; where it could not, this says so.
+        for (Transport* transport : transports_) {
+          if (transport->device() == nullptr || !status.ok()) continue;
+          status = transport->device()->engine->Drain(kDrainTimeout);
         }
         done(status.ok() ? AbortOutcome::kClean : AbortOutcome::kWedged);
       },

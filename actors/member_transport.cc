@@ -20,7 +20,11 @@ StatusOr<MemberTransports> MemberTransports::Make(const std::optional<NcclTransp
     return transports;
   }
   if (shared_memory) {
-    PC_ASSIGN_OR_RETURN(auto shm, MakeShmTransport({.kind = LocalShmKind(), .control = words}));
+    const std::optional<std::string> kind = LocalShmKind();
+    if (!kind) {
+      return Unavailable("shared memory was asked for, but /proc does not say which host this is");
+    }
+    PC_ASSIGN_OR_RETURN(auto shm, MakeShmTransport({.kind = *kind, .control = words}));
     transports.all_.push_back(std::move(shm));
   }
   PC_ASSIGN_OR_RETURN(auto zmq, MakeZmqTransport(words));

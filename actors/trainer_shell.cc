@@ -95,6 +95,11 @@ void TrainerShell::Abort(const AbortLocal& abort) {
                      // A rendezvous that was made and never joined.
                      for (Transport* transport : transports) transport->Forget(generation);
                      AbortDone done{abort.key, outcome};
+                     // What may still be read is never released: the process is to end.
+                     if (outcome == AbortOutcome::kWedged) {
+                       self->inbox.Post(MemberEvent(done));
+                       return;
+                     }
                      if (const Status drained = side->pump.Close(abort.drain_group);
                          !drained.ok()) {
                        LogError("draining the weight source: ", drained.ToString());

@@ -146,7 +146,8 @@ void WorkerShell::Abort(const EpochKey& key) {
       [self = shared_ptr(), side = side_, key, info = InfoOf(key)](AbortOutcome outcome) {
         const auto finish = [self, side, key, info, outcome] {
           self->drive.Post([self, side, key, info, outcome] {
-            side->sink->Discard(side->WithBank(info));
+            // Memory that may still be written is the sink's no more: the process is to end.
+            if (outcome != AbortOutcome::kWedged) side->sink->Discard(side->WithBank(info));
             self->inbox.Post(MemberEvent(AbortDone{key, outcome}));
           });
         };

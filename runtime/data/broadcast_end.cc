@@ -25,7 +25,8 @@ StatusOr<bool> BroadcastEnd::Advance() {
 void BroadcastEnd::Abort(const Status& why) {
   if (!error_.ok() || finished_) return;
   error_ = why;
-  const Status stopped = collective_->Abort(why.message());
+  Status stopped = collective_->Abort(why.message());
+  if (const Status work = StopWork(); stopped.ok()) stopped = work;
   if (stopped.ok()) {
     if (ring_.has_ring()) ring_->Reset();
   } else {

@@ -49,8 +49,11 @@ class BroadcastEnd {
 
   // What can be done now, for at most `budget_` bytes; sets `progress_`. True when finished.
   virtual StatusOr<bool> Turn() = 0;
-  // After an abort: forgets steps and tensors. `is_read` means that the transport may go on using
-  // the memory of launched steps.
+  // After an abort: waits for what else touches memory, a device's kernels for instance. An error
+  // means that it may go on doing so.
+  virtual Status StopWork() { return OkStatus(); }
+  // After an abort: forgets steps and tensors. `is_read` means that transport or device may go on
+  // using the memory of steps.
   virtual void Drop(bool is_read) = 0;
   // Where the waiting of now is counted, and what it is for.
   virtual double* wait_seconds() = 0;

@@ -46,11 +46,8 @@ class DeviceConsumer::Impl final : public internal::BroadcastEnd {
 
  private:
   StatusOr<bool> Turn() override;
-  void Drop(bool) override {
-    // What cannot be waited for is the owner's business: the collective is aborted by now.
-    (void)engine_->Drain(internal::kDrainTimeout);
-    steps_.clear();
-  }
+  Status StopWork() override { return engine_->Drain(internal::kDrainTimeout); }
+  void Drop(bool) override { steps_.clear(); }
   double* wait_seconds() override { return &result_.seconds.receive; }
 
   bool IsShown(uint32_t row) const {

@@ -11,6 +11,7 @@
 #include "runtime/data/broadcast_end.h"
 #include "runtime/data/broadcast_setup.h"
 #include "runtime/data/device_step.h"
+#include "runtime/data/held_batch.h"
 #include "runtime/data/phase_timer.h"
 
 namespace packcast {
@@ -21,30 +22,6 @@ using internal::StepWork;
 // What a row costs an Advance, however small it is.
 constexpr uint64_t kRowBytes = 512;
 
-// A batch between its Next and the moment nothing reads it any more: released on the thread that
-// drives the producer.
-class HeldBatch {
- public:
-  HeldBatch(TensorBatch batch, std::atomic<uint64_t>* released)
-      : batch_(std::move(batch)), released_(released) {}
-  ~HeldBatch() {
-    if (is_kept_) return;
-    if (batch_.release) batch_.release();
-    released_->fetch_add(batch_.tensors.size());
-  }
-  HeldBatch(const HeldBatch&) = delete;
-  HeldBatch& operator=(const HeldBatch&) = delete;
-
-  const std::vector<BatchTensor>& tensors() const { return batch_.tensors; }
-  void* ready() const { return batch_.ready; }
-  // A transport that could not be stopped may still read its memory: the owner keeps it for ever.
-  void NeverRelease() { is_kept_ = true; }
-
- private:
-  TensorBatch batch_;
-  std::atomic<uint64_t>* released_;
-  bool is_kept_ = false;
-};
 using BatchPtr = std::shared_ptr<HeldBatch>;
 
 // A step from its first region until its bytes have left.
@@ -89,6 +66,7 @@ class DeviceProducer::Impl final : public internal::BroadcastEnd {
   };
 
   StatusOr<bool> Turn() override;
+  Status StopWork() override { return engine_->Drain(internal::kDrainTimeout); }
   void Drop(bool is_read) override;
   double* wait_seconds() override;
   std::string WaitingFor() override;
@@ -148,9 +126,9 @@ StatusOr<bool> DeviceProducer::Impl::Turn() {
 }
 
 void DeviceProducer::Impl::Drop(bool is_read) {
-  const Status drained = engine_->Drain(internal::kDrainTimeout);
   source_->SetWake(nullptr);
-  if (is_read || !drained.ok()) {
+  if (is_read) {
+    if (batch_ != nullptr) batch_->NeverRelease();
     for (const OutStep& step : steps_) {
       for (const BatchPtr& batch : step.batches) batch->NeverRelease();
     }
@@ -385,6 +363,11 @@ Status DeviceProducer::Impl::AdvanceSteps() {
     if (walk->open->work.is_running()) progress_ = true;
     // Packed bytes are in the buffer once the work is done: their tensors are free.
     if (done && walk == &packed_) walk->open->batches.clear();
+  }
+  // Their work is with the engine, which has room for few: it must be taken back there too.
+  for (auto& [sequence, step] : early_) {
+    PC_RETURN_IF_ERROR(step.work.Advance(engine_).status());
+    if (step.work.is_running()) progress_ = true;
   }
   for (uint64_t sequence = base_; sequence < base_ + steps_.size(); ++sequence) {
     OutStep& step = steps_[sequence - base_];

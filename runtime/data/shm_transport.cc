@@ -118,12 +118,13 @@ StatusOr<std::unique_ptr<Collective>> ShmTransport::Join(const JoinOptions& opti
 
 }  // namespace
 
-std::string LocalShmKind() {
+std::optional<std::string> LocalShmKind() {
   std::string place;
   std::ifstream("/proc/sys/kernel/random/boot_id") >> place;
   std::array<char, 64> name{};
   const ssize_t length = readlink("/proc/self/ns/pid", name.data(), name.size());
-  if (length > 0) place.append(name.data(), static_cast<size_t>(length));
+  if (place.empty() || length <= 0) return std::nullopt;
+  place.append(name.data(), static_cast<size_t>(length));
   place += std::to_string(getuid());
   return "shm@" + ToHex(HashBytes(place)).substr(0, 8);
 }

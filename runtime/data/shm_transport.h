@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "protocol/status.h"
@@ -18,7 +19,8 @@ struct ShmTransportOptions {
 
 // "shm@" and eight hex digits that are the same for the processes of one boot of one host, one PID
 // namespace and one user.
-std::string LocalShmKind();
+// Nothing where that cannot be told, because /proc is not readable.
+std::optional<std::string> LocalShmKind();
 
 // Ranks in processes of one host, one PID namespace and one user ("shm"): the root packs into
 // memory that the members read where it is, so a byte is copied once by the root and once by each

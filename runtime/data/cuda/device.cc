@@ -28,7 +28,10 @@ class CudaAllocator final : public Allocator {
   void Free(std::byte* data, uint64_t) override { (void)cudaFree(data); }
 
   Status Copy(const std::byte* from, std::byte* to, uint64_t bytes) override {
-    return CudaStatus(cudaMemcpy(to, from, bytes, cudaMemcpyDefault), "copying");
+    const ScopedDevice scoped(device_);
+    PC_RETURN_IF_ERROR(CudaStatus(cudaMemcpy(to, from, bytes, cudaMemcpyDefault), "copying"));
+    // From pageable memory it may return before the last bytes are there.
+    return CudaStatus(cudaStreamSynchronize(cudaStreamLegacy), "copying");
   }
 
  private:

@@ -28,7 +28,9 @@ Status ReadId(int output, ncclUniqueId* id, Time end) {
   while (filled < sizeof *id) {
     const auto left = ToMilliseconds(end - Now());
     pollfd waiting{output, POLLIN, 0};
-    if (left <= 0 || poll(&waiting, 1, static_cast<int>(left)) == 0) {
+    const int polled = left <= 0 ? 0 : poll(&waiting, 1, static_cast<int>(left));
+    if (polled < 0 && errno == EINTR) continue;
+    if (polled == 0) {
       return DeadlineExceeded("the helper that makes NCCL's unique ID did not answer in time");
     }
     const ssize_t got = read(output, id->internal + filled, sizeof *id - filled);

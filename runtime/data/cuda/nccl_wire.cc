@@ -95,7 +95,7 @@ NcclWire::~NcclWire() {
     abort_changed_.notify_all();
   }
   abort_thread_.join();
-  (void)cudaSetDevice(transport_.device);
+  const ScopedDevice scoped(transport_.device);
   for (cudaEvent_t event : running_) (void)cudaEventDestroy(event);
   for (cudaEvent_t event : events_) (void)cudaEventDestroy(event);
   // A stream that did not stop keeps what it uses: freeing would wait for it.
@@ -150,13 +150,19 @@ Status NcclWire::Enqueue(const Broadcast& broadcast) {
         CudaStatus(cudaStreamWaitEvent(stream_, static_cast<cudaEvent_t>(event), 0), what));
   }
   PC_RETURN_IF_ERROR(NcclStatus(*library_, library_->group_start(), comm_, what));
+  // A group that is begun is ended, whatever fails in it: it belongs to the thread, and would take
+  // the next communicator's calls in.
+  Status status;
   for (const Span& span : broadcast.spans) {
-    PC_RETURN_IF_ERROR(NcclStatus(*library_,
-                                  library_->broadcast(span.data, span.data, span.bytes, ncclUint8,
-                                                      static_cast<int>(join_.root), comm_, stream_),
-                                  comm_, what));
+    if (!status.ok()) break;
+    status = NcclStatus(*library_,
+                        library_->broadcast(span.data, span.data, span.bytes, ncclUint8,
+                                            static_cast<int>(join_.root), comm_, stream_),
+                        comm_, what);
   }
-  PC_RETURN_IF_ERROR(NcclStatus(*library_, library_->group_end(), comm_, what));
+  const ncclResult_t ended = library_->group_end();
+  PC_RETURN_IF_ERROR(status);
+  PC_RETURN_IF_ERROR(NcclStatus(*library_, ended, comm_, what));
   enqueuing_ = true;
   return OkStatus();
 }
