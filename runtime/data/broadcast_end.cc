@@ -36,6 +36,21 @@ void BroadcastEnd::Abort(const Status& why) {
   Drop(!stopped.ok());
 }
 
+StatusOr<bool> BroadcastEnd::EndStream(uint64_t steps, bool all_left) {
+  if (!ended_) {
+    PC_RETURN_IF_ERROR(collective_->End(steps));
+    ended_ = true;
+    progress_ = true;
+  }
+  if (!all_left) return false;
+  if (options_.wait_for_members) {
+    PC_ASSIGN_OR_RETURN(const bool members, collective_->Finished());
+    if (!members) return false;
+  }
+  // Nobody polls after that: what is queued here now would stay.
+  return collective_->Flushed();
+}
+
 StatusOr<BroadcastResult> BroadcastEnd::Run(Time deadline, CancelToken* cancel,
                                             std::atomic<uint64_t>* beats) {
   ScopedWake wake(cancel, [this] { collective_->Wake(); });

@@ -59,6 +59,10 @@ class BroadcastEnd {
   virtual double* wait_seconds() = 0;
   virtual std::string WaitingFor() { return collective_->WaitingFor(); }
 
+  // A root's last part, once `steps` are launched: says so, and waits for the members as the
+  // options ask. `all_left`: no step is under way here. True when finished.
+  StatusOr<bool> EndStream(uint64_t steps, bool all_left);
+
   Collective* const collective_;
   const BroadcastOptions options_;
   RingHandle ring_;
@@ -71,6 +75,7 @@ class BroadcastEnd {
   StatusOr<BroadcastResult> Loop(Time deadline, std::atomic<uint64_t>* beats);
 
   Status error_;
+  bool ended_ = false;  // EndStream has said so
   bool finished_ = false;
   bool idle_ = false;
 };

@@ -22,7 +22,6 @@ struct InStep {
   const Step* plan = nullptr;
   uint32_t slot = 0;    // packed: the buffer
   size_t at_piece = 0;  // how far its work was handed to the engine
-  bool launched = false;
   bool arrived = false;
   bool unpacked = false;
   StepWork work;
@@ -128,7 +127,6 @@ Status DeviceConsumer::Impl::LaunchReady() {
       operation.spans.push_back({ring_->data(step.slot), plan.bytes});
     }
     PC_RETURN_IF_ERROR(collective_->Launch(std::move(operation)));
-    step.launched = true;
     ++launched_;
     progress_ = true;
   }

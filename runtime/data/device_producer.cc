@@ -101,7 +101,6 @@ class DeviceProducer::Impl final : public internal::BroadcastEnd {
   uint64_t piece_done_ = 0;  // of its region
   bool is_over_ = false;     // the source has ended
   bool waits_for_source_ = false;
-  bool ended_ = false;
 
   std::deque<OutStep> steps_;  // closed and not complete: sequences base_, base_ + 1, ...
   // Closed, while one before is open. A packed step is full when the row after it does not fit;
@@ -429,18 +428,7 @@ Status DeviceProducer::Impl::Reap() {
 
 StatusOr<bool> DeviceProducer::Impl::TryFinish() {
   if (!is_over_ || launched_ < base_ + steps_.size()) return false;
-  if (!ended_) {
-    PC_RETURN_IF_ERROR(collective_->End(launched_));
-    ended_ = true;
-    progress_ = true;
-  }
-  if (!steps_.empty()) return false;
-  if (options_.wait_for_members) {
-    PC_ASSIGN_OR_RETURN(const bool members, collective_->Finished());
-    if (!members) return false;
-  }
-  // Nobody polls after that: what is queued here now would stay.
-  return collective_->Flushed();
+  return EndStream(launched_, steps_.empty());
 }
 
 StatusOr<std::unique_ptr<DeviceProducer>> DeviceProducer::Make(Collective* collective,

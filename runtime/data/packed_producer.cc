@@ -106,7 +106,6 @@ class PackedProducer::Impl final : public internal::BroadcastEnd {
   TensorSource* const source_;
   const TensorTransform transform_;
   Planner planner_;
-  bool ended_ = false;
   bool waits_for_source_ = false;  // in this Advance
 
   std::shared_ptr<ReadTensor> current_;
@@ -394,18 +393,7 @@ StatusOr<bool> PackedProducer::Impl::NextRow() {
 StatusOr<bool> PackedProducer::Impl::TryFinish() {
   const bool planned = event_ && event_->kind == Planner::Event::Kind::kEnd;
   if (!planned || launched_ < base_ + steps_.size()) return false;
-  if (!ended_) {
-    PC_RETURN_IF_ERROR(collective_->End(launched_));
-    ended_ = true;
-    progress_ = true;
-  }
-  if (!steps_.empty()) return false;
-  if (options_.wait_for_members) {
-    PC_ASSIGN_OR_RETURN(const bool members, collective_->Finished());
-    if (!members) return false;
-  }
-  // Nobody polls after that: what is queued here now would stay.
-  return collective_->Flushed();
+  return EndStream(launched_, steps_.empty());
 }
 
 StatusOr<std::unique_ptr<PackedProducer>> PackedProducer::Make(Collective* collective,

@@ -10,7 +10,7 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/data/cuda/device.h"
-#include "tests/bench/duo.h"
+#include "tests/bench/take.h"
 
 namespace packcast::bench {
 namespace {
@@ -21,12 +21,6 @@ struct Shape {
   uint64_t shift = 0;  // of its address
   Conversion conversion = Conversion::kNone;
 };
-
-template <class T>
-T Take(StatusOr<T> value) {
-  if (!value.ok()) Die(value.status().ToString());
-  return std::move(value).value();
-}
 
 // Tensors one after another in `from`, gathered into `to` (or hashed where they are).
 std::vector<CopyPiece> PiecesOf(const Shape& shape, std::byte* from, std::byte* to, uint64_t total,

@@ -26,6 +26,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/data/cuda/device.h"
 #include "tests/bench/duo.h"
+#include "tests/bench/take.h"
 #include "tests/gpu/fill.h"
 
 namespace packcast::bench {
@@ -44,15 +45,6 @@ struct Flags {
   bool hash = true;
   std::vector<std::string> lists;
 };
-
-void Check(const Status& status) {
-  if (!status.ok()) Die(status.ToString());
-}
-template <class T>
-T Take(StatusOr<T> value) {
-  Check(value.status());
-  return std::move(value).value();
-}
 
 NcclTransportOptions DeviceOf(const Flags& flags) {
   NcclTransportOptions options;

@@ -24,6 +24,7 @@
 #include "runtime/data/shm_transport.h"
 #include "runtime/data/zmq_collective.h"
 #include "tests/bench/duo.h"
+#include "tests/bench/take.h"
 
 namespace packcast::bench {
 namespace {
@@ -54,15 +55,6 @@ double SecondsSince(Clock::time_point begin) {
 double Median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
-}
-
-void Check(const Status& status) {
-  if (!status.ok()) Die(status.ToString());
-}
-template <class T>
-T Take(StatusOr<T> value) {
-  Check(value.status());
-  return std::move(value).value();
 }
 
 // Memory whose pages are there.

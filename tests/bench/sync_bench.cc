@@ -23,6 +23,7 @@
 #include "runtime/data/device_consumer.h"
 #include "runtime/data/device_producer.h"
 #include "tests/bench/duo.h"
+#include "tests/bench/take.h"
 #include "tests/gpu/fill.h"
 
 namespace packcast::bench {
@@ -53,14 +54,6 @@ double SecondsSince(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-void Check(const Status& status) {
-  if (!status.ok()) Die(status.ToString());
-}
-template <class T>
-T Take(StatusOr<T> value) {
-  Check(value.status());
-  return std::move(value).value();
-}
 void CheckCuda(cudaError_t error) { Check(CudaStatus(error, "benchmark")); }
 
 struct Weights {

@@ -82,18 +82,12 @@ class NcclWire final : public Wire {
   std::condition_variable abort_changed_;
   bool abort_asked_ = false;
   bool abort_done_ = false;
-  bool closing_ = false;
   Status abort_status_;
   std::thread abort_thread_;  // last
 };
 
 NcclWire::~NcclWire() {
-  (void)Abort();
-  {
-    std::lock_guard lock(abort_mutex_);
-    closing_ = true;
-    abort_changed_.notify_all();
-  }
+  (void)Abort();  // which ends the thread
   abort_thread_.join();
   const ScopedDevice scoped(transport_.device);
   for (cudaEvent_t event : running_) (void)cudaEventDestroy(event);
@@ -265,7 +259,7 @@ Status NcclWire::Abort() {
 // only once the communicator is aborted.
 void NcclWire::AbortLoop() {
   std::unique_lock lock(abort_mutex_);
-  abort_changed_.wait(lock, [this] { return abort_asked_ || closing_; });
+  abort_changed_.wait(lock, [this] { return abort_asked_; });
   lock.unlock();
   Status status;
   {

@@ -166,6 +166,24 @@ void Fill(Pair* pair, uint32_t rows, int64_t elements, PlanOptions plan_options)
   }
 }
 
+// Sends `source` from rank 0 to rank 1, and looks at every byte.
+void SendAll(Pair* pair, BatchSource* source) {
+  auto producer =
+      DeviceProducer::Make(pair->ranks[0].get(), source, pair->root_engine.get(), pair->options);
+  ASSERT_TRUE(producer.ok()) << producer.status();
+  const auto table = UnpackTable::Make(pair->manifest, pair->plan, pair->targets, true);
+  ASSERT_TRUE(table.ok()) << table.status();
+  auto consumer =
+      DeviceConsumer::Make(pair->ranks[1].get(), pair->member_engine.get(), pair->options, &*table);
+  ASSERT_TRUE(consumer.ok()) << consumer.status();
+  const Status status =
+      testing::DriveAll<DeviceConsumer>(pair->ranks, producer->get(), {consumer->get()});
+  ASSERT_TRUE(status.ok()) << status;
+  for (size_t row = 0; row < pair->memory.size(); ++row) {
+    EXPECT_TRUE(pair->memory[row] == pair->tensors[row].wire) << row;
+  }
+}
+
 // The bytes change between the checksum and the wire: what a broken link or a source that writes
 // too early looks like.
 TEST(DeviceBroadcast, AFlippedBitIsNamedByTensorBytesAndRank) {
@@ -236,20 +254,7 @@ TEST(DeviceBroadcast, ASourceOfOneTensorAtATimeGetsItBackBeforeTheStepIsFull) {
     bool held_ = false;
   };
   OneAtATime source(pair.tensors);
-  auto producer =
-      DeviceProducer::Make(pair.ranks[0].get(), &source, pair.root_engine.get(), pair.options);
-  ASSERT_TRUE(producer.ok()) << producer.status();
-  const auto table = UnpackTable::Make(pair.manifest, pair.plan, pair.targets, true);
-  ASSERT_TRUE(table.ok()) << table.status();
-  auto consumer =
-      DeviceConsumer::Make(pair.ranks[1].get(), pair.member_engine.get(), pair.options, &*table);
-  ASSERT_TRUE(consumer.ok()) << consumer.status();
-  const Status status =
-      testing::DriveAll<DeviceConsumer>(pair.ranks, producer->get(), {consumer->get()});
-  ASSERT_TRUE(status.ok()) << status;
-  for (size_t row = 0; row < pair.memory.size(); ++row) {
-    EXPECT_TRUE(pair.memory[row] == pair.tensors[row].wire) << row;
-  }
+  SendAll(&pair, &source);
 }
 
 // Each event makes a Submit of its own. The direct step is through with its rows before the packed
@@ -269,20 +274,7 @@ TEST(DeviceBroadcast, AnEarlyStepGivesTheEngineBack) {
     batches.back().ready = &events[row];
   }
   const auto source = BatchesOf(std::move(batches));
-  auto producer =
-      DeviceProducer::Make(pair.ranks[0].get(), source.get(), pair.root_engine.get(), pair.options);
-  ASSERT_TRUE(producer.ok()) << producer.status();
-  const auto table = UnpackTable::Make(pair.manifest, pair.plan, pair.targets, true);
-  ASSERT_TRUE(table.ok()) << table.status();
-  auto consumer =
-      DeviceConsumer::Make(pair.ranks[1].get(), pair.member_engine.get(), pair.options, &*table);
-  ASSERT_TRUE(consumer.ok()) << consumer.status();
-  const Status status =
-      testing::DriveAll<DeviceConsumer>(pair.ranks, producer->get(), {consumer->get()});
-  ASSERT_TRUE(status.ok()) << status;
-  for (size_t row = 0; row < pair.memory.size(); ++row) {
-    EXPECT_TRUE(pair.memory[row] == pair.tensors[row].wire) << row;
-  }
+  SendAll(&pair, source.get());
 }
 
 TEST(DeviceBroadcast, ADirectRowNeedsOnePieceOfMemory) {
