@@ -18,7 +18,6 @@
 #include "protocol/manifest.h"
 #include "protocol/plan.h"
 #include "runtime/data/cuda/device.h"
-#include "runtime/data/cuda/nccl_library.h"
 #include "runtime/data/cuda/nccl_transport.h"
 #include "runtime/data/device_consumer.h"
 #include "runtime/data/device_producer.h"
@@ -86,6 +85,7 @@ class Rank {
 
   void RunList(const std::string& path);
   double connect_seconds() const { return connect_seconds_; }
+  const std::string& library() const { return transport_->device()->library; }
 
  private:
   bool is_root() const { return rank_ == 0; }
@@ -361,7 +361,7 @@ int Main(int argc, char** argv) {
   Rank self(flags);
   if (flags.rank == 0) {
     std::printf("%s; connected and warm after %.2f s; %u buffers of %llu MiB, %u blocks\n",
-                Take(NcclLibraryName(flags.library)).c_str(), self.connect_seconds(), flags.buffers,
+                self.library().c_str(), self.connect_seconds(), flags.buffers,
                 static_cast<unsigned long long>(flags.buffer_mib), flags.blocks);
   }
   for (const std::string& list : flags.lists) self.RunList(list);

@@ -134,9 +134,4 @@ StatusOr<std::unique_ptr<Transport>> MakeNcclTransport(const NcclTransportOption
       std::move(filled), library, std::move(control), std::move(engine)));
 }
 
-StatusOr<std::string> NcclLibraryName(const std::string& library) {
-  PC_ASSIGN_OR_RETURN(const NcclLibrary* loaded, LoadNccl(library));
-  return LibraryName(*loaded);
-}
-
 }  // namespace packcast

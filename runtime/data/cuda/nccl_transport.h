@@ -36,7 +36,4 @@ StatusOr<std::unique_ptr<Transport>> MakeNcclTransport(const NcclTransportOption
 // thread-safe. Errors: as MakeNcclTransport.
 StatusOr<Allocator*> DeviceMemory(int device);
 
-// What must be equal among the ranks of a flow (Offer::library): "NCCL 2.28.9".
-StatusOr<std::string> NcclLibraryName(const std::string& library = "");
-
 }  // namespace packcast

@@ -17,6 +17,4 @@ StatusOr<std::unique_ptr<Transport>> MakeNcclTransport(const NcclTransportOption
 
 StatusOr<Allocator*> DeviceMemory(int) { return NoCuda(); }
 
-StatusOr<std::string> NcclLibraryName(const std::string&) { return NoCuda(); }
-
 }  // namespace packcast
