@@ -233,10 +233,12 @@ void CoordinatorMachine::SendPrepare() {
   const Flow& flow = epoch.contract->flows.front();
   std::vector<MemberId> members;
   for (const FlowMember& member : flow.members) members.push_back(member.member);
-  epoch.reuse_generation =
-      generation_ && generation_->members == members && generation_->transport == flow.transport;
+  const uint32_t ctas = epoch.contract->cta_count_max;
+  epoch.reuse_generation = generation_ && generation_->members == members &&
+                           generation_->transport == flow.transport &&
+                           generation_->cta_count_max == ctas;
   if (!epoch.reuse_generation) {
-    generation_ = Generation{GenerationId(++last_generation_), members, flow.transport};
+    generation_ = Generation{GenerationId(++last_generation_), members, flow.transport, ctas};
   }
   epoch.generation = generation_->id;
   epoch.rendezvous_blob.clear();

@@ -116,6 +116,7 @@ class CoordinatorMachine {
     GenerationId id;
     std::vector<MemberId> members;
     std::string transport;
+    uint32_t cta_count_max = 0;
   };
 
   // coordinator_machine.cc: members and sync calls

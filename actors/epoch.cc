@@ -146,6 +146,7 @@ Value ContractSummary(const Contract& contract) {
       {"install", std::string(InstallModeName(contract.install))},
       {"integrity", contract.integrity == Integrity::kContentHash},
       {"direct_bytes_min", contract.direct_bytes_min},
+      {"cta_count_max", uint64_t{contract.cta_count_max}},
       {"members", static_cast<uint64_t>(contract.flows.front().members.size())},
   };
 }

@@ -44,6 +44,20 @@ Transport* FlowEngine::FindTransport(const std::string& kind) const {
   return nullptr;
 }
 
+void FlowEngine::PostOffer() {
+  OfferChanged changed;
+  bool has_device = false;
+  for (const Transport* transport : transports_) {
+    if (!transport->is_usable()) continue;
+    changed.transports.push_back(transport->offer());
+    if (transport->device() == nullptr) continue;
+    has_device = true;
+    changed.memory_free = transport->device()->engine->allocator()->FreeBytes();
+  }
+  changed.memory_held = held_bytes_;
+  if (has_device) post_(std::move(changed));
+}
+
 std::optional<uint32_t> FlowEngine::MyRank(const Flow& flow) const {
   for (uint32_t k = 0; k < flow.members.size(); ++k) {
     if (flow.members[k].member == self_) return k;
@@ -65,7 +79,9 @@ Status FlowEngine::MakePlanAndBuffers(const PrepareAttempt& attempt) {
   if (same) return OkStatus();
   const PlanOptions options = PlanOptionsOf(contract, *attempt.manifest);
   PC_ASSIGN_OR_RETURN(Plan plan, MakePlan(*attempt.manifest, options));
-  PC_RETURN_IF_ERROR(MakeBuffers(contract, options));
+  const Status allocated = MakeBuffers(contract, options);
+  PostOffer();
+  PC_RETURN_IF_ERROR(allocated);
   prepared_.tables.clear();
   prepared_.manifest = attempt.manifest;
   prepared_.contract = attempt.contract;
@@ -90,10 +106,12 @@ Status FlowEngine::MakeBuffers(const Contract& contract, const PlanOptions& opti
                     prepared_.ring->count() == contract.buffer_count;
   if (needed && fits) return OkStatus();
   prepared_.ring.reset();  // before the new one: never both
+  held_bytes_ = 0;
   prepared_.allocator = allocator;
   if (!needed) return OkStatus();
   PC_ASSIGN_OR_RETURN(prepared_.ring,
                       BufferRing::Make(options.buffer_bytes, contract.buffer_count, allocator));
+  held_bytes_ = prepared_.ring->allocated_bytes();
   return OkStatus();
 }
 
@@ -103,6 +121,7 @@ PrepareDone FlowEngine::Prepare(const PrepareAttempt& attempt) {
   done.status = MakePlanAndBuffers(attempt);
   if (!done.status.ok()) {
     prepared_ = {};
+    held_bytes_ = 0;
     return done;
   }
   done.plan_digest = prepared_.plan.digest;
@@ -149,6 +168,7 @@ void FlowEngine::Join(const JoinGeneration& join) {
   options.size = static_cast<uint32_t>(flow.members.size());
   options.root = flow.root;
   options.generation = join.generation;
+  options.cta_count_max = join.contract->cta_count_max;
   for (const FlowMember& member : flow.members) options.names.push_back(member.member.name);
   auto generation = std::make_shared<Generation>();
   generation->id = join.generation;
@@ -178,6 +198,7 @@ void FlowEngine::Join(const JoinGeneration& join) {
           if (status.ok() && !joined) status = generation->collective->Poll(kJoinPoll);
           if (status.ok()) status = context.cancel->status();
         }
+        PostOffer();  // first: whoever failed here is asked anew
         post_(GenerationReady{key, status});
       },
       fail);
@@ -340,6 +361,7 @@ void FlowEngine::Abort(const std::string& reason, std::function<void(AbortOutcom
           if (transport->device() == nullptr || !status.ok()) continue;
           status = transport->device()->engine->Drain(kDrainTimeout);
         }
+        PostOffer();
         done(status.ok() ? AbortOutcome::kClean : AbortOutcome::kWedged);
       },
       [done](const Status&) { done(AbortOutcome::kWedged); });

@@ -83,6 +83,8 @@ class FlowEngine {
   };
 
   Transport* FindTransport(const std::string& kind) const;
+  // Tells the machine what this rank offers now. Any thread.
+  void PostOffer();
   std::optional<uint32_t> MyRank(const Flow& flow) const;
   Status MakePlanAndBuffers(const PrepareAttempt& attempt);
   Status MakeBuffers(const Contract& contract, const PlanOptions& options);
@@ -101,6 +103,7 @@ class FlowEngine {
   Prepared prepared_;
   std::shared_ptr<Generation> generation_;
   std::shared_ptr<CancelToken> running_;
+  std::atomic<uint64_t> held_bytes_{0};  // by the ring
   mutable std::mutex mutex_;  // guards watched_, which other threads read
   std::shared_ptr<Generation> watched_;
   DataThread data_thread_;  // last: joins before the rest goes

@@ -246,6 +246,12 @@ void MemberMachine::Retire() {
   generation_ = {};
 }
 
+void MemberMachine::Handle(const OfferChanged& changed) {
+  config_.offer.transports = changed.transports;
+  config_.offer.memory_free = changed.memory_free;
+  config_.offer.memory_held = changed.memory_held;
+}
+
 void MemberMachine::Handle(const PrepareDone& done) {
   if (phase_ != MemberPhase::kPreparing || done.key != key_) return;
   if (!done.status.ok()) {

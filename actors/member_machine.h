@@ -64,9 +64,17 @@ struct AbortDone {
   AbortOutcome outcome = AbortOutcome::kClean;
 };
 
+// What this rank can offer has changed: memory was taken or given back, a transport connected or
+// turned out not to work.
+struct OfferChanged {
+  std::vector<TransportOffer> transports;
+  uint64_t memory_free = 0;
+  uint64_t memory_held = 0;
+};
+
 using MemberEvent =
     std::variant<CoordinatorUp, CoordinatorLost, CoordinatorMessage, PrepareDone, GenerationReady,
-                 QuiesceDone, StreamDone, InstallDone, HaltDone, AbortDone>;
+                 QuiesceDone, StreamDone, InstallDone, HaltDone, AbortDone, OfferChanged>;
 
 // ---- effects --------------------------------------------------------------------------------
 
@@ -209,6 +217,7 @@ class MemberMachine {
   void Handle(const InstallDone&);
   void Handle(const HaltDone&);
   void Handle(const AbortDone&);
+  void Handle(const OfferChanged&);
 
   void Handle(const Welcome&);
   void Handle(const Expelled&);

@@ -2,21 +2,23 @@
 
 #include <utility>
 
+#include "runtime/base/log.h"
+#include "runtime/data/buffer_ring.h"
+#include "runtime/data/copy_engine.h"
+#include "runtime/data/cuda/gpu_peer_transport.h"
 #include "runtime/data/shm_transport.h"
 #include "runtime/data/zmq_collective.h"
 
 namespace packcast {
 
 StatusOr<MemberTransports> MemberTransports::Make(const std::optional<NcclTransportOptions>& device,
-                                                  bool shared_memory, const std::string& host) {
+                                                  bool peer_copies, bool shared_memory,
+                                                  const std::string& host) {
   ZmqTransportOptions words;
   words.host = host;
   MemberTransports transports;
   if (device) {
-    NcclTransportOptions options = *device;
-    options.control.host = host;
-    PC_ASSIGN_OR_RETURN(auto nccl, MakeNcclTransport(options));
-    transports.all_.push_back(std::move(nccl));
+    PC_RETURN_IF_ERROR(transports.AddForDevice(*device, peer_copies, host));
     return transports;
   }
   if (shared_memory) {
@@ -32,13 +34,39 @@ StatusOr<MemberTransports> MemberTransports::Make(const std::optional<NcclTransp
   return transports;
 }
 
+// The best first. A machine may have one of them only.
+Status MemberTransports::AddForDevice(NcclTransportOptions options, bool peer_copies,
+                                      const std::string& host) {
+  options.control.host = host;
+  if (peer_copies) {
+    GpuPeerOptions peer;
+    peer.device = options.device;
+    peer.copy_blocks = options.copy_blocks;
+    peer.control = options.control;
+    auto transport = MakeGpuPeerTransport(peer);
+    if (transport.ok()) {
+      all_.push_back(std::move(transport).value());
+    } else {
+      LogInfo("no peer copies: ", transport.status().ToString());
+    }
+  }
+  auto nccl = MakeNcclTransport(options);
+  if (nccl.ok()) {
+    all_.push_back(std::move(nccl).value());
+  } else if (all_.empty()) {
+    return nccl.status();
+  } else {
+    LogInfo("no NCCL: ", nccl.status().ToString());
+  }
+  return OkStatus();
+}
+
 void MemberTransports::Describe(Offer* offer) const {
   for (const auto& transport : all_) {
-    offer->transports.emplace_back(transport->kind());
-    if (const DevicePath* device = transport->device()) {
-      offer->library = device->library;
-      offer->direct_bytes_min = device->direct_bytes_min;
-    }
+    if (!transport->is_usable()) continue;
+    offer->transports.push_back(transport->offer());
+    const DevicePath* const device = transport->device();
+    if (device != nullptr) offer->memory_free = device->engine->allocator()->FreeBytes();
   }
 }
 

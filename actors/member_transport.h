@@ -16,16 +16,19 @@ namespace packcast {
 // lent to its shell.
 class MemberTransports {
  public:
-  // NCCL for a device's memory; for the host's, shared memory if wanted, and ZeroMQ. `host` is
-  // where a root's lanes listen. Errors: the transports'.
+  // For a device's memory peer copies, if wanted, and NCCL; for the host's shared memory, if wanted,
+  // and ZeroMQ. `host` is where a root's lanes listen. Errors: the transports', when none is left.
   static StatusOr<MemberTransports> Make(const std::optional<NcclTransportOptions>& device,
-                                         bool shared_memory, const std::string& host);
+                                         bool peer_copies, bool shared_memory,
+                                         const std::string& host);
 
   // What an offer says of them.
   void Describe(Offer* offer) const;
   std::vector<Transport*> pointers() const;
 
  private:
+  Status AddForDevice(NcclTransportOptions options, bool peer_copies, const std::string& host);
+
   std::vector<std::unique_ptr<Transport>> all_;
 };
 

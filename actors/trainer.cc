@@ -109,7 +109,8 @@ StatusOr<std::unique_ptr<Trainer>> Trainer::Start(Runtime* runtime, TrainerOptio
   if (options.name.empty() || options.unit.empty() || options.rank >= options.unit_size) {
     return InvalidArgument("a trainer needs a name, a unit, and a rank below the unit's size");
   }
-  PC_ASSIGN_OR_RETURN(auto transports, MemberTransports::Make(options.device, options.shared_memory,
+  PC_ASSIGN_OR_RETURN(auto transports, MemberTransports::Make(options.device, options.peer_copies,
+                                             options.shared_memory,
                                                               options.bulk_host));
   auto impl = std::make_unique<Impl>(runtime, std::move(transports));
   const auto shared = impl->handle.shared_ptr();

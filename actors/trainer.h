@@ -29,6 +29,9 @@ struct TrainerOptions {
   std::string bulk_host = "127.0.0.1";
   // For weights in a GPU's memory, which then go over NCCL; nothing: in the host's.
   std::optional<NcclTransportOptions> device;
+  // With a device: also offers that one worker of this host copies out of the trainer's buffers,
+  // which is faster than NCCL. Every process of the user can read packcast's buffers then.
+  bool peer_copies = true;
   // Also offers shared memory, which is used when all ranks do and are on one host (same boot, PID
   // namespace and user): several times as fast as ZeroMQ. Every process of the user can read it.
   bool shared_memory = false;

@@ -76,7 +76,8 @@ StatusOr<std::unique_ptr<Worker>> Worker::Start(Runtime* runtime, WorkerOptions 
                                                 WeightSink* sink, Duration timeout) {
   PC_RETURN_IF_ERROR(Check(options));
   PC_ASSIGN_OR_RETURN(auto transports,
-                      MemberTransports::Make(options.device, options.shared_memory, "127.0.0.1"));
+                      MemberTransports::Make(options.device, options.peer_copies,
+                                             options.shared_memory, "127.0.0.1"));
   auto impl = std::make_unique<Impl>(runtime, std::move(transports));
   auto side = std::make_shared<WorkerShell::SinkSide>();
   side->sink = sink;

@@ -1,6 +1,8 @@
 #include "protocol/contract.h"
 
 #include <algorithm>
+#include <bit>
+#include <limits>
 #include <string>
 #include <tuple>
 
@@ -31,29 +33,51 @@ std::string_view RoleName(Role role) {
 
 namespace {
 
-bool Contains(const std::vector<std::string>& list, const std::string& item) {
-  return std::find(list.begin(), list.end(), item) != list.end();
+const TransportOffer* Find(const Offer& offer, const std::string& kind) {
+  for (const TransportOffer& transport : offer.transports) {
+    if (transport.kind == kind) return &transport;
+  }
+  return nullptr;
 }
 
-std::string Join(const std::vector<std::string>& list) {
+std::string KindsOf(const Offer& offer) {
   std::string out;
-  for (const std::string& item : list) out += (out.empty() ? "" : ", ") + item;
+  for (const TransportOffer& t : offer.transports) out += (out.empty() ? "" : ", ") + t.kind;
   return out.empty() ? "none" : out;
+}
+
+// Members of a flow: trainer ranks beyond the root hold nothing to send or receive in this version.
+bool IsInFlow(const MemberOffer& offer) {
+  return offer.role != Role::kTrainer || offer.rank_in_unit == 0;
+}
+
+// Why the flow cannot use a transport; "" when it can.
+std::string WhyNot(const std::string& kind, const std::vector<MemberOffer>& offers) {
+  uint32_t receivers = 0;
+  for (const MemberOffer& offer : offers) {
+    if (offer.role == Role::kWorker) ++receivers;
+    if (Find(offer.offer, kind) != nullptr) continue;
+    return "is not offered by " + offer.member.name + " (it offers " + KindsOf(offer.offer) + ")";
+  }
+  for (const MemberOffer& offer : offers) {
+    const uint32_t most = Find(offer.offer, kind)->receivers_max;
+    if (most == 0 || receivers <= most) continue;
+    return "is offered by " + offer.member.name + " for " + std::to_string(most) +
+           " receivers, and there are " + std::to_string(receivers);
+  }
+  return "";
 }
 
 StatusOr<std::string> ChooseTransport(const ContractPolicy& policy,
                                       const std::vector<MemberOffer>& offers) {
-  std::vector<std::string> candidates = offers.front().offer.transports;
+  std::vector<std::string> candidates;
+  for (const TransportOffer& t : offers.front().offer.transports) candidates.push_back(t.kind);
   if (!policy.transport.empty()) candidates = {policy.transport};
   std::string why;
   for (const std::string& transport : candidates) {
-    const MemberOffer* missing = nullptr;
-    for (const MemberOffer& offer : offers) {
-      if (!Contains(offer.offer.transports, transport)) missing = &offer;
-    }
-    if (missing == nullptr) return transport;
-    why += "; \"" + transport + "\" is not offered by " + missing->member.name + " (it offers " +
-           Join(missing->offer.transports) + ")";
+    const std::string reason = WhyNot(transport, offers);
+    if (reason.empty()) return transport;
+    why += "; \"" + transport + "\" " + reason;
   }
   return FailedPrecondition("no transport is common to all members" + why);
 }
@@ -73,16 +97,51 @@ Status CheckInstall(const ContractPolicy& policy, const std::vector<MemberOffer>
 }
 
 Status CheckLibraries(const std::string& transport, const std::vector<MemberOffer>& offers) {
-  if (transport != "nccl") return OkStatus();
+  const std::string& wanted = Find(offers.front().offer, transport)->library;
   for (const MemberOffer& offer : offers) {
-    if (offer.offer.library != offers.front().offer.library) {
-      return FailedPrecondition("NCCL differs: " + offers.front().member.name + " has \"" +
-                                offers.front().offer.library + "\", " + offer.member.name +
-                                " has \"" + offer.offer.library + "\"");
-    }
+    const std::string& library = Find(offer.offer, transport)->library;
+    if (!IsInFlow(offer) || library == wanted) continue;
+    return FailedPrecondition("\"" + transport + "\" differs: " + offers.front().member.name +
+                              " has \"" + wanted + "\", " + offer.member.name + " has \"" +
+                              library + "\"");
   }
   return OkStatus();
 }
+
+// Sets `bound` to `limit` if that is lower, and is told by whom.
+template <class T>
+bool Lower(T limit, T* bound) {
+  if (limit == 0 || limit >= *bound) return false;
+  *bound = limit;
+  return true;
+}
+
+// What the offers of a flow's members leave of the policy's buffers.
+struct Buffers {
+  uint64_t bytes = 0;
+  uint32_t count = 0;
+  std::string by = "the policy";  // who decided on the size
+
+  void LimitByWish(const MemberOffer& offer) {
+    if (Lower(offer.offer.buffer_bytes_max, &bytes)) by = "the offer of " + offer.member.name;
+    Lower(offer.offer.buffer_count_max, &count);
+  }
+
+  // In powers of two, so that a few bytes more or less do not make another contract each epoch.
+  void LimitByMemory(const MemberOffer& offer, const TransportOffer& transport) {
+    const Offer& o = offer.offer;
+    if (o.memory_free == 0 && o.memory_held == 0) return;
+    const uint64_t all = o.memory_free + o.memory_held;
+    const uint64_t left = all - std::min(all, transport.device_bytes);
+    const uint64_t share = left / count;
+    if (share >= bytes) return;
+    bytes = std::bit_floor(share);
+    by = "the memory of " + offer.member.name + " (" + std::to_string(o.memory_free) +
+         " bytes free and " + std::to_string(o.memory_held) + " in buffers, of which \"" +
+         transport.kind + "\" takes " + std::to_string(transport.device_bytes) + ", for " +
+         std::to_string(count) + " buffers)";
+  }
+};
 
 }  // namespace
 
@@ -121,42 +180,37 @@ StatusOr<Contract> MakeContract(const ContractPolicy& policy, std::vector<Member
   });
   if (offers.front().role != Role::kTrainer) return FailedPrecondition("no trainer made an offer");
   Contract contract;
-  contract.buffer_bytes = policy.buffer_bytes;
-  contract.buffer_count = policy.buffer_count;
   contract.install = policy.install;
   contract.integrity = policy.integrity;
   PC_RETURN_IF_ERROR(CheckInstall(policy, offers));
   PC_ASSIGN_OR_RETURN(const std::string transport, ChooseTransport(policy, offers));
   PC_RETURN_IF_ERROR(CheckLibraries(transport, offers));
-  const MemberOffer* smallest = nullptr;
-  contract.direct_bytes_min = offers.front().offer.direct_bytes_min;
+  contract.direct_bytes_min = Find(offers.front().offer, transport)->direct_bytes_min;
+  Buffers buffers{policy.buffer_bytes, policy.buffer_count};
+  uint32_t ctas = std::numeric_limits<uint32_t>::max();
   Flow flow;
   flow.transport = transport;
+  std::erase_if(offers, [](const MemberOffer& offer) { return !IsInFlow(offer); });
   for (const MemberOffer& offer : offers) {
-    // Trainer ranks beyond the root hold nothing to send or receive in this version.
-    if (offer.role == Role::kTrainer && offer.rank_in_unit != 0) continue;
-    const Offer& o = offer.offer;
-    if (o.buffer_bytes_max != 0 && o.buffer_bytes_max < contract.buffer_bytes) {
-      contract.buffer_bytes = o.buffer_bytes_max;
-      smallest = &offer;
-    }
-    if (o.buffer_count_max != 0) {
-      contract.buffer_count = std::min(contract.buffer_count, o.buffer_count_max);
-    }
+    const TransportOffer& way = *Find(offer.offer, transport);
+    buffers.LimitByWish(offer);
+    Lower(way.cta_count_max, &ctas);
     // One rank that takes no direct rows turns them off; else the largest threshold holds.
-    if (o.direct_bytes_min == 0 || contract.direct_bytes_min == 0) {
+    if (way.direct_bytes_min == 0 || contract.direct_bytes_min == 0) {
       contract.direct_bytes_min = 0;
     } else {
-      contract.direct_bytes_min = std::max(contract.direct_bytes_min, o.direct_bytes_min);
+      contract.direct_bytes_min = std::max(contract.direct_bytes_min, way.direct_bytes_min);
     }
     flow.members.push_back({offer.member, offer.role, offer.unit});
   }
-  contract.buffer_bytes -= contract.buffer_bytes % limits::kAlignBytes;
+  // After the count is known.
+  for (const MemberOffer& o : offers) buffers.LimitByMemory(o, *Find(o.offer, transport));
+  if (ctas != std::numeric_limits<uint32_t>::max()) contract.cta_count_max = ctas;
+  contract.buffer_count = buffers.count;
+  contract.buffer_bytes = buffers.bytes - buffers.bytes % limits::kAlignBytes;
   if (contract.buffer_bytes < limits::kBufferBytesMin) {
     return FailedPrecondition("the buffer size would be " + std::to_string(contract.buffer_bytes) +
-                              " bytes, by " +
-                              (smallest ? "the offer of " + smallest->member.name : "the policy") +
-                              "; at least 256 are needed");
+                              " bytes, by " + buffers.by + "; at least 256 are needed");
   }
   contract.flows.push_back(std::move(flow));
   return contract;

@@ -36,9 +36,29 @@ std::string_view InstallModeName(InstallMode mode);  // "staged", "in-place"
 std::string_view RoleName(Role role);                // "trainer", "worker"
 StatusOr<InstallMode> InstallModeFromName(std::string_view name);
 
+// A way that a rank's bytes can travel, and what it is good for.
+struct TransportOffer {
+  std::string kind;               // "zmq", "shm@...", "peer@...", "nccl"
+  std::string library;            // version and settings that must be equal on all ranks
+  uint64_t direct_bytes_min = 0;  // rows from this size may go direct; 0: none
+  uint32_t cta_count_max = 0;     // blocks it may take of the device; 0: as it likes
+  uint32_t receivers_max = 0;     // ranks besides the root that it serves well; 0: any number
+  uint64_t device_bytes = 0;      // of the device's memory that it would still take, buffers apart
+
+  template <class V>
+  void Fields(V& v) {
+    v("kind", kind);
+    v("library", library);
+    v("direct_bytes_min", direct_bytes_min);
+    v("cta_count_max", cta_count_max);
+    v("receivers_max", receivers_max);
+    v("device_bytes", device_bytes);
+  }
+};
+
 // What one rank can do in the coming epoch.
 struct Offer {
-  std::vector<std::string> transports;     // in order of preference: "zmq", "nccl" ...
+  std::vector<TransportOffer> transports;  // in order of preference
   uint64_t memory_free = 0;                // bytes on the device, 0: not known
   uint64_t memory_held = 0;                // bytes of buffers it holds already
   uint64_t buffer_bytes_max = 0;           // largest buffer; 0: no limit
@@ -46,8 +66,6 @@ struct Offer {
   std::vector<InstallMode> install_modes;  // workers only, in order of preference
   std::vector<Digest> manifests;           // cached
   std::vector<Version> versions;           // held; base versions for deltas
-  std::string library;            // of the collective: version and settings that must agree
-  uint64_t direct_bytes_min = 0;  // rows from this size may go direct; 0: none
 
   template <class V>
   void Fields(V& v) {
@@ -59,8 +77,6 @@ struct Offer {
     v("install_modes", install_modes);
     v("manifests", manifests);
     v("versions", versions);
-    v("library", library);
-    v("direct_bytes_min", direct_bytes_min);
   }
 };
 
@@ -121,6 +137,7 @@ struct Contract {
   InstallMode install = InstallMode::kStaged;
   Integrity integrity = Integrity::kContentHash;
   uint64_t direct_bytes_min = 0;
+  uint32_t cta_count_max = 0;  // blocks of each device that the transport may take; 0: as it likes
   std::vector<Flow> flows;
   // From Start until a member gives its stream up by itself: somewhat after the coordinator does,
   // which knows better whom to blame.
@@ -134,6 +151,7 @@ struct Contract {
     v("install", install);
     v("integrity", integrity);
     v("direct_bytes_min", direct_bytes_min);
+    v("cta_count_max", cta_count_max);
     v("flows", flows);
     v("transfer_deadline", transfer_deadline);
   }
@@ -154,7 +172,8 @@ struct MemberOffer {
 };
 
 // The contract of `offers`: buffer size and count are the minimum over policy and offers (size
-// rounded down to 256), the transport the first of the root's that all offer, the install mode the
+// rounded down to 256), the size no more than fits into every device's memory; the transport is the
+// first of the root's that all offer and that serves so many receivers, the install mode the
 // policy's, which every worker must offer. Order: trainers' rank 0 first, then workers by
 // unit and rank. Pure; independent of the order of `offers`. Errors name the member and both
 // sides' values.

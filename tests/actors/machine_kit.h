@@ -28,7 +28,7 @@ inline EpochKey Key(uint64_t epoch, uint64_t attempt = 1, Term term = {1, 7}) {
 
 inline Offer SmallOffer(Role role) {
   Offer offer;
-  offer.transports = {"zmq"};
+  offer.transports = {{.kind = "zmq"}};
   if (role == Role::kWorker) offer.install_modes = {InstallMode::kStaged, InstallMode::kInPlace};
   return offer;
 }

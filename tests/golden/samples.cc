@@ -20,7 +20,13 @@ WireStatus Bad(StatusCode code, std::string text) {
 
 Offer SampleOffer() {
   Offer offer;
-  offer.transports = {"nccl", "zmq"};
+  offer.transports = {{.kind = "nccl",
+                       .library = "NCCL 2.28.9",
+                       .direct_bytes_min = 1 << 16,
+                       .cta_count_max = 24,
+                       .receivers_max = 7,
+                       .device_bytes = 900 << 20},
+                      {.kind = "zmq"}};
   offer.memory_free = uint64_t{70} << 30;
   offer.memory_held = 4096;
   offer.buffer_bytes_max = 1 << 20;
@@ -28,8 +34,6 @@ Offer SampleOffer() {
   offer.install_modes = {InstallMode::kInPlace, InstallMode::kStaged};
   offer.manifests = {kManifest, kOther};
   offer.versions = {Version{kTerm, EpochId(16)}};
-  offer.library = "NCCL 2.28.9";
-  offer.direct_bytes_min = 1 << 16;
   return offer;
 }
 
@@ -41,6 +45,7 @@ Contract SampleContract() {
   contract.install = InstallMode::kInPlace;
   contract.integrity = Integrity::kNone;
   contract.direct_bytes_min = 1 << 16;
+  contract.cta_count_max = 16;
   Flow flow;
   flow.id = FlowId(1);
   flow.transport = "zmq";

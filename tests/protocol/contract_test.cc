@@ -15,7 +15,7 @@ namespace {
 MemberOffer Trainer(uint32_t rank = 0) {
   MemberOffer offer{
       {"trainer/" + std::to_string(rank), Incarnation(1)}, Role::kTrainer, "t", rank, {}};
-  offer.offer.transports = {"zmq"};
+  offer.offer.transports = {{.kind = "zmq"}};
   return offer;
 }
 
@@ -25,7 +25,7 @@ MemberOffer Worker(uint32_t number, uint64_t buffer_bytes_max = 0) {
                     "r" + std::to_string(number / 2),
                     number % 2,
                     {}};
-  offer.offer.transports = {"zmq"};
+  offer.offer.transports = {{.kind = "zmq"}};
   offer.offer.install_modes = {InstallMode::kStaged};
   offer.offer.buffer_bytes_max = buffer_bytes_max;
   return offer;
@@ -35,6 +35,12 @@ std::vector<std::string> Names(const Contract& contract) {
   std::vector<std::string> out;
   for (const FlowMember& member : contract.flows.front().members) out.push_back(member.member.name);
   return out;
+}
+
+std::vector<TransportOffer> Kinds(const std::vector<std::string>& kinds) {
+  std::vector<TransportOffer> offers;
+  for (const std::string& kind : kinds) offers.push_back({.kind = kind});
+  return offers;
 }
 
 void ExpectRefused(const ContractPolicy& policy, const std::vector<MemberOffer>& offers,
@@ -83,10 +89,10 @@ TEST(Contract, DoesNotDependOnTheOrderOfOffers) {
     for (uint32_t k = 0; k < 1 + rng() % 8; ++k) {
       MemberOffer worker = Worker(k, rng() % 3 == 0 ? 0 : 256 + rng() % 100000);
       worker.offer.buffer_count_max = static_cast<uint32_t>(rng() % 5);
-      worker.offer.direct_bytes_min = rng() % 4;
+      worker.offer.transports[0].direct_bytes_min = rng() % 4;
       offers.push_back(worker);
     }
-    offers[0].offer.direct_bytes_min = rng() % 3;
+    offers[0].offer.transports[0].direct_bytes_min = rng() % 3;
     const Contract first = MakeContract({}, offers).value();
     uint64_t smallest = limits::kBufferBytesDefault;
     uint32_t fewest = limits::kBufferCountDefault;
@@ -105,19 +111,19 @@ TEST(Contract, DoesNotDependOnTheOrderOfOffers) {
 
 TEST(Contract, OneRankWithoutDirectRowsTurnsThemOff) {
   std::vector<MemberOffer> offers = {Trainer(), Worker(0), Worker(1)};
-  offers[0].offer.direct_bytes_min = 100;
-  offers[1].offer.direct_bytes_min = 300;
-  offers[2].offer.direct_bytes_min = 200;
+  offers[0].offer.transports[0].direct_bytes_min = 100;
+  offers[1].offer.transports[0].direct_bytes_min = 300;
+  offers[2].offer.transports[0].direct_bytes_min = 200;
   EXPECT_EQ(MakeContract({}, offers)->direct_bytes_min, 300u);
-  offers[2].offer.direct_bytes_min = 0;
+  offers[2].offer.transports[0].direct_bytes_min = 0;
   EXPECT_EQ(MakeContract({}, offers)->direct_bytes_min, 0u);
 }
 
 TEST(Contract, TransportIsTheFirstOfTheRootsThatAllOffer) {
   std::vector<MemberOffer> offers = {Trainer(), Worker(0), Worker(1)};
-  offers[0].offer.transports = {"nccl", "ipc", "zmq"};
-  offers[1].offer.transports = {"zmq", "ipc", "nccl"};
-  offers[2].offer.transports = {"zmq", "ipc"};
+  offers[0].offer.transports = Kinds({"nccl", "ipc", "zmq"});
+  offers[1].offer.transports = Kinds({"zmq", "ipc", "nccl"});
+  offers[2].offer.transports = Kinds({"zmq", "ipc"});
   EXPECT_EQ(MakeContract({}, offers)->flows.front().transport, "ipc");
   EXPECT_EQ(MakeContract({.transport = "zmq"}, offers)->flows.front().transport, "zmq");
   ExpectRefused({.transport = "nccl"}, offers,
@@ -133,14 +139,53 @@ TEST(Contract, EveryWorkerMustOfferTheInstallMode) {
   ExpectRefused({.install = InstallMode::kInPlace}, offers, {"worker/1", "in-place"});
 }
 
-TEST(Contract, NcclMustBeEqualEverywhere) {
+TEST(Contract, LibrariesMustBeEqualEverywhere) {
   std::vector<MemberOffer> offers = {Trainer(), Worker(0)};
-  for (MemberOffer& o : offers) o.offer.transports = {"nccl"};
-  offers[0].offer.library = "2.28.9";
-  offers[1].offer.library = "2.28.3";
+  offers[0].offer.transports = {{.kind = "nccl", .library = "2.28.9"}};
+  offers[1].offer.transports = {{.kind = "nccl", .library = "2.28.3"}};
   ExpectRefused({}, offers, {"trainer/0 has \"2.28.9\"", "worker/0 has \"2.28.3\""});
-  offers[1].offer.library = "2.28.9";
+  offers[1].offer.transports[0].library = "2.28.9";
   EXPECT_TRUE(MakeContract({}, offers).ok());
+}
+
+TEST(Contract, ATransportForFewReceiversIsLeftWhenThereAreMore) {
+  std::vector<MemberOffer> offers = {Trainer(), Worker(0)};
+  for (MemberOffer& o : offers) {
+    o.offer.transports = {{.kind = "peer", .receivers_max = 1}, {.kind = "nccl"}};
+  }
+  EXPECT_EQ(MakeContract({}, offers)->flows.front().transport, "peer");
+  offers.push_back(Worker(1));
+  offers.back().offer.transports = offers.front().offer.transports;
+  EXPECT_EQ(MakeContract({}, offers)->flows.front().transport, "nccl");
+  ExpectRefused({.transport = "peer"}, offers, {"for 1 receivers, and there are 2"});
+}
+
+TEST(Contract, TheFewestBlocksThatAnyoneAllowsAreTaken) {
+  std::vector<MemberOffer> offers = {Trainer(), Worker(0)};
+  EXPECT_EQ(MakeContract({}, offers)->cta_count_max, 0u);
+  offers[0].offer.transports[0].cta_count_max = 24;
+  offers[1].offer.transports[0].cta_count_max = 8;
+  EXPECT_EQ(MakeContract({}, offers)->cta_count_max, 8u);
+}
+
+TEST(Contract, BuffersFitIntoTheMemoryThatIsLeft) {
+  constexpr uint64_t kMiB = uint64_t{1} << 20;
+  std::vector<MemberOffer> offers = {Trainer(), Worker(0)};
+  offers[1].offer.memory_free = 1024 * kMiB;
+  offers[1].offer.transports[0].device_bytes = 870 * kMiB;
+  // 154 MiB are left for 2 buffers.
+  EXPECT_EQ(MakeContract({}, offers)->buffer_bytes, 64 * kMiB);
+  // What it has in buffers may be used again; a connected transport takes nothing more.
+  offers[1].offer.memory_free = 26 * kMiB;
+  offers[1].offer.memory_held = 128 * kMiB;
+  offers[1].offer.transports[0].device_bytes = 0;
+  EXPECT_EQ(MakeContract({}, offers)->buffer_bytes, 64 * kMiB);
+  EXPECT_EQ(MakeContract({.buffer_bytes = 32 * kMiB}, offers)->buffer_bytes, 32 * kMiB);
+  offers[1].offer.memory_free = 4096 * kMiB;
+  EXPECT_EQ(MakeContract({}, offers)->buffer_bytes, limits::kBufferBytesDefault);
+  offers[1].offer.memory_free = 100;
+  offers[1].offer.memory_held = 0;
+  ExpectRefused({}, offers, {"the memory of worker/0 (100 bytes free"});
 }
 
 TEST(Contract, TooSmallABufferNamesWhoWantsIt) {

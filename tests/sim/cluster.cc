@@ -47,7 +47,7 @@ MemberConfig Cluster::ConfigOf(const Post& post, const Process& process) {
   config.unit = post.unit;
   config.rank_in_unit = post.rank;
   config.unit_size = post.size;
-  config.offer.transports = {"sim"};
+  config.offer.transports = {{.kind = "sim"}};
   if (post.role == Role::kWorker) {
     config.offer.install_modes = {InstallMode::kStaged, InstallMode::kInPlace};
     if (world_->random.Chance(0.2)) config.offer.buffer_bytes_max = 512;
