@@ -5,13 +5,14 @@
 #include <mutex>
 
 #include "runtime/base/check.h"
+#include "runtime/base/spin.h"
 
 namespace packcast::internal {
 
 struct Executor::State {
   std::mutex mutex;
-  std::condition_variable control_ready;  // the control thread waits here
-  std::condition_variable any_ready;      // the others
+  SpinCondition control_ready;  // the control thread waits here
+  SpinCondition any_ready;      // the others
   std::condition_variable ended;
   std::deque<std::function<void()>> control;
   std::deque<std::function<void()>> normal;
@@ -33,16 +34,16 @@ bool Executor::Post(bool control, std::function<void()>&& work) {
   if (state_->stopping) return false;
   (control ? state_->control : state_->normal).push_back(std::move(work));
   // The control thread may be inside slow user code: an idle one of the others takes it then.
-  if (control) state_->control_ready.notify_one();
-  state_->any_ready.notify_one();
+  if (control) state_->control_ready.NotifyOne(state_->control.size());
+  state_->any_ready.NotifyOne(state_->control.size() + state_->normal.size());
   return true;
 }
 
 void Executor::Run(const std::shared_ptr<State>& state, bool control_only) {
   std::unique_lock lock(state->mutex);
-  std::condition_variable& ready = control_only ? state->control_ready : state->any_ready;
+  SpinCondition& ready = control_only ? state->control_ready : state->any_ready;
   while (true) {
-    ready.wait(lock, [&] {
+    ready.Wait(lock, [&] {
       return state->stopping || !state->control.empty() ||
              (!control_only && !state->normal.empty());
     });
@@ -66,8 +67,8 @@ bool Executor::Stop(Duration patience) {
   {
     std::unique_lock lock(state_->mutex);
     state_->stopping = true;
-    state_->control_ready.notify_all();
-    state_->any_ready.notify_all();
+    state_->control_ready.NotifyAll();
+    state_->any_ready.NotifyAll();
     dropped_control.swap(state_->control);
     dropped_normal.swap(state_->normal);
     all_ended = state_->ended.wait_for(lock, ClampedWait(patience),

@@ -7,6 +7,7 @@
 #include "runtime/actor/node.h"
 #include "runtime/actor/peers.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/spin.h"
 
 namespace packcast::internal {
 namespace {
@@ -101,7 +102,10 @@ void Reactor::Poll() {
   const int64_t wait_ms = due <= now ? 0 : std::min<int64_t>(ToMilliseconds(due - now) + 1, 1000);
   std::vector<zmq_pollitem_t> items = {{nullptr, wakeup_.fd(), ZMQ_POLLIN, 0}};
   peers_->AppendPollItems(&items);
-  zmq_poll(items.data(), static_cast<int>(items.size()), static_cast<long>(wait_ms));
+  // Just after something has happened more is likely, and looking is quicker than being woken.
+  const long wait = now < hot_until_ ? 0 : static_cast<long>(wait_ms);
+  const int events = zmq_poll(items.data(), static_cast<int>(items.size()), wait);
+  if (events > 0) hot_until_ = Now() + SpinTime();
   if ((items[0].revents & ZMQ_POLLIN) != 0) wakeup_.Lower();
 }
 

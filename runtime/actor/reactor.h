@@ -64,6 +64,7 @@ class Reactor {
   bool is_stopping_ = false;
   // Far in the future while the thread works out when to wake: then every WakeAt raises.
   std::atomic<int64_t> sleeps_until_ns_;
+  Time hot_until_{};  // the thread looks again and again until then
 };
 
 }  // namespace packcast::internal

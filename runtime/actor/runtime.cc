@@ -55,6 +55,10 @@ StatusOr<ActorRef> Runtime::Connect(const std::string& endpoint, const std::stri
     return InvalidArgument("the actor's name must have 1 to " + std::to_string(limits::kNameBytes) +
                            " bytes");
   }
+  // Actors of one process need no connection.
+  if (!endpoint.empty() && endpoint == this->endpoint()) {
+    if (StatusOr<ActorRef> here = Find(actor); here.ok()) return here;
+  }
   Promise<ActorRef> promise;
   const Future<ActorRef> future = promise.future();
   const Time deadline = Now() + ClampedWait(timeout);

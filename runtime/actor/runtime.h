@@ -36,8 +36,9 @@ struct RuntimeOptions {
   std::optional<RuntimeKeys> keys;
   int executor_threads = 2;
   Duration beat_interval = Milliseconds(50);
-  Duration suspect_after = Milliseconds(500);
-  Duration unreachable_after = Milliseconds(1000);
+  Duration suspect_after = Milliseconds(450);
+  // Known within a second, as it is looked for once a beat.
+  Duration unreachable_after = Milliseconds(900);
   // 0: random.
   Incarnation incarnation;
 };

@@ -18,6 +18,8 @@ class Allocator {
   // At least `bytes` (> 0) bytes, aligned to 256 or more; contents are undefined.
   virtual StatusOr<std::byte*> Allocate(uint64_t bytes) = 0;
   virtual void Free(std::byte* data, uint64_t bytes) = 0;
+  // Bytes that Allocate could still give; 0: not known.
+  virtual uint64_t FreeBytes() const { return 0; }
   // Copies between this memory and the host's, either way or within one; returns when done.
   virtual Status Copy(const std::byte* from, std::byte* to, uint64_t bytes);
 };

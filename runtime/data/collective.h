@@ -48,6 +48,8 @@ struct Operation {
   bool sealed = true;  // the root says its checksum (Seal), the member waits for it
   // Devices, at the root: events (cudaEvent_t) that fire before the spans may be read.
   std::vector<void*> ready;
+  // What the root's transport says to the members' about this operation; at most kNoteBytesMax.
+  std::string note;
 
   uint64_t bytes() const {
     uint64_t total = 0;
@@ -67,6 +69,8 @@ struct StepSeal {
   StepSeal(const Digest& sum) : digest(sum) {}  // NOLINT: a seal is a digest, mostly
   friend bool operator==(const StepSeal&, const StepSeal&) = default;
 };
+
+inline constexpr size_t kNoteBytesMax = size_t{64} << 10;
 
 // Pieces that a seal may have; one of more is sent without them.
 inline constexpr size_t kSealPiecesMax = size_t{1} << 16;
@@ -119,6 +123,11 @@ class Collective {
   // `sealed` gets kFailedPrecondition with both sides' values. Not sticky: kFailedPrecondition when
   // it is not Ready, kInvalidArgument at the root for one without bytes.
   virtual Status Launch(Operation operation) = 0;
+
+  // Root: whether Launch waits by itself for Operation::ready. Else it comes after they have fired.
+  virtual bool awaits_ready() const { return true; }
+  // Member: the note of the next operation, which is Ready.
+  virtual std::string NextNote() { return {}; }
 
   // Root: nothing reads the spans any more. Member: all bytes are in the spans, or Landed.
   virtual StatusOr<bool> Done(Sequence sequence) = 0;

@@ -39,6 +39,8 @@ class CopyEngine {
                                   std::span<const PieceLayout> layouts, void* ready,
                                   bool alone = false) = 0;
   virtual StatusOr<bool> Done(Ticket ticket) = 0;
+  // Whether an event (cudaEvent_t) of a source has fired.
+  virtual StatusOr<bool> HasFired(void* event) = 0;
   // Once done and until Forget: the checksum of each piece, zero where it is not hashed.
   virtual std::span<const Digest> digests(Ticket ticket) const = 0;
   virtual void Forget(Ticket ticket) = 0;

@@ -16,8 +16,8 @@ DataThread::~DataThread() {
     const Status why = Cancelled("the data thread \"" + name_ + "\" is shutting down");
     if (running_ != nullptr) running_->Cancel(why);
     for (const Entry& entry : queue_) entry.token->Cancel(why);
+    changed_.NotifyAll();
   }
-  changed_.notify_all();
   thread_.join();
 }
 
@@ -31,8 +31,8 @@ StatusOr<std::shared_ptr<CancelToken>> DataThread::Submit(Job job) {
                                std::to_string(queue_max_) + " jobs waiting");
     }
     queue_.push_back({std::move(job), token});
+    changed_.NotifyAll();
   }
-  changed_.notify_all();
   return token;
 }
 
@@ -45,7 +45,7 @@ void DataThread::Loop() {
   pthread_setname_np(pthread_self(), name_.substr(0, 15).c_str());  // the kernel's limit
   std::unique_lock lock(mutex_);
   while (true) {
-    changed_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
+    changed_.Wait(lock, [this] { return stopping_ || !queue_.empty(); });
     if (queue_.empty()) return;
     Entry entry = std::move(queue_.front());
     queue_.pop_front();

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -12,6 +11,7 @@
 #include <thread>
 
 #include "protocol/status.h"
+#include "runtime/base/spin.h"
 #include "runtime/data/cancel_token.h"
 
 namespace packcast {
@@ -59,7 +59,7 @@ class DataThread {
   std::atomic<uint64_t> beats_{0};
   std::atomic<bool> busy_{false};
   mutable std::mutex mutex_;
-  std::condition_variable changed_;
+  SpinCondition changed_;
   std::deque<Entry> queue_;
   std::shared_ptr<CancelToken> running_;
   bool stopping_ = false;

@@ -84,6 +84,7 @@ class DeviceProducer::Impl final : public internal::BroadcastEnd {
   StatusOr<bool> Close(Walk* walk);
   StatusOr<bool> FlushOpen();
   Status AdvanceSteps();
+  StatusOr<bool> CanLaunch(OutStep* step);
   Status Launch(OutStep* step);
   Status Reap();
   StatusOr<bool> TryFinish();
@@ -376,8 +377,9 @@ Status DeviceProducer::Impl::AdvanceSteps() {
       progress_ = true;
       if (step.worked && !step.plan->direct) step.batches.clear();
     }
-    if (!step.launched && sequence == launched_ && (step.worked || step.plan->direct)) {
-      PC_RETURN_IF_ERROR(Launch(&step));
+    if (!step.launched && sequence == launched_) {
+      PC_ASSIGN_OR_RETURN(const bool can, CanLaunch(&step));
+      if (can) PC_RETURN_IF_ERROR(Launch(&step));
     }
     if (step.launched && step.worked && !step.sealed) {
       step.sealed = true;
@@ -387,6 +389,18 @@ Status DeviceProducer::Impl::AdvanceSteps() {
     }
   }
   return Reap();
+}
+
+// Whether a step's bytes are where they are sent from, or the collective waits for that.
+StatusOr<bool> DeviceProducer::Impl::CanLaunch(OutStep* step) {
+  if (!step->plan->direct) return step->worked;
+  if (collective_->awaits_ready()) return true;
+  while (!step->events.empty()) {
+    PC_ASSIGN_OR_RETURN(const bool fired, engine_->HasFired(step->events.back()));
+    if (!fired) return false;
+    step->events.pop_back();
+  }
+  return true;
 }
 
 Status DeviceProducer::Impl::Launch(OutStep* step) {

@@ -39,6 +39,9 @@ class HostCopyEngine final : public CopyEngine {
     return asked.digests.size() == asked.pieces.size();
   }
 
+  // The host's sources are ready when they say so.
+  StatusOr<bool> HasFired(void*) override { return true; }
+
   std::span<const Digest> digests(Ticket ticket) const override { return Find(ticket).digests; }
 
   void Forget(Ticket ticket) override {

@@ -21,6 +21,7 @@ struct Gate {
   uint64_t first_region = 0;
   uint32_t regions = 0;
   bool sealed = true;
+  std::string note;  // Operation::note
 };
 
 // The rules of one stream at its root: who granted what, what may be launched. Pure; owned by a
@@ -92,6 +93,8 @@ class MemberLedger {
   Status OnEnd(uint64_t steps);
 
   bool Ready(Sequence sequence) const;
+  // Of the next operation to launch.
+  std::string NextNote() const { return gates_.empty() ? "" : gates_.front().note; }
   // kFailedPrecondition; `*fatal` when the root's plan is another one than ours.
   Status CheckLaunch(const Operation& operation, bool* fatal) const;
   void Launched();

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "protocol/contract.h"
 #include "protocol/ids.h"
 #include "protocol/status.h"
 #include "protocol/time.h"
@@ -31,6 +32,7 @@ struct JoinOptions {
   GenerationId generation;
   std::vector<std::string> names;  // of the ranks, for errors; empty or one each
   Time deadline = Time::max();     // Joined fails with kDeadlineExceeded after it
+  uint32_t cta_count_max = 0;      // Contract::cta_count_max
 };
 
 class CopyEngine;
@@ -38,9 +40,7 @@ class CopyEngine;
 // Where a transport's bytes live, if not in host memory: its buffers come from the engine's
 // allocator, and broadcasts over it are DeviceProducer's and DeviceConsumer's.
 struct DevicePath {
-  CopyEngine* engine = nullptr;   // of one thread at a time
-  uint64_t direct_bytes_min = 0;  // rows from this size are best sent direct; 0: none
-  std::string library;            // Offer::library
+  CopyEngine* engine = nullptr;  // of one thread at a time
 };
 
 // Makes collectives of one kind. One per process and kind; outlives its collectives. Thread-safe.
@@ -50,6 +50,14 @@ class Transport {
 
   // "local", "zmq", "shm", "nccl": the word in offers, contracts and rendezvous.
   virtual std::string_view kind() const = 0;
+  // What this rank offers of it now.
+  virtual TransportOffer offer() const {
+    TransportOffer offer;
+    offer.kind = kind();
+    return offer;
+  }
+  // False once it was found out that it does not work here; it is not offered any more.
+  virtual bool is_usable() const { return true; }
 
   // Null for host memory. Lives as long as the transport.
   virtual const DevicePath* device() const { return nullptr; }

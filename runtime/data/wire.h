@@ -21,10 +21,15 @@ class Wire {
 
   // True once all ranks are connected and warm: from then on nothing is allocated or loaded.
   virtual StatusOr<bool> Up() = 0;
+  // Whether members fetch the bytes from the root's memory by themselves. At the root an operation
+  // is then complete when every member has it, and Launch comes after Operation::ready has fired.
+  virtual bool is_one_sided() const { return false; }
+  // Root: what the members' wires need to be told about an operation before they launch it.
+  virtual StatusOr<std::string> NoteFor(const Operation&) { return std::string(); }
   // Starts an operation after all earlier ones; returns at once. The spans stay until it is
-  // complete, or until Abort has returned OK.
+  // complete, or until Abort has returned OK. At a member it carries the root's note.
   virtual Status Launch(const Operation& operation) = 0;
-  // Operations complete since the wire came up. They complete in order.
+  // Operations complete since the wire came up, in order. Not asked at a one-sided root.
   virtual StatusOr<uint64_t> Completed() = 0;
   // Gives up, for ever, here only: every rank does so by itself. Any thread; idempotent. When it
   // has returned OK nothing touches a span. kDeadlineExceeded when that cannot be proven.
@@ -34,7 +39,8 @@ class Wire {
 };
 
 // A collective whose words (grants, gates, seals) travel over `control` and whose bytes travel over
-// `wire`. `control` completes an operation as soon as its gate is there.
+// `wire`. `control` completes an operation as soon as its gate is there; with a one-sided wire, once
+// all members have released it.
 std::unique_ptr<Collective> MakeWiredCollective(const JoinOptions& options,
                                                 std::unique_ptr<Collective> control,
                                                 std::unique_ptr<Wire> wire);

@@ -27,6 +27,7 @@ class WiredCollective final : public CollectiveBase {
   Status Grant(Sequence sequence) override { return control_->Grant(sequence); }
   StatusOr<bool> Ready(Sequence sequence) override { return control_->Ready(sequence); }
   Status Launch(Operation operation) override;
+  bool awaits_ready() const override { return !wire_->is_one_sided(); }
   StatusOr<bool> Done(Sequence sequence) override;
   Status Seal(Sequence sequence, const StepSeal& seal) override {
     return control_->Seal(sequence, seal);
@@ -49,6 +50,7 @@ class WiredCollective final : public CollectiveBase {
 
  private:
   Status Complete();
+  StatusOr<uint64_t> CountComplete();
   bool wire_is_idle() const { return completed_ == launched_; }
 
   const std::unique_ptr<Collective> control_;
@@ -89,6 +91,11 @@ Status WiredCollective::Begin(const StreamId& stream) {
 }
 
 Status WiredCollective::Launch(Operation operation) {
+  if (is_root()) {
+    PC_ASSIGN_OR_RETURN(operation.note, wire_->NoteFor(operation));
+  } else {
+    operation.note = control_->NextNote();
+  }
   // The gate is checked now and leaves with the next Poll: by then the wire has the operation.
   Operation words = operation;
   PC_RETURN_IF_ERROR(control_->Launch(std::move(words)));
@@ -100,10 +107,26 @@ Status WiredCollective::Launch(Operation operation) {
   return OkStatus();
 }
 
+// Operations that are complete here, over all streams.
+StatusOr<uint64_t> WiredCollective::CountComplete() {
+  if (!wire_->is_one_sided() || !is_root()) return wire_->Completed();
+  // The members say so.
+  uint64_t completed = completed_;
+  while (completed < launched_) {
+    PC_ASSIGN_OR_RETURN(const bool done, control_->Done(Sequence(completed - base_)));
+    if (!done) break;
+    ++completed;
+  }
+  return completed;
+}
+
 Status WiredCollective::Complete() {
   if (wire_is_idle()) return OkStatus();
-  PC_ASSIGN_OR_RETURN(const uint64_t completed, wire_->Completed());
+  PC_ASSIGN_OR_RETURN(const uint64_t completed, CountComplete());
   for (; completed_ < completed; ++completed_) {
+    if (wire_->is_one_sided() && !is_root()) {
+      PC_RETURN_IF_ERROR(control_->Release(Sequence(completed_ - base_)));
+    }
     progress_.bytes.fetch_add(bytes_.front());
     progress_.completed.fetch_add(1);
     bytes_.pop_front();

@@ -48,6 +48,10 @@ class ZmqMember final : public ZmqEnd {
   Status Begin(const StreamId& stream) override;
   Status Grant(Sequence sequence) override;
   StatusOr<bool> Ready(Sequence sequence) override;
+  std::string NextNote() override {
+    Lock lock(mutex_);
+    return ledger_.NextNote();
+  }
   Status Launch(Operation operation) override;
   StatusOr<bool> Done(Sequence sequence) override;
   Status Release(Sequence sequence) override;
@@ -89,6 +93,7 @@ class ZmqMember final : public ZmqEnd {
   }
   Status Handle(net::Frames* frames);
   Status HandleChunk(const Header& header, net::Frames* frames);
+  Status HandleGate(const Header& header, net::Frames* frames);
   Status HandleSeal(const Header& header, net::Frames* frames);
   Status CheckConnected();
 
@@ -283,17 +288,16 @@ Status ZmqMember::Handle(net::Frames* frames) {
   const bool current = ledger_.begun() && header.tag == tag_;
   if (header.type == Type::kChunk && current) return HandleChunk(header, frames);
   if (header.type == Type::kSeal && current) return HandleSeal(header, frames);
+  if (header.type == Type::kGate && current) return HandleGate(header, frames);
   frames->clear();
   if (!current) return OkStatus();
   switch (header.type) {
     case Type::kBegin: QueueGranted(); break;
-    case Type::kGate:
-      return Blame(root(), ledger_.OnGate({Sequence(header.sequence), header.a, header.b,
-                                           header.extra, (header.flags & kUnsealed) == 0}));
     case Type::kEnd: return Blame(root(), ledger_.OnEnd(header.sequence));
     case Type::kHello:
     case Type::kWelcome:
     case Type::kGranted:
+    case Type::kGate:
     case Type::kChunk:
     case Type::kSeal:
     case Type::kFinished:
@@ -302,6 +306,18 @@ Status ZmqMember::Handle(net::Frames* frames) {
     case Type::kPong: break;
   }
   return OkStatus();
+}
+
+Status ZmqMember::HandleGate(const Header& header, net::Frames* frames) {
+  std::string note;
+  if (frames->size() > 1) note = (*frames)[1].view();
+  frames->clear();
+  if (note.size() > kNoteBytesMax) {
+    return Blame(root(), Internal("a note of " + std::to_string(note.size()) + " bytes from " +
+                                  Describe(root()) + " is too long"));
+  }
+  return Blame(root(), ledger_.OnGate({Sequence(header.sequence), header.a, header.b, header.extra,
+                                       (header.flags & kUnsealed) == 0, std::move(note)}));
 }
 
 Status ZmqMember::HandleSeal(const Header& header, net::Frames* frames) {

@@ -169,6 +169,10 @@ Status ZmqRoot::Launch(Operation operation) {
   Lock lock(mutex_);
   PC_RETURN_IF_ERROR(Check());
   PC_RETURN_IF_ERROR(ledger_.CheckLaunch(operation));
+  if (operation.note.size() > kNoteBytesMax) {
+    return InvalidArgument("a note of " + std::to_string(operation.note.size()) +
+                           " bytes is too long");
+  }
   ledger_.Launched();
   progress_.launched.fetch_add(1);
   QueueForAll({.type = Type::kGate,
@@ -177,7 +181,9 @@ Status ZmqRoot::Launch(Operation operation) {
                .sequence = operation.sequence.value,
                .a = operation.bytes(),
                .b = operation.first_region,
-               .flags = operation.sealed ? uint16_t{0} : kUnsealed});
+               .flags = operation.sealed ? uint16_t{0} : kUnsealed},
+              operation.note.empty() ? nullptr
+                                     : std::make_shared<const std::string>(operation.note));
   const uint64_t bytes = transport_.bytes_elsewhere ? 0 : operation.bytes() * (size() - 1);
   sending_.push_back({std::move(operation), std::make_shared<std::atomic<uint64_t>>(bytes)});
   return OkStatus();

@@ -34,6 +34,7 @@ class CudaCopyEngine final : public CopyEngine {
   StatusOr<Ticket> Submit(std::span<const CopyPiece> pieces, std::span<const PieceLayout> layouts,
                           void* ready, bool alone) override;
   StatusOr<bool> Done(Ticket ticket) override;
+  StatusOr<bool> HasFired(void* event) override;
   std::span<const Digest> digests(Ticket ticket) const override;
   void Forget(Ticket ticket) override;
   Status Drain(Duration timeout) override;
@@ -224,6 +225,14 @@ StatusOr<bool> CudaCopyEngine::Done(Ticket ticket) {
   if (error == cudaErrorNotReady) return false;
   if (error != cudaSuccess) return Fail(CudaStatus(error, "copying on the device"));
   slot->is_done = true;
+  return true;
+}
+
+StatusOr<bool> CudaCopyEngine::HasFired(void* event) {
+  PC_RETURN_IF_ERROR(error_);
+  const cudaError_t state = cudaEventQuery(static_cast<cudaEvent_t>(event));
+  if (state == cudaErrorNotReady) return false;
+  if (state != cudaSuccess) return Fail(CudaStatus(state, "waiting for the source's event"));
   return true;
 }
 

@@ -1,10 +1,73 @@
 #include "runtime/data/cuda/device.h"
 
+#include <cuda.h>
+
 #include <map>
+#include <memory>
 #include <mutex>
 
 namespace packcast {
 namespace {
+
+// The driver's calls that make a context a thread's and undo that. Found at run time: a program
+// with CUDA's runtime does not link the driver.
+class Contexts {
+ public:
+  Contexts() {
+    Find("cuDeviceGet", &device_get_);
+    Find("cuDevicePrimaryCtxRetain", &retain_);
+    Find("cuCtxPushCurrent", &push_);
+    Find("cuCtxPopCurrent", &pop_);
+  }
+
+  // False where it cannot be done; the device's next call says why.
+  bool Push(int device) {
+    const CUcontext context = Of(device);
+    return context != nullptr && push_(context) == CUDA_SUCCESS;
+  }
+  void Pop() {
+    CUcontext popped = nullptr;
+    (void)pop_(&popped);
+  }
+
+ private:
+  template <class Function>
+  static void Find(const char* name, Function* function) {
+    void* found = nullptr;
+    cudaDriverEntryPointQueryResult result = cudaDriverEntryPointSymbolNotFound;
+    constexpr unsigned kSince = 7000;
+    if (cudaGetDriverEntryPointByVersion(name, &found, kSince, cudaEnableDefault, &result) ==
+            cudaSuccess &&
+        result == cudaDriverEntryPointSuccess) {
+      *function = reinterpret_cast<Function>(found);
+    }
+  }
+
+  // The device's primary context, which the runtime uses too; kept for ever.
+  CUcontext Of(int device) {
+    std::lock_guard lock(mutex_);
+    const auto known = contexts_.find(device);
+    if (known != contexts_.end()) return known->second;
+    if (!device_get_ || !retain_ || !push_ || !pop_) return nullptr;
+    CUdevice handle = 0;
+    CUcontext context = nullptr;
+    if (device_get_(&handle, device) != CUDA_SUCCESS) return nullptr;
+    if (retain_(&context, handle) != CUDA_SUCCESS) return nullptr;
+    return contexts_[device] = context;
+  }
+
+  decltype(&::cuDeviceGet) device_get_ = nullptr;
+  decltype(&::cuDevicePrimaryCtxRetain) retain_ = nullptr;
+  decltype(&::cuCtxPushCurrent) push_ = nullptr;
+  decltype(&::cuCtxPopCurrent) pop_ = nullptr;
+  std::mutex mutex_;
+  std::map<int, CUcontext> contexts_;
+};
+
+Contexts& TheContexts() {
+  static auto* contexts = new Contexts;
+  return *contexts;
+}
 
 class CudaAllocator final : public Allocator {
  public:
@@ -26,6 +89,10 @@ class CudaAllocator final : public Allocator {
   }
 
   void Free(std::byte* data, uint64_t) override { (void)cudaFree(data); }
+  uint64_t FreeBytes() const override {
+    const StatusOr<uint64_t> free = FreeDeviceMemory(device_);
+    return free.ok() ? *free : 0;
+  }
 
   Status Copy(const std::byte* from, std::byte* to, uint64_t bytes) override {
     const ScopedDevice scoped(device_);
@@ -49,14 +116,15 @@ Status CudaStatus(cudaError_t error, const std::string& what) {
   return absent ? Unavailable(text) : Internal(text);
 }
 
-// A device that does not exist shows in the next call.
-ScopedDevice::ScopedDevice(int device) {
-  if (cudaGetDevice(&before_) != cudaSuccess) before_ = -1;
-  (void)cudaSetDevice(device);
+// Not by cudaSetDevice: to choose the device of before again, which a thread that never chose has as
+// device 0, would make a context there, with half a gigabyte of somebody else's memory.
+ScopedDevice::ScopedDevice(int device) : pushed_(TheContexts().Push(device)) {
+  // A device that does not exist shows in the next call.
+  if (!pushed_) (void)cudaSetDevice(device);
 }
 
 ScopedDevice::~ScopedDevice() {
-  if (before_ >= 0) (void)cudaSetDevice(before_);
+  if (pushed_) TheContexts().Pop();
 }
 
 Allocator* DeviceAllocator(int device) {

@@ -24,7 +24,7 @@ class ScopedDevice {
   ScopedDevice& operator=(const ScopedDevice&) = delete;
 
  private:
-  int before_ = -1;
+  const bool pushed_;
 };
 
 // Memory of one device by cudaMalloc: what NCCL and peers can reach. Thread-safe; lives for ever.

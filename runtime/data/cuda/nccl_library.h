@@ -30,7 +30,8 @@ StatusOr<const NcclLibrary*> LoadNccl(const std::string& path = "");
 // "2.28.9"
 std::string NcclVersionName(int version);
 
-// OK, or kInternal with `what` and NCCL's words; InProgress is OK.
+// OK, or kInternal with `what` and NCCL's words (kUnavailable when they are about a peer or the
+// connection); InProgress is OK.
 Status NcclStatus(const NcclLibrary& library, ncclResult_t result, ncclComm_t comm,
                   const std::string& what);
 

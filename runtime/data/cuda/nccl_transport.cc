@@ -1,5 +1,6 @@
 #include "runtime/data/cuda/nccl_transport.h"
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -53,10 +54,19 @@ class NcclTransport final : public Transport {
         library_(library),
         control_(std::move(control)),
         engine_(std::move(engine)),
-        device_{engine_.get(), options_.direct_bytes_min, LibraryName(*library)} {}
+        device_{engine_.get()} {}
 
   std::string_view kind() const override { return "nccl"; }
   const DevicePath* device() const override { return &device_; }
+  TransportOffer offer() const override {
+    TransportOffer offer;
+    offer.kind = kind();
+    offer.library = LibraryName(*library_);
+    offer.direct_bytes_min = options_.direct_bytes_min;
+    offer.cta_count_max = static_cast<uint32_t>(std::max(options_.cta_count_max, 0));
+    if (memory_->live == 0) offer.device_bytes = memory_->bytes;
+    return offer;
+  }
   StatusOr<Rendezvous> MakeRendezvous(GenerationId generation) override;
   StatusOr<std::unique_ptr<Collective>> Join(const JoinOptions& options) override;
   void Forget(GenerationId generation) override {
@@ -71,6 +81,7 @@ class NcclTransport final : public Transport {
   const std::unique_ptr<Transport> control_;
   const std::unique_ptr<CopyEngine> engine_;
   const DevicePath device_;
+  const std::shared_ptr<NcclMemory> memory_ = std::make_shared<NcclMemory>();
   std::mutex mutex_;
   std::map<GenerationId, std::unique_ptr<NcclId>> ids_;
 };
@@ -105,7 +116,7 @@ StatusOr<std::unique_ptr<Collective>> NcclTransport::Join(const JoinOptions& opt
   }
   PC_ASSIGN_OR_RETURN(std::unique_ptr<Collective> control, control_->Join(control_options));
   PC_ASSIGN_OR_RETURN(std::unique_ptr<Wire> wire,
-                      MakeNcclWire(library_, options_, options, id, std::move(helper)));
+                      MakeNcclWire(library_, options_, options, id, std::move(helper), memory_));
   return MakeWiredCollective(options, std::move(control), std::move(wire));
 }
 

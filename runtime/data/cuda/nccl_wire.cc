@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "runtime/base/clock.h"
+#include "runtime/base/failpoint.h"
 #include "runtime/data/cuda/device.h"
 
 namespace packcast {
@@ -26,11 +27,13 @@ constexpr uint64_t kWarmUpBytes[] = {1024, uint64_t{64} << 10, uint64_t{4} << 20
 class NcclWire final : public Wire {
  public:
   NcclWire(const NcclLibrary* library, const NcclTransportOptions& transport,
-           const JoinOptions& join, std::unique_ptr<NcclId> helper)
+           const JoinOptions& join, std::unique_ptr<NcclId> helper,
+           std::shared_ptr<NcclMemory> memory)
       : library_(library),
         transport_(transport),
         join_(join),
         helper_(std::move(helper)),
+        memory_(std::move(memory)),
         abort_thread_([this] { AbortLoop(); }) {}
   ~NcclWire() override;
 
@@ -61,6 +64,9 @@ class NcclWire final : public Wire {
   const NcclTransportOptions transport_;
   const JoinOptions join_;
   std::unique_ptr<NcclId> helper_;
+  const std::shared_ptr<NcclMemory> memory_;
+  uint64_t free_before_ = 0;  // of the device, before the communicator
+  bool is_counted_ = false;   // in memory_->live
 
   // The data thread's.
   State state_ = State::kConnecting;
@@ -89,6 +95,7 @@ class NcclWire final : public Wire {
 NcclWire::~NcclWire() {
   (void)Abort();  // which ends the thread
   abort_thread_.join();
+  if (is_counted_) --memory_->live;
   const ScopedDevice scoped(transport_.device);
   for (cudaEvent_t event : running_) (void)cudaEventDestroy(event);
   for (cudaEvent_t event : events_) (void)cudaEventDestroy(event);
@@ -116,12 +123,16 @@ Status NcclWire::Init(const ncclUniqueId& id) {
                                 "memory to warm up with"));
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
-  if (transport_.cta_count_max > 0) config.maxCTAs = transport_.cta_count_max;
-  std::lock_guard lock(nccl_mutex_);
-  return NcclStatus(*library_,
-                    library_->init_rank(&comm_, static_cast<int>(join_.size), id,
-                                        static_cast<int>(join_.rank), &config),
-                    comm_, "connecting");
+  if (join_.cta_count_max > 0) config.maxCTAs = static_cast<int>(join_.cta_count_max);
+  PC_ASSIGN_OR_RETURN(free_before_, FreeDeviceMemory(transport_.device));
+  {
+    std::lock_guard lock(nccl_mutex_);
+    PC_RETURN_IF_ERROR(NcclStatus(*library_,
+                                  library_->init_rank(&comm_, static_cast<int>(join_.size), id,
+                                                      static_cast<int>(join_.rank), &config),
+                                  comm_, "connecting"));
+  }
+  return Failpoint("nccl.init");
 }
 
 // Whether NCCL is still busy with what it was given last.
@@ -154,11 +165,12 @@ Status NcclWire::Enqueue(const Broadcast& broadcast) {
                                             static_cast<int>(join_.root), comm_, stream_),
                         comm_, what);
   }
+  if (status.ok() && state_ == State::kUp) status = Failpoint("nccl.enqueue");
   const ncclResult_t ended = library_->group_end();
   PC_RETURN_IF_ERROR(status);
   PC_RETURN_IF_ERROR(NcclStatus(*library_, ended, comm_, what));
   enqueuing_ = true;
-  return OkStatus();
+  return state_ == State::kWarming ? Failpoint("nccl.warmup") : OkStatus();
 }
 
 StatusOr<cudaEvent_t> NcclWire::TakeEvent() {
@@ -182,6 +194,7 @@ Status NcclWire::StartNext() {
     running_.push_back(event);
     enqueuing_ = false;
     PC_RETURN_IF_ERROR(CudaStatus(cudaEventRecord(event, stream_), "marking a broadcast"));
+    if (state_ == State::kUp) PC_RETURN_IF_ERROR(Failpoint("nccl.wire"));
   }
   if (waiting_.empty()) return OkStatus();
   PC_RETURN_IF_ERROR(Enqueue(waiting_.front()));
@@ -220,6 +233,10 @@ StatusOr<bool> NcclWire::Up() {
   if (completed_ < std::size(kWarmUpBytes)) return false;
   completed_ = 0;
   state_ = State::kUp;
+  const StatusOr<uint64_t> free = FreeDeviceMemory(transport_.device);
+  if (free.ok() && *free < free_before_) memory_->bytes = free_before_ - *free;
+  ++memory_->live;
+  is_counted_ = true;
   helper_.reset();
   // The scratch stays: cudaFree waits for all of the device, other collectives included.
   return true;
@@ -299,8 +316,10 @@ Status NcclWire::StopStream() {
 StatusOr<std::unique_ptr<Wire>> MakeNcclWire(const NcclLibrary* library,
                                              const NcclTransportOptions& transport,
                                              const JoinOptions& join, const ncclUniqueId& id,
-                                             std::unique_ptr<NcclId> helper) {
-  auto wire = std::make_unique<NcclWire>(library, transport, join, std::move(helper));
+                                             std::unique_ptr<NcclId> helper,
+                                             std::shared_ptr<NcclMemory> memory) {
+  auto wire = std::make_unique<NcclWire>(library, transport, join, std::move(helper),
+                                         std::move(memory));
   PC_RETURN_IF_ERROR(wire->Init(id));
   return std::unique_ptr<Wire>(std::move(wire));
 }

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <atomic>
+#include <cstdint>
 #include <memory>
 
 #include "runtime/data/cuda/nccl_id.h"
@@ -9,11 +11,19 @@
 
 namespace packcast {
 
+// What communicators take of a device's memory. Shared by a transport and its wires.
+struct NcclMemory {
+  // Of one, as the last that came up showed; before the first: somewhat more than was ever seen.
+  std::atomic<uint64_t> bytes{uint64_t{900} << 20};
+  std::atomic<int> live{0};
+};
+
 // Begins to connect this rank and returns at once. `helper`, at the rank that made the ID, is kept
 // until all are connected.
 StatusOr<std::unique_ptr<Wire>> MakeNcclWire(const NcclLibrary* library,
                                              const NcclTransportOptions& transport,
                                              const JoinOptions& join, const ncclUniqueId& id,
-                                             std::unique_ptr<NcclId> helper);
+                                             std::unique_ptr<NcclId> helper,
+                                             std::shared_ptr<NcclMemory> memory);
 
 }  // namespace packcast

@@ -1,5 +1,6 @@
-// What a build without CUDA has of the NCCL transport: an error that says so.
+// What a build without CUDA has of the GPUs' transports: an error that says so.
 
+#include "runtime/data/cuda/gpu_peer_transport.h"
 #include "runtime/data/cuda/nccl_transport.h"
 
 namespace packcast {
@@ -12,6 +13,10 @@ Status NoCuda() {
 }  // namespace
 
 StatusOr<std::unique_ptr<Transport>> MakeNcclTransport(const NcclTransportOptions&) {
+  return NoCuda();
+}
+
+StatusOr<std::unique_ptr<Transport>> MakeGpuPeerTransport(const GpuPeerOptions&) {
   return NoCuda();
 }
 

@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -43,13 +44,30 @@ class CaseMaker {
     if (Below(2) == 0) ChooseDirect(&c);
     return c;
   }
+  // A row of this shape, with memory of any kind: of fp32 that is converted, strided, plain.
+  TestTensor MakeRow(uint32_t row, Dtype dtype, std::vector<int64_t> shape) {
+    // Sub-byte elements must fill whole bytes.
+    if (DtypeBits(dtype) < 8) shape.push_back(4);
+    TestTensor tensor = MakeTensor("layer." + std::to_string(row), dtype, shape, &rng_);
+    const bool narrow = dtype == Dtype::kBF16 || dtype == Dtype::kF16;
+    if (narrow && Below(2) == 0) MakeConverted(&tensor, &rng_);
+    if (DtypeBits(dtype) < 8 || Below(4) != 0) return tensor;
+    if (Below(2) == 0) {
+      MakeStrided(&tensor);
+    } else {
+      MakeStridedAtRandom(&tensor, &rng_);
+    }
+    return tensor;
+  }
+  static bool MayGoDirect(const TestTensor& tensor) {
+    return tensor.strides.empty() && !tensor.source_dtype;
+  }
   uint32_t Below(uint32_t limit) { return static_cast<uint32_t>(rng_() % limit); }
   std::mt19937_64* rng() { return &rng_; }
 
  private:
   TestTensor MakeOne(uint32_t row, bool tiny) {
     const auto dtype = static_cast<Dtype>(Below(kDtypeCount));
-    const std::string name = "layer." + std::to_string(row);
     std::vector<int64_t> shape;
     switch (tiny ? 1 : Below(6)) {
       case 0: break;  // 0-d
@@ -59,11 +77,7 @@ class CaseMaker {
       case 4: shape = {1 + Below(5), 1, 1 + Below(9), 1 + Below(7)}; break;
       case 5: shape = {1 + Below(3000)}; break;
     }
-    // Sub-byte elements must fill whole bytes.
-    if (DtypeBits(dtype) < 8) shape.push_back(4);
-    TestTensor tensor = MakeTensor(name, dtype, shape, &rng_);
-    if (DtypeBits(dtype) >= 8 && Below(4) == 0) MakeStrided(&tensor);
-    return tensor;
+    return MakeRow(row, dtype, std::move(shape));
   }
 
   void ChooseDirect(Case* c) {
@@ -72,7 +86,7 @@ class CaseMaker {
     plan.direct_regions_per_step = 1 + Below(8);
     plan.direct_bytes_per_step = 256 + Below(8000);
     for (uint32_t row = 0; row < c->tensors.size(); ++row) {
-      if (c->tensors[row].strides.empty() && Below(2) == 0) plan.direct_rows.push_back(row);
+      if (MayGoDirect(c->tensors[row]) && Below(2) == 0) plan.direct_rows.push_back(row);
     }
   }
 

@@ -3,6 +3,10 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <numeric>
+#include <utility>
+
+#include "runtime/data/float_convert.h"
 
 namespace packcast::testing {
 
@@ -45,29 +49,72 @@ TestTensor MakeTensor(std::string name, Dtype dtype, std::vector<int64_t> shape,
   return tensor;
 }
 
-void MakeStrided(TestTensor* tensor) {
-  const uint64_t element = static_cast<uint64_t>(DtypeBits(tensor->row.dtype)) / 8;
-  const auto& shape = tensor->row.shape;
-  // Column-major, every second element of memory.
-  tensor->strides.assign(shape.size(), 0);
-  int64_t stride = 2;
-  for (size_t k = 0; k < shape.size(); ++k) {
-    tensor->strides[k] = stride;
-    stride *= std::max<int64_t>(shape[k], 1);
+void MakeConverted(TestTensor* tensor, std::mt19937_64* rng) {
+  const uint64_t count = tensor->wire.size() / 2;
+  tensor->source_dtype = Dtype::kF32;
+  tensor->memory = RandomBytes(4 * count, rng);
+  // Every other one between 2^-15 and 2, where all of an F16's bits are rounded to.
+  for (uint64_t k = 0; k < count; k += 2) {
+    std::byte& top = tensor->memory[4 * k + 3];
+    top = (top & std::byte{0x87}) | std::byte{0x38};
   }
-  tensor->memory.assign(static_cast<uint64_t>(stride) * element, std::byte{0xee});
-  const uint64_t count = tensor->wire.size() / element;
+  if (tensor->row.dtype == Dtype::kBF16) {
+    ConvertFp32ToBf16(tensor->memory.data(), tensor->wire.data(), count);
+  } else {
+    ConvertFp32ToFp16(tensor->memory.data(), tensor->wire.data(), count);
+  }
+}
+
+namespace {
+
+// Moves a contiguous tensor's elements to where `strides` want them, in `elements` of memory.
+void Spread(TestTensor* tensor, std::vector<int64_t> strides, int64_t elements) {
+  const auto& shape = tensor->row.shape;
+  const std::vector<std::byte> from = tensor->memory.empty() ? tensor->wire : tensor->memory;
+  const uint64_t size =
+      static_cast<uint64_t>(DtypeBits(tensor->source_dtype.value_or(tensor->row.dtype))) / 8;
+  tensor->memory.assign(static_cast<uint64_t>(elements) * size, std::byte{0xee});
   std::vector<int64_t> at(shape.size(), 0);
-  for (uint64_t n = 0; n < count; ++n) {
+  for (uint64_t n = 0; n < from.size() / size; ++n) {
     int64_t where = 0;
-    for (size_t k = 0; k < shape.size(); ++k) where += at[k] * tensor->strides[k];
-    std::memcpy(tensor->memory.data() + static_cast<uint64_t>(where) * element,
-                tensor->wire.data() + n * element, element);
+    for (size_t k = 0; k < shape.size(); ++k) where += at[k] * strides[k];
+    std::memcpy(tensor->memory.data() + static_cast<uint64_t>(where) * size, from.data() + n * size,
+                size);
     for (size_t k = shape.size(); k-- > 0;) {
       if (++at[k] < shape[k]) break;
       at[k] = 0;
     }
   }
+  tensor->strides = std::move(strides);
+}
+
+}  // namespace
+
+void MakeStrided(TestTensor* tensor) {
+  const auto& shape = tensor->row.shape;
+  // Column-major, every second element of memory.
+  std::vector<int64_t> strides(shape.size(), 0);
+  int64_t stride = 2;
+  for (size_t k = 0; k < shape.size(); ++k) {
+    strides[k] = stride;
+    stride *= std::max<int64_t>(shape[k], 1);
+  }
+  Spread(tensor, std::move(strides), stride);
+}
+
+void MakeStridedAtRandom(TestTensor* tensor, std::mt19937_64* rng) {
+  const auto& shape = tensor->row.shape;
+  std::vector<size_t> inner_first(shape.size());
+  std::iota(inner_first.begin(), inner_first.end(), size_t{0});
+  std::shuffle(inner_first.begin(), inner_first.end(), *rng);
+  std::vector<int64_t> strides(shape.size(), 0);
+  int64_t stride = 1;
+  for (const size_t k : inner_first) {
+    stride += static_cast<int64_t>((*rng)() % 3);
+    strides[k] = stride;
+    stride *= std::max<int64_t>(shape[k], 1);
+  }
+  Spread(tensor, std::move(strides), stride);
 }
 
 NamedTensor ViewOf(const TestTensor& tensor) {
@@ -76,7 +123,8 @@ NamedTensor ViewOf(const TestTensor& tensor) {
           .dtype = tensor.row.dtype,
           .shape = tensor.row.shape,
           .data = memory.data(),
-          .strides = tensor.strides};
+          .strides = tensor.strides,
+          .source_dtype = tensor.source_dtype};
 }
 
 std::vector<NamedTensor> ViewsOf(const std::vector<TestTensor>& tensors) {

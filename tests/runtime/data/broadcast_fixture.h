@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <type_traits>
@@ -39,13 +40,19 @@ struct TestTensor {
   std::vector<std::byte> wire;    // contiguous
   std::vector<std::byte> memory;  // what `strides` walk over; empty: `wire` itself
   std::vector<int64_t> strides;
+  std::optional<Dtype> source_dtype;  // in memory, where packing converts
 };
 
 std::vector<std::byte> RandomBytes(uint64_t count, std::mt19937_64* rng);
 TestTensor MakeTensor(std::string name, Dtype dtype, std::vector<int64_t> shape,
                       std::mt19937_64* rng);
+// A BF16 or F16 tensor becomes what packing makes of an F32 one in memory: of any bits, infinities
+// and NaNs among them.
+void MakeConverted(TestTensor* tensor, std::mt19937_64* rng);
 // The same tensor with its memory transposed and spread out; only for whole-byte types.
 void MakeStrided(TestTensor* tensor);
+// The same with the dimensions in any order, and gaps.
+void MakeStridedAtRandom(TestTensor* tensor, std::mt19937_64* rng);
 // A view on `tensor`, which must outlive it.
 NamedTensor ViewOf(const TestTensor& tensor);
 std::vector<NamedTensor> ViewsOf(const std::vector<TestTensor>& tensors);

@@ -33,7 +33,7 @@ void TakeDirectRowsWhole(const Case& c, Receiver* receiver) {
 
 BatchTensor BatchTensorOf(const TestTensor& tensor) {
   const NamedTensor view = testing::ViewOf(tensor);
-  return {view.data, view.dtype, view.strides};
+  return {view.data, view.source_dtype.value_or(view.dtype), view.strides};
 }
 
 std::unique_ptr<BatchSource> OneBatchOf(const std::vector<TestTensor>& tensors) {
@@ -204,6 +204,7 @@ TEST(DeviceBroadcast, AFlippedBitIsNamedByTensorBytesAndRank) {
       return inner_->Submit(pieces, layouts, ready, alone);
     }
     StatusOr<bool> Done(Ticket ticket) override { return inner_->Done(ticket); }
+    StatusOr<bool> HasFired(void* event) override { return inner_->HasFired(event); }
     std::span<const Digest> digests(Ticket ticket) const override {
       return inner_->digests(ticket);
     }

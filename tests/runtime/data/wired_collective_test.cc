@@ -1,7 +1,5 @@
 // A collective whose words travel over ZeroMQ and whose bytes travel over a wire of the test's own.
 
-#include <atomic>
-#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,54 +9,16 @@
 #include "runtime/data/wire.h"
 #include "runtime/data/zmq_collective.h"
 #include "tests/runtime/data/broadcast_fixture.h"
+#include "tests/runtime/data/hub_wire.h"
 
 namespace packcast {
 namespace {
 
 using testing::BeginAll;
+using testing::Hub;
+using testing::HubWire;
 using testing::In;
 using testing::TestStream;
-
-// Two ranks in one process: an operation is complete on both once the test lets it.
-struct Hub {
-  std::vector<Operation> sent;      // by rank 0
-  std::vector<Operation> received;  // by rank 1
-  uint64_t allowed = 0;
-  bool up = true;
-  Status error;
-  std::atomic<int> aborts{0};
-  std::atomic<int> begun_aborts{0};
-};
-
-class HubWire final : public Wire {
- public:
-  HubWire(Hub* hub, bool root) : hub_(hub), root_(root) {}
-  StatusOr<bool> Up() override { return hub_->up; }
-  Status Launch(const Operation& operation) override {
-    (root_ ? hub_->sent : hub_->received).push_back(operation);
-    return OkStatus();
-  }
-  StatusOr<uint64_t> Completed() override {
-    PC_RETURN_IF_ERROR(hub_->error);
-    const uint64_t both = std::min(hub_->sent.size(), hub_->received.size());
-    const uint64_t completed = std::min(both, hub_->allowed);
-    for (; !root_ && copied_ < completed; ++copied_) {
-      const Span& from = hub_->sent[copied_].spans.front();
-      std::memcpy(hub_->received[copied_].spans.front().data, from.data, from.bytes);
-    }
-    return completed;
-  }
-  Status Abort() override {
-    ++hub_->aborts;
-    return OkStatus();
-  }
-  void BeginAbort() override { ++hub_->begun_aborts; }
-
- private:
-  Hub* const hub_;
-  const bool root_;
-  uint64_t copied_ = 0;
-};
 
 class WiredCollectiveTest : public ::testing::Test {
  protected:

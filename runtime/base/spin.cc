@@ -1,0 +1,47 @@
+#include "runtime/base/spin.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+
+namespace packcast {
+namespace {
+
+constexpr Duration kSpin = Microseconds(300);
+constexpr unsigned kProcessorsMin = 8;
+constexpr int64_t kSpinMostUs = 100'000;
+
+Duration Choose() {
+  if (const char* text = std::getenv("PACKCAST_SPIN_US")) {
+    int64_t us = 0;
+    const char* const end = text + std::strlen(text);
+    const auto result = std::from_chars(text, end, us);
+    if (result.ec == std::errc() && result.ptr == end) {
+      return Microseconds(std::clamp<int64_t>(us, 0, kSpinMostUs));
+    }
+  }
+  return std::thread::hardware_concurrency() < kProcessorsMin ? Duration::zero() : kSpin;
+}
+
+}  // namespace
+
+Duration SpinTime() {
+  static const Duration time = Choose();
+  return time;
+}
+
+void SpinPause() {
+  constexpr int kPauses = 32;
+  for (int k = 0; k < kPauses; ++k) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+  }
+  sched_yield();
+}
+
+}  // namespace packcast

@@ -1,0 +1,128 @@
+#include "runtime/data/peer_transport.h"
+
+#include <atomic>
+#include <utility>
+
+#include "protocol/codec.h"
+#include "runtime/data/peer_wire.h"
+#include "runtime/data/shm_transport.h"
+#include "runtime/data/wire.h"
+
+namespace packcast {
+namespace {
+
+// The rendezvous: msgpack map of "probe" (the handle of memory to try) and "control" (the blob of
+// the words' transport).
+Bytes EncodeBlob(const Bytes& probe, const Bytes& control) {
+  const std::string text = Encode(Value(ValueMap{{"probe", probe}, {"control", control}}));
+  const auto* data = reinterpret_cast<const std::byte*>(text.data());
+  return Bytes(data, data + text.size());
+}
+
+Status DecodeBlob(const Bytes& blob, Bytes* probe, Bytes* control) {
+  // No part of the blob goes into an error: it is a secret.
+  const Status bad = InvalidArgument("the rendezvous of kind \"peer\" is malformed");
+  const StatusOr<Value> value = Decode(std::span<const std::byte>(blob));
+  if (!value.ok()) return bad;
+  const Value* probe_value = value->Find("probe");
+  const Value* control_value = value->Find("control");
+  if (probe_value == nullptr || probe_value->AsBytes() == nullptr || control_value == nullptr ||
+      control_value->AsBytes() == nullptr) {
+    return bad;
+  }
+  *probe = *probe_value->AsBytes();
+  *control = *control_value->AsBytes();
+  return OkStatus();
+}
+
+class PeerTransport final : public Transport {
+ public:
+  PeerTransport(PeerTransportOptions options, std::unique_ptr<PeerMemory> memory,
+                std::unique_ptr<CopyEngine> engine, std::unique_ptr<Transport> control,
+                std::byte* probe)
+      : options_(std::move(options)),
+        memory_(std::move(memory)),
+        engine_(std::move(engine)),
+        control_(std::move(control)),
+        probe_(probe),
+        device_{engine_.get()} {}
+  ~PeerTransport() override { engine_->allocator()->Free(probe_, kPeerProbeBytes); }
+
+  std::string_view kind() const override { return options_.kind; }
+  const DevicePath* device() const override { return &device_; }
+  bool is_usable() const override { return usable_; }
+  TransportOffer offer() const override {
+    TransportOffer offer;
+    offer.kind = options_.kind;
+    offer.direct_bytes_min = options_.direct_bytes_min;
+    // Every receiver reads all bytes over the root's link.
+    offer.receivers_max = 1;
+    return offer;
+  }
+  StatusOr<Rendezvous> MakeRendezvous(GenerationId generation) override;
+  StatusOr<std::unique_ptr<Collective>> Join(const JoinOptions& options) override;
+  void Forget(GenerationId generation) override { control_->Forget(generation); }
+
+ private:
+  const PeerTransportOptions options_;
+  const std::unique_ptr<PeerMemory> memory_;
+  const std::unique_ptr<CopyEngine> engine_;
+  const std::unique_ptr<Transport> control_;
+  std::byte* const probe_;  // at a member: where the root's is copied to
+  const DevicePath device_;
+  std::atomic<bool> usable_{true};
+};
+
+StatusOr<Rendezvous> PeerTransport::MakeRendezvous(GenerationId generation) {
+  StatusOr<PeerMemory::Place> place = memory_->Find(probe_, kPeerProbeBytes);
+  if (!place.ok()) {
+    usable_ = false;
+    return place.status();
+  }
+  PC_ASSIGN_OR_RETURN(const Rendezvous control, control_->MakeRendezvous(generation));
+  return Rendezvous{std::string(kind()), EncodeBlob(place->handle, control.blob)};
+}
+
+StatusOr<std::unique_ptr<Collective>> PeerTransport::Join(const JoinOptions& options) {
+  PC_RETURN_IF_ERROR(CheckJoin(options, kind()));
+  Bytes probe;
+  JoinOptions words = options;
+  words.rendezvous.kind = std::string(control_->kind());
+  PC_RETURN_IF_ERROR(DecodeBlob(options.rendezvous.blob, &probe, &words.rendezvous.blob));
+  std::unique_ptr<Wire> wire;
+  if (options.rank == options.root) {
+    wire = MakePeerRoot(memory_.get());
+  } else {
+    // First: who cannot read the root's memory says so, instead of joining, and does not offer it
+    // again.
+    auto member = MakePeerMember(memory_.get(), probe, probe_, options_.abort_timeout);
+    if (!member.ok()) {
+      usable_ = false;
+      return member.status();
+    }
+    wire = std::move(member).value();
+  }
+  PC_ASSIGN_OR_RETURN(std::unique_ptr<Collective> control, control_->Join(words));
+  return MakeWiredCollective(options, std::move(control), std::move(wire));
+}
+
+}  // namespace
+
+std::optional<std::string> LocalPeerKind() {
+  const std::optional<std::string> shm = LocalShmKind();
+  if (!shm) return std::nullopt;
+  return "peer" + shm->substr(shm->find('@'));
+}
+
+StatusOr<std::unique_ptr<Transport>> MakePeerTransport(PeerTransportOptions options,
+                                                       std::unique_ptr<PeerMemory> memory,
+                                                       std::unique_ptr<CopyEngine> engine) {
+  options.control.bytes_elsewhere = true;
+  options.control.read_in_place = true;
+  PC_ASSIGN_OR_RETURN(std::unique_ptr<Transport> control, MakeZmqTransport(options.control));
+  PC_ASSIGN_OR_RETURN(std::byte* const probe, engine->allocator()->Allocate(kPeerProbeBytes));
+  return std::unique_ptr<Transport>(std::make_unique<PeerTransport>(
+      std::move(options), std::move(memory), std::move(engine), std::move(control), probe));
+}
+
+}  // namespace packcast

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "protocol/status.h"
+#include "protocol/time.h"
+#include "runtime/data/copy_engine.h"
+#include "runtime/data/peer_memory.h"
+#include "runtime/data/transport.h"
+#include "runtime/data/zmq_collective.h"
+
+namespace packcast {
+
+struct PeerTransportOptions {
+  // The word for it in offers: "peer@" and what only ranks of this host share (LocalPeerKind).
+  std::string kind = "peer";
+  // Rows from this size are read from where the trainer has them; 0: all are packed, and members
+  // read nothing but the root's buffers.
+  uint64_t direct_bytes_min = 0;
+  Duration abort_timeout = Seconds(5);
+  ZmqTransportOptions control;  // the words'; bytes_elsewhere and read_in_place are set here
+};
+
+// "peer@" and eight hex digits; nothing where LocalShmKind() has none.
+std::optional<std::string> LocalPeerKind();
+
+// A root and one receiver whose devices reach each other ("peer"): the receiver copies out of the
+// root's memory with its device's copy engine, which is faster than a collective and leaves both
+// devices' processors alone. Words (grants, gates, seals) go over ZeroMQ. The transport owns both
+// `memory` and `engine`. docs/protocol.md has the layout. Errors: the allocator's, for some
+// kilobytes.
+StatusOr<std::unique_ptr<Transport>> MakePeerTransport(PeerTransportOptions options,
+                                                       std::unique_ptr<PeerMemory> memory,
+                                                       std::unique_ptr<CopyEngine> engine);
+
+}  // namespace packcast

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <memory>
+
+#include "protocol/status.h"
+#include "protocol/time.h"
+#include "protocol/value.h"
+#include "runtime/data/peer_memory.h"
+#include "runtime/data/wire.h"
+
+namespace packcast {
+
+// One-sided: the root says where bytes lie (PeerNote), each member copies them to where they
+// belong. Nobody but a member itself ever writes its memory, so an abort there has only its own
+// copies to wait for, however dead or frozen the root is (S9). A root that goes on while a member
+// still reads spoils bytes that nobody will keep: the attempt has been given up.
+// `memory` outlives it.
+std::unique_ptr<Wire> MakePeerRoot(PeerMemory* memory);
+
+// `probe`: an allocation of the root's that this member copies some bytes of, to `scratch`, before
+// it is up; so who cannot read the root's memory says so when it joins. `drain` bounds an abort.
+// Errors: those of PeerMemory::Open.
+inline constexpr uint64_t kPeerProbeBytes = 4096;
+StatusOr<std::unique_ptr<Wire>> MakePeerMember(PeerMemory* memory, const Bytes& probe,
+                                               std::byte* scratch, Duration drain);
+
+}  // namespace packcast
