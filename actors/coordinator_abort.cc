@@ -36,6 +36,9 @@ void CoordinatorMachine::GiveUp() {
                           {"attempt", epoch.key.attempt.value},
                           {"reason", epoch.failure.ToString()},
                           {"culprit", epoch.culprit}});
+  // Not all may have taken the proposal in, and all must before there can be a second attempt.
+  if (epoch.phase == EpochPhase::kOffers) epoch.contract.reset();
+  epoch.ahead = false;
   EnterPhase(EpochPhase::kAborting, config_.deadlines.abort);
   RetireGeneration();  // S9: any abort retires it
   const AbortAttempt abort{epoch.key, WireStatus::From(epoch.failure), epoch.culprit};

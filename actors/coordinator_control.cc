@@ -169,6 +169,7 @@ StatusOr<std::optional<Value>> CoordinatorMachine::ControlLimits(const ControlCa
   if (count) policy.buffer_count = static_cast<uint32_t>(*count);
   if (replicas) config_.min_replicas = static_cast<uint32_t>(*replicas);
   config_.policy = policy;
+  settled_.reset();
   ValueMap answer{{"buffer_bytes", policy.buffer_bytes},
                   {"buffer_count", policy.buffer_count},
                   {"install", std::string(InstallModeName(policy.install))},

@@ -51,11 +51,46 @@ void CoordinatorMachine::Propose() {
   for (const std::string& unit : membership_.CompleteUnits(Role::kWorker)) {
     add(Role::kWorker, unit);
   }
-  EnterPhase(EpochPhase::kOffers, config_.deadlines.offer);
-  for (const Participant& participant : epoch.participants) {
-    Send(participant.id, packcast::Propose{epoch.key, epoch.label, SyncKind::kFull, std::nullopt,
-                                           epoch.manifest->digest()});
+  packcast::Propose propose{epoch.key, epoch.label, SyncKind::kFull, std::nullopt,
+                            epoch.manifest->digest()};
+  if (IsSettled()) {
+    GoAhead();
+    propose.contract_digest = epoch.contract_digest;
+    propose.generation = epoch.generation;
   }
+  EnterPhase(EpochPhase::kOffers,
+             epoch.ahead ? config_.deadlines.prepare : config_.deadlines.offer);
+  for (const Participant& participant : epoch.participants) Send(participant.id, propose);
+}
+
+// Whether the last epoch's contract would be made again, as far as is known here.
+bool CoordinatorMachine::IsSettled() {
+  Epoch& epoch = *epoch_;
+  if (!settled_ || !generation_ || settled_->generation != generation_->id) return false;
+  if (settled_->manifest_digest != epoch.manifest->digest()) return false;
+  std::vector<MemberId> members;
+  for (const Participant& p : epoch.participants) {
+    members.push_back(p.id);
+    if (membership_.Find(p.id)->contract_held != settled_->contract_digest) return false;
+  }
+  if (members != settled_->members) return false;
+  for (Participant& p : epoch.participants) p.offer = membership_.Find(p.id)->offer;
+  if (!settled_->offers_changed) return true;
+  const StatusOr<Contract> contract = ContractOfOffers();
+  settled_->offers_changed =
+      !contract.ok() || ContractDigest(*contract) != settled_->contract_digest;
+  return !settled_->offers_changed;
+}
+
+// Offers and contract in one question.
+void CoordinatorMachine::GoAhead() {
+  Epoch& epoch = *epoch_;
+  epoch.ahead = true;
+  epoch.contract = settled_->contract;
+  epoch.contract_digest = settled_->contract_digest;
+  epoch.transfer_limit = settled_->transfer_limit;
+  epoch.generation = settled_->generation;
+  epoch.reuse_generation = true;
 }
 
 void CoordinatorMachine::HandleEpochMessage(const MemberId& from, const MemberMessage& message) {
@@ -82,7 +117,9 @@ bool CoordinatorMachine::IsAsked(const Participant& p, const MemberMessage& mess
   switch (epoch_->phase) {
     case EpochPhase::kWaitReplicas:
     case EpochPhase::kAborting: return false;
-    case EpochPhase::kOffers: return std::holds_alternative<OfferReply>(message);
+    case EpochPhase::kOffers:
+      return std::holds_alternative<OfferReply>(message) ||
+             (epoch_->ahead && std::holds_alternative<Prepared>(message));
     case EpochPhase::kPreparing: return std::holds_alternative<Prepared>(message);
     case EpochPhase::kJoining: return std::holds_alternative<GenerationJoined>(message);
     case EpochPhase::kQuiescing: return std::holds_alternative<Quiesced>(message);
@@ -109,6 +146,7 @@ void CoordinatorMachine::OnAnswer(Participant* participant, const MemberMessage&
   if (const auto* offer = std::get_if<OfferReply>(&message)) {
     p.offer = membership_.Find(p.id)->offer = offer->offer;
   } else if (const auto* prepared = std::get_if<Prepared>(&message)) {
+    p.prepared = true;
     p.plan_digest = prepared->plan_digest;
     const Flow& flow = epoch.contract->flows.front();
     if (flow.members[flow.root].member == p.id) {
@@ -119,6 +157,10 @@ void CoordinatorMachine::OnAnswer(Participant* participant, const MemberMessage&
     p.staged = true;
     p.content_digest = staged->content_digest;
     p.phases = staged->phases;
+    if (staged->offer) {
+      membership_.Find(p.id)->offer = *staged->offer;
+      epoch.offers_changed = true;
+    }
     p.staged_seconds = ToSeconds(now_ - epoch.transfer_began);
   } else if (const auto* installed = std::get_if<Installed>(&message)) {
     OnInstalled(&p, *installed);
@@ -165,9 +207,22 @@ void CoordinatorMachine::Advance() {
       if (membership_.CompleteUnits(Role::kWorker).size() < config_.min_replicas) return;
       Propose();
       return;
-    case EpochPhase::kOffers:
-      if (epoch.Waiting().empty()) DecideContract();
+    case EpochPhase::kOffers: {
+      if (!epoch.Waiting().empty()) return;
+      const bool all_prepared =
+          std::all_of(epoch.participants.begin(), epoch.participants.end(),
+                      [](const Participant& p) { return p.prepared || p.lost || p.excluded; });
+      if (epoch.ahead && !all_prepared) {
+        // Rare: who changes says so when an epoch ends. Others stream already.
+        epoch.Blame(FailedPrecondition("an offer has changed since the last epoch"), "");
+        GiveUp();
+      } else if (epoch.ahead) {
+        AfterPrepared();
+      } else {
+        DecideContract();
+      }
       return;
+    }
     case EpochPhase::kPreparing:
       if (epoch.Waiting().empty()) AfterPrepared();
       return;
@@ -193,27 +248,36 @@ void CoordinatorMachine::Advance() {
   }
 }
 
-void CoordinatorMachine::DecideContract() {
-  Epoch& epoch = *epoch_;
+// What the coordinator makes of all offers, deadlines included.
+StatusOr<Contract> CoordinatorMachine::ContractOfOffers() const {
+  const Epoch& epoch = *epoch_;
   std::vector<MemberOffer> offers;
   for (const Participant& p : epoch.participants) {
     if (p.lost || p.excluded) continue;
     offers.push_back({p.id, p.role, p.unit, p.rank_in_unit, p.offer});
   }
-  StatusOr<Contract> contract = MakeContract(config_.policy, std::move(offers));
+  PC_ASSIGN_OR_RETURN(Contract contract, MakeContract(config_.policy, std::move(offers)));
+  const EpochDeadlines& deadlines = config_.deadlines;
+  const uint64_t bytes = epoch.manifest->total_bytes();
+  // More steps than a plan may have are refused in prepare.
+  const uint64_t steps = std::min<uint64_t>(bytes / contract.buffer_bytes + 1, limits::kPlanSteps);
+  const Duration transfer_limit =
+      deadlines.transfer_base +
+      FromSeconds(static_cast<double>(bytes) / deadlines.transfer_floor_bytes_per_second) +
+      deadlines.transfer_step * static_cast<int64_t>(steps);
+  contract.transfer_deadline = transfer_limit + deadlines.transfer_grace;
+  contract.prepare_deadline = deadlines.prepare;
+  return contract;
+}
+
+void CoordinatorMachine::DecideContract() {
+  Epoch& epoch = *epoch_;
+  StatusOr<Contract> contract = ContractOfOffers();
   if (!contract.ok()) {
     BeginAbort(contract.status().WithContext("contract"), "", true);
     return;
   }
-  const EpochDeadlines& deadlines = config_.deadlines;
-  const uint64_t bytes = epoch.manifest->total_bytes();
-  // More steps than a plan may have are refused in prepare.
-  const uint64_t steps = std::min<uint64_t>(bytes / contract->buffer_bytes + 1, limits::kPlanSteps);
-  epoch.transfer_limit =
-      deadlines.transfer_base +
-      FromSeconds(static_cast<double>(bytes) / deadlines.transfer_floor_bytes_per_second) +
-      deadlines.transfer_step * static_cast<int64_t>(steps);
-  contract->transfer_deadline = epoch.transfer_limit + deadlines.transfer_grace;
+  epoch.transfer_limit = contract->transfer_deadline - config_.deadlines.transfer_grace;
   epoch.contract = std::move(contract).value();
   epoch.contract_digest = ContractDigest(*epoch.contract);
   SendPrepare();
@@ -349,6 +413,12 @@ void CoordinatorMachine::DecideCommit() {
 
 void CoordinatorMachine::EndDecided() {
   const Epoch& epoch = *epoch_;
+  settled_.reset();
+  if (epoch.expelled.empty() && generation_) {
+    settled_ = Settled{*epoch.contract, epoch.contract_digest, epoch.transfer_limit,
+                       epoch.manifest->digest(), generation_->id, {}, epoch.offers_changed};
+    for (const Participant& p : epoch.participants) settled_->members.push_back(p.id);
+  }
   if (epoch.LiveReplicas() > 0) {
     EndEpoch(OkStatus());
     return;

@@ -119,6 +119,17 @@ class CoordinatorMachine {
     uint32_t cta_count_max = 0;
   };
 
+  // What the last epoch agreed on, for as long as nothing of it changes.
+  struct Settled {
+    Contract contract;
+    Digest contract_digest;
+    Duration transfer_limit{};
+    Digest manifest_digest;
+    GenerationId generation;
+    std::vector<MemberId> members;
+    bool offers_changed = false;
+  };
+
   // coordinator_machine.cc: members and sync calls
   void Handle(const FromMember& event);
   void Handle(const MemberLost& event);
@@ -144,6 +155,9 @@ class CoordinatorMachine {
   // coordinator_epoch.cc: one epoch
   void BeginEpoch(const PendingSync& sync);
   void Propose();
+  bool IsSettled();
+  StatusOr<Contract> ContractOfOffers() const;
+  void GoAhead();
   void HandleEpochMessage(const MemberId& from, const MemberMessage& message);
   bool IsAsked(const Participant& participant, const MemberMessage& message) const;
   void OnAnswer(Participant* participant, const MemberMessage& message);
@@ -206,6 +220,7 @@ class CoordinatorMachine {
   uint64_t last_generation_ = 0;
   uint64_t last_label_ = 0;
   std::optional<Generation> generation_;
+  std::optional<Settled> settled_;
   std::optional<Version> last_committed_;
   std::deque<PendingSync> pending_;  // front is next
   std::vector<SyncWaiter> waiters_;

@@ -8,20 +8,20 @@ void DriveQueue::Post(Work work) {
   std::lock_guard lock(mutex_);
   if (closed_) return;
   queue_.push_back(std::move(work));
-  changed_.notify_all();
+  changed_.NotifyAll();
 }
 
 void DriveQueue::Wake() {
   std::lock_guard lock(mutex_);
   woken_ = true;
-  changed_.notify_all();
+  changed_.NotifyAll();
 }
 
 size_t DriveQueue::Drive(Duration max_wait) {
   size_t done = 0;
   std::unique_lock lock(mutex_);
   if (queue_.empty()) {
-    changed_.wait_for(lock, max_wait, [this] { return !queue_.empty() || woken_ || closed_; });
+    changed_.WaitFor(lock, max_wait, [this] { return !queue_.empty() || woken_ || closed_; });
   }
   woken_ = false;
   while (!queue_.empty()) {
@@ -34,7 +34,7 @@ size_t DriveQueue::Drive(Duration max_wait) {
     ++done;
     lock.lock();
     running_ = std::thread::id();
-    changed_.notify_all();
+    changed_.NotifyAll();
   }
   return done;
 }
@@ -45,11 +45,11 @@ void DriveQueue::Close() {
     std::unique_lock lock(mutex_);
     closed_ = true;
     dropped.swap(queue_);
-    changed_.notify_all();
+    changed_.NotifyAll();
   }
   dropped.clear();  // before the wait: the piece that runs may be waiting for a dropped promise
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [this] {
+  changed_.Wait(lock, [this] {
     return running_ == std::thread::id() || running_ == std::this_thread::get_id();
   });
 }

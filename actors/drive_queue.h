@@ -1,12 +1,12 @@
 #pragma once
 
-#include <condition_variable>
 #include <deque>
 #include <functional>
 #include <mutex>
 #include <thread>
 
 #include "protocol/time.h"
+#include "runtime/base/spin.h"
 
 namespace packcast {
 
@@ -31,7 +31,7 @@ class DriveQueue {
 
  private:
   mutable std::mutex mutex_;
-  std::condition_variable changed_;
+  SpinCondition changed_;
   std::deque<Work> queue_;
   bool woken_ = false;
   bool closed_ = false;

@@ -57,6 +57,7 @@ struct Participant {
   bool lost = false;      // gone: nothing more is expected of it
   Offer offer;
   // Of the present attempt:
+  bool prepared = false;
   bool staged = false;
   Digest plan_digest;
   Digest content_digest;
@@ -98,6 +99,8 @@ struct Epoch {
   Duration transfer_limit{};  // of the phase
   GenerationId generation;
   bool reuse_generation = false;
+  bool ahead = false;  // members were told the last contract with the proposal
+  bool offers_changed = false;  // since the contract was made
   std::string rendezvous_kind;
   Bytes rendezvous_blob;
 

@@ -254,7 +254,7 @@ BroadcastOptions FlowEngine::Options() const {
 }
 
 template <class Run>
-void FlowEngine::Stream(const EpochKey& key, Run run) {
+void FlowEngine::Stream(const EpochKey& key, Duration limit, Run run) {
   const auto fail = [this, key](const Status& status, const std::string& culprit = "") {
     StreamDone done;
     done.key = key;
@@ -268,7 +268,7 @@ void FlowEngine::Stream(const EpochKey& key, Run run) {
   }
   const StreamId stream{key.version(), key.attempt, FlowId(0), generation_->id,
                         prepared_.plan.digest};
-  const Time deadline = Now() + prepared_.contract->transfer_deadline;
+  const Time deadline = Now() + limit;
   Submit(
       [this, fail, key, stream, deadline, generation = generation_, options = Options(),
        run = std::move(run)](const DataThread::Context& context) {
@@ -297,7 +297,7 @@ void FlowEngine::Stream(const EpochKey& key, Run run) {
 
 void FlowEngine::StreamOut(const EpochKey& key, std::shared_ptr<SourcePump> source) {
   const DevicePath* const device = Device();
-  Stream(key,
+  Stream(key, prepared_.contract->transfer_deadline,
          [source, device](Collective* collective, const BroadcastOptions& options, Time deadline,
                           const DataThread::Context& context) -> StatusOr<BroadcastResult> {
            if (device != nullptr) {
@@ -312,10 +312,11 @@ void FlowEngine::StreamOut(const EpochKey& key, std::shared_ptr<SourcePump> sour
          });
 }
 
-void FlowEngine::StreamIn(const EpochKey& key, std::shared_ptr<const TargetMap> targets,
-                          UnpackCallback callback) {
+void FlowEngine::StreamIn(const EpochKey& key, bool early,
+                          std::shared_ptr<const TargetMap> targets, UnpackCallback callback) {
   const DevicePath* const device = Device();
-  Stream(key,
+  const Contract& contract = *prepared_.contract;
+  Stream(key, contract.transfer_deadline + (early ? contract.prepare_deadline : Duration::zero()),
          [this, targets, callback = std::move(callback), device](
              Collective* collective, const BroadcastOptions& options, Time deadline,
              const DataThread::Context& context) -> StatusOr<BroadcastResult> {

@@ -45,7 +45,8 @@ class FlowEngine {
   // Streams of the prepared attempt; answer StreamDone. The stream's job has ended when
   // StreamDone or the Abort's AbortDone is posted.
   void StreamOut(const EpochKey& key, std::shared_ptr<SourcePump> source);
-  void StreamIn(const EpochKey& key, std::shared_ptr<const TargetMap> targets,
+  // `early`: the root may take until the contract's prepare_deadline to begin.
+  void StreamIn(const EpochKey& key, bool early, std::shared_ptr<const TargetMap> targets,
                 UnpackCallback callback);
   // Cancels what runs, retires the generation, then calls `done` on the data thread.
   void Abort(const std::string& reason, std::function<void(AbortOutcome)> done);
@@ -95,7 +96,7 @@ class FlowEngine {
                                                         const BroadcastOptions& options);
   void Submit(DataThread::Job job, std::function<void(const Status&)> rejected);
   template <class Run>
-  void Stream(const EpochKey& key, Run run);
+  void Stream(const EpochKey& key, Duration limit, Run run);
 
   MemberId self_;
   const std::vector<Transport*> transports_;

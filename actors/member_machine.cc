@@ -70,6 +70,7 @@ bool MemberMachine::FromPast(const EpochKey& key) const {
 
 void MemberMachine::SendJoin() {
   join_after_abort_ = false;
+  told_ = config_.offer;
   Offer offer = config_.offer;
   offer.manifests = manifests_.Digests();
   Send(JoinCluster{config_.model, config_.role, config_.unit, config_.rank_in_unit,
@@ -196,7 +197,7 @@ void MemberMachine::Answer(const Propose& propose) {
   key_ = propose.key;
   label_ = propose.label;
   newest_ = propose.key.version();
-  started_ = committed_ = false;
+  started_ = committed_ = ahead_ = false;
   if (propose.kind != SyncKind::kFull) {
     phase_ = MemberPhase::kBroken;
     Send(Refused{key_, WireStatus::From(Unimplemented("only full syncs are known here")), "",
@@ -204,9 +205,24 @@ void MemberMachine::Answer(const Propose& propose) {
     return;
   }
   phase_ = MemberPhase::kProposed;
+  if (MayGoAhead(propose)) {
+    Handle(Prepare{key_, label_, propose.manifest_digest, contract_digest_, std::nullopt,
+                   generation_, true});
+    ahead_ = true;
+    return;
+  }
+  told_ = config_.offer;
   Offer offer = config_.offer;
   offer.manifests = manifests_.Digests();
   Send(OfferReply{key_, std::move(offer)});
+}
+
+// Whether all that the proposal takes for granted is so here.
+bool MemberMachine::MayGoAhead(const Propose& propose) const {
+  if (!propose.contract_digest || !propose.generation || contract_ == nullptr) return false;
+  if (contract_digest_ != *propose.contract_digest || config_.offer != told_) return false;
+  const bool lives = generation_.value != 0 && generation_ == *propose.generation;
+  return (lives || !InFlow()) && manifests_.Find(propose.manifest_digest) != nullptr;
 }
 
 void MemberMachine::Handle(const Prepare& prepare) {
@@ -215,7 +231,7 @@ void MemberMachine::Handle(const Prepare& prepare) {
                      prepare.key.version() == newest_ && key_ < prepare.key;
   if (!first && !retry) return;
   key_ = prepare.key;
-  started_ = committed_ = false;
+  started_ = committed_ = ahead_ = false;
   phase_ = MemberPhase::kPreparing;
   const auto manifest = manifests_.Find(prepare.manifest_digest);
   if (prepare.contract) {
@@ -261,6 +277,13 @@ void MemberMachine::Handle(const PrepareDone& done) {
   }
   phase_ = MemberPhase::kPrepared;
   Send(Prepared{key_, done.plan_digest, done.rendezvous_kind, done.rendezvous_blob});
+  // Credit may be there before the root asks for it: nothing is launched until that begins, and it
+  // begins when all are prepared. What is in service must be quiesced first.
+  const bool early = ahead_ && config_.role == Role::kWorker && InFlow() &&
+                     contract_->install == InstallMode::kStaged;
+  if (!early) return;
+  phase_ = MemberPhase::kStreaming;
+  Emit(StartStream{key_, true});
 }
 
 void MemberMachine::Handle(const RendezvousBlob& rendezvous) {
@@ -316,13 +339,23 @@ void MemberMachine::Handle(const StreamDone& done) {
     if (!done.status.ok()) {
       Retire();
     } else {
-      Send(Staged{key_, done.content_digest, done.bytes, done.phases});
+      SendStaged(done);
     }
     return;
   }
   if (!done.status.ok()) return;
   phase_ = config_.role == Role::kWorker ? MemberPhase::kStaged : MemberPhase::kStreamed;
-  Send(Staged{key_, done.content_digest, done.bytes, done.phases});
+  SendStaged(done);
+}
+
+void MemberMachine::SendStaged(const StreamDone& done) {
+  Staged staged{key_, done.content_digest, done.bytes, done.phases, std::nullopt};
+  if (config_.offer != told_) {
+    told_ = config_.offer;
+    staged.offer = config_.offer;
+    staged.offer->manifests = manifests_.Digests();
+  }
+  Send(std::move(staged));
 }
 
 void MemberMachine::Handle(const Commit& commit) {

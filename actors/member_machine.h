@@ -104,6 +104,7 @@ struct QuiesceEngine {  // Answer: QuiesceDone
 };
 struct StartStream {  // Answer: StreamDone
   EpochKey key;
+  bool early = false;  // before Start: it may be some time until the root begins
 };
 struct InstallVersion {  // Answer: InstallDone
   EpochKey key;
@@ -238,6 +239,8 @@ class MemberMachine {
   void Send(MemberMessage message) { Emit(SendToCoordinator{std::move(message)}); }
   void SendJoin();
   void Answer(const Propose& propose);
+  bool MayGoAhead(const Propose& propose) const;
+  void SendStaged(const StreamDone& done);
   void Fail(std::string_view phase, const Status& status, const std::string& culprit = "");
   // Starts giving the current attempt up; `report` says Aborted to the coordinator at the end.
   void BeginAbort(bool report);
@@ -252,6 +255,7 @@ class MemberMachine {
   bool IsRoot() const;
 
   MemberConfig config_;
+  Offer told_;  // the last offer that the coordinator got; without manifests
   ManifestCache manifests_;
   bool connected_ = false;
   bool stopped_ = false;  // StopMember was the last effect
@@ -264,6 +268,7 @@ class MemberMachine {
   std::shared_ptr<const Contract> contract_;
   Digest contract_digest_;
   GenerationId generation_;    // live one, or zero
+  bool ahead_ = false;         // prepared with the proposal
   bool started_ = false;       // Start came
   bool committed_ = false;     // a trainer: decided before its own StreamDone
   bool quiesced_ = false;      // asked to be: out of service

@@ -23,7 +23,7 @@ struct RoleFlags {
   std::string bind;
   bool insecure = false;
   int ready_fd = -1;
-  int peer_timeout_ms = 1000;
+  int peer_timeout_ms = 900;
   bool shared_memory = false;  // of trainer and worker
 };
 

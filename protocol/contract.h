@@ -54,6 +54,7 @@ struct TransportOffer {
     v("receivers_max", receivers_max);
     v("device_bytes", device_bytes);
   }
+  friend bool operator==(const TransportOffer&, const TransportOffer&) = default;
 };
 
 // What one rank can do in the coming epoch.
@@ -78,6 +79,7 @@ struct Offer {
     v("manifests", manifests);
     v("versions", versions);
   }
+  friend bool operator==(const Offer&, const Offer&) = default;
 };
 
 // What the operator wants, on top of the offers.
@@ -142,6 +144,9 @@ struct Contract {
   // From Start until a member gives its stream up by itself: somewhat after the coordinator does,
   // which knows better whom to blame.
   Duration transfer_deadline{};
+  // How long the coordinator waits until all are prepared: so much later is the end for a member
+  // that begins to stream before Start.
+  Duration prepare_deadline{};
 
   template <class V>
   void Fields(V& v) {
@@ -154,6 +159,7 @@ struct Contract {
     v("cta_count_max", cta_count_max);
     v("flows", flows);
     v("transfer_deadline", transfer_deadline);
+    v("prepare_deadline", prepare_deadline);
   }
 };
 

@@ -61,6 +61,10 @@ struct Propose {
   SyncKind kind = SyncKind::kFull;
   std::optional<Version> base;
   Digest manifest_digest;
+  // All is as in the last epoch: a member that holds this contract and lives in this generation, and
+  // whose offer is what it last told, prepares at once and answers Prepared instead of OfferReply.
+  std::optional<Digest> contract_digest;
+  std::optional<GenerationId> generation;
   template <class V>
   void Fields(V& v) {
     v("key", key);
@@ -68,6 +72,8 @@ struct Propose {
     v("kind", kind);
     v("base", base);
     v("manifest_digest", manifest_digest);
+    v("contract_digest", contract_digest);
+    v("generation", generation);
   }
 };
 

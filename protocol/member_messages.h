@@ -197,12 +197,14 @@ struct Staged {
   Digest content_digest;
   uint64_t bytes = 0;
   std::vector<Phase> phases;
+  std::optional<Offer> offer;  // when it is another than this member last told
   template <class V>
   void Fields(V& v) {
     v("key", key);
     v("content_digest", content_digest);
     v("bytes", bytes);
     v("phases", phases);
+    v("offer", offer);
   }
 };
 

@@ -194,11 +194,12 @@ TEST_F(CoordinatorAbortTest, AMissingGenerationIsMadeAnewEvenIfTheTrainerMissesI
   c.Sync(trainer, 5);
   c.AnswerAll();
   c.Sync(trainer, 6);
-  c.AnswerUntil(EpochPhase::kPreparing);
-  EXPECT_TRUE(c.To<Prepare>("trainer-0")->reuse_generation);
+  EXPECT_TRUE(c.To<Propose>("trainer-0")->generation.has_value());
   c.From(trainer, Failed{c.key(), "prepare",
                          WireStatus::From(FailedPrecondition("it does not live here")), ""});
   c.Answer();
+  EXPECT_FALSE(c.To<Propose>("trainer-0")->generation.has_value());
+  c.AnswerUntil(EpochPhase::kPreparing);
   EXPECT_FALSE(c.To<Prepare>("trainer-0")->reuse_generation);
   EXPECT_TRUE(c.To<Prepare>("trainer-0")->contract.has_value());
   c.AnswerAll();

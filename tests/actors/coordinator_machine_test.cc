@@ -57,21 +57,63 @@ TEST_F(CoordinatorMachineTest, TheSecondEpochNeedsNoContractNoRowsAndNoRendezvou
   Assemble();
   c.Sync(trainer, 5);
   c.AnswerAll();
+  const GenerationId generation = c.To<Prepare>("worker-0")->generation;
   c.Forget();
   c.Sync(trainer, 6);
-  // Members say in their offers that they hold the rows now.
-  for (const MemberId& member : {trainer, worker[0], worker[1]}) {
-    Offer offer = SmallOffer(member == trainer ? Role::kTrainer : Role::kWorker);
-    offer.manifests = {c.manifest->digest()};
-    c.From(member, OfferReply{c.key(), offer});
-  }
-  const auto* prepare = c.To<Prepare>("worker-0");
-  ASSERT_NE(prepare, nullptr);
-  EXPECT_FALSE(prepare->contract.has_value());
-  EXPECT_TRUE(prepare->reuse_generation);
-  EXPECT_EQ(c.To<ManifestPart>("worker-0"), nullptr);
+  // One question instead of two: who holds all that it names is prepared at once.
+  const auto* propose = c.To<Propose>("worker-0");
+  ASSERT_NE(propose, nullptr);
+  EXPECT_TRUE(propose->contract_digest.has_value());
+  EXPECT_EQ(propose->generation, generation);
   c.Answer();
   EXPECT_EQ(c.phase(), EpochPhase::kStreaming);
+  EXPECT_EQ(c.To<Prepare>("worker-0"), nullptr);
+  EXPECT_EQ(c.To<ManifestPart>("worker-0"), nullptr);
+  c.AnswerAll();
+  EXPECT_EQ(c.machine.last_committed()->epoch, EpochId(2));
+}
+
+TEST_F(CoordinatorMachineTest, AnOfferThatChangesNothingInTheContractLeavesItSettled) {
+  Assemble();
+  c.Sync(trainer, 5);
+  c.AnswerUntil(EpochPhase::kStreaming);
+  Offer offer = SmallOffer(Role::kWorker);
+  offer.memory_held = uint64_t{64} << 30;
+  c.From(worker[0], Staged{c.key(), Digest{3, 4}, 1024, {}, offer});
+  c.AnswerAll();
+  c.Forget();
+  c.Sync(trainer, 6);
+  EXPECT_TRUE(c.To<Propose>("worker-0")->contract_digest.has_value());
+}
+
+TEST_F(CoordinatorMachineTest, AnOfferThatChangesTheContractMakesANewOne) {
+  Assemble();
+  c.Sync(trainer, 5);
+  c.AnswerUntil(EpochPhase::kStreaming);
+  Offer offer = SmallOffer(Role::kWorker);
+  offer.buffer_bytes_max = 512;
+  c.From(worker[0], Staged{c.key(), Digest{3, 4}, 1024, {}, offer});
+  c.AnswerAll();
+  c.Forget();
+  c.Sync(trainer, 6);
+  EXPECT_FALSE(c.To<Propose>("worker-0")->contract_digest.has_value());
+  c.AnswerAll();
+  EXPECT_EQ(c.machine.last_committed()->epoch, EpochId(2));
+}
+
+// It lost its communicator, say, and the coordinator does not know yet.
+TEST_F(CoordinatorMachineTest, WhoCannotGoAheadIsAskedAnew) {
+  Assemble();
+  c.Sync(trainer, 5);
+  c.AnswerAll();
+  c.Sync(trainer, 6);
+  c.From(trainer, Prepared{c.key(), Digest{1, 2}, "", {}});
+  c.From(worker[0], OfferReply{c.key(), SmallOffer(Role::kWorker)});
+  EXPECT_EQ(c.phase(), EpochPhase::kOffers);
+  c.From(worker[1], Prepared{c.key(), Digest{1, 2}, "", {}});
+  EXPECT_EQ(c.phase(), EpochPhase::kAborting);
+  c.AnswerAll();
+  EXPECT_EQ(c.machine.last_committed()->epoch, EpochId(3));
 }
 
 TEST_F(CoordinatorMachineTest, QuiescesWorkersOnlyWhenTheirMemoryIsWritten) {

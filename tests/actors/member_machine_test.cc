@@ -57,6 +57,86 @@ TEST(MemberMachine, GoesThroughAStagedEpoch) {
   EXPECT_EQ(worker.machine.phase(), MemberPhase::kIdle);
 }
 
+// The second epoch's proposal, as a coordinator makes it where nothing has changed.
+Propose Again(const MemberKit& kit, const EpochKey& key) {
+  return Propose{key,
+                 key.epoch.value,
+                 SyncKind::kFull,
+                 std::nullopt,
+                 kit.manifest->digest(),
+                 ContractDigest(kit.contract),
+                 GenerationId(1)};
+}
+
+TEST(MemberMachine, PreparesAndGrantsAtOnceWhenTheProposalHoldsHere) {
+  MemberKit worker(Role::kWorker);
+  worker.Join();
+  worker.ToServing(Key(1));
+  MemberEffects effects = worker.On(CoordinatorMessage(Again(worker, Key(2))));
+  EXPECT_EQ(Sent<OfferReply>(effects), nullptr);
+  ASSERT_NE(Effect<PrepareAttempt>(effects), nullptr);
+  EXPECT_FALSE(Effect<PrepareAttempt>(effects)->make_rendezvous);
+  effects = worker.On(PrepareDone{Key(2), OkStatus(), Digest{1, 2}, "", {}, ""});
+  EXPECT_NE(Sent<Prepared>(effects), nullptr);
+  ASSERT_NE(Effect<StartStream>(effects), nullptr);
+  EXPECT_TRUE(Effect<StartStream>(effects)->early);
+  EXPECT_EQ(Effect<StartStream>(worker.On(CoordinatorMessage(Start{Key(2)}))), nullptr);
+  worker.On(StreamDone{Key(2), OkStatus(), Digest{3, 4}, 1024, {}, ""});
+  EXPECT_NE(Effect<InstallVersion>(worker.On(CoordinatorMessage(Commit{Key(2)}))), nullptr);
+}
+
+TEST(MemberMachine, WaitsForQuiesceAndStartWhereItsMemoryIsInService) {
+  MemberKit worker(Role::kWorker, InstallMode::kInPlace);
+  worker.Join();
+  worker.ToServing(Key(1));
+  worker.On(CoordinatorMessage(Again(worker, Key(2))));
+  const MemberEffects effects =
+      worker.On(PrepareDone{Key(2), OkStatus(), Digest{1, 2}, "", {}, ""});
+  EXPECT_NE(Sent<Prepared>(effects), nullptr);
+  EXPECT_EQ(Effect<StartStream>(effects), nullptr);
+  EXPECT_TRUE(worker.machine.in_service());
+}
+
+TEST(MemberMachine, OffersWhereTheProposalDoesNotHold) {
+  MemberKit worker(Role::kWorker);
+  worker.Join();
+  worker.ToServing(Key(1));
+  const auto answers_with_offer = [](MemberKit kit, const Propose& propose) {
+    return Sent<OfferReply>(kit.On(CoordinatorMessage(propose))) != nullptr;
+  };
+  Propose propose = Again(worker, Key(2));
+  EXPECT_FALSE(answers_with_offer(worker, propose));
+  propose.contract_digest = Digest{7, 7};
+  EXPECT_TRUE(answers_with_offer(worker, propose));
+  propose = Again(worker, Key(2));
+  propose.generation = GenerationId(9);
+  EXPECT_TRUE(answers_with_offer(worker, propose));
+  propose = Again(worker, Key(2));
+  propose.manifest_digest = Digest{7, 7};
+  EXPECT_TRUE(answers_with_offer(worker, propose));
+  MemberKit changed = worker;
+  changed.On(OfferChanged{{{.kind = "zmq"}}, 1000, 0});
+  EXPECT_TRUE(answers_with_offer(changed, Again(worker, Key(2))));
+}
+
+TEST(MemberMachine, TellsAnOfferThatHasChangedWithItsLastWord) {
+  MemberKit worker(Role::kWorker);
+  worker.Join();
+  worker.ToStreaming(Key(1));
+  worker.On(OfferChanged{{{.kind = "zmq"}}, 1000, 64});
+  const MemberEffects effects =
+      worker.On(StreamDone{Key(1), OkStatus(), Digest{3, 4}, 1024, {}, ""});
+  ASSERT_TRUE(Sent<Staged>(effects)->offer.has_value());
+  EXPECT_EQ(Sent<Staged>(effects)->offer->memory_held, 64u);
+  worker.On(CoordinatorMessage(Commit{Key(1)}));
+  worker.On(InstallDone{Key(1), OkStatus()});
+  worker.On(CoordinatorMessage(Again(worker, Key(2))));
+  worker.On(PrepareDone{Key(2), OkStatus(), Digest{1, 2}, "", {}, ""});
+  const MemberEffects again =
+      worker.On(StreamDone{Key(2), OkStatus(), Digest{3, 4}, 1024, {}, ""});
+  EXPECT_FALSE(Sent<Staged>(again)->offer.has_value());
+}
+
 TEST(MemberMachine, IsOutOfServiceWhileItIsWrittenInPlace) {
   MemberKit worker(Role::kWorker, InstallMode::kInPlace);
   worker.Join();

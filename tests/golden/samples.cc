@@ -54,6 +54,7 @@ Contract SampleContract() {
   flow.root = 1;
   contract.flows = {flow};
   contract.transfer_deadline = Milliseconds(30123);
+  contract.prepare_deadline = Milliseconds(60000);
   return contract;
 }
 
@@ -85,7 +86,11 @@ std::vector<MemberMessage> MemberSamples() {
       GenerationJoined{kKey, GenerationId(6)},
       Quiesced{kKey},
       Progress{kKey, "streaming", 12, 11, uint64_t{11} << 20},
-      Staged{kKey, kOther, uint64_t{1} << 33, {{"receive", 0.5}, {"unpack", 2.0}}},
+      Staged{kKey,
+             kOther,
+             uint64_t{1} << 33,
+             {{"receive", 0.5}, {"unpack", 2.0}},
+             SampleOffer()},
       Failed{kKey, "transfer", Bad(StatusCode::kUnavailable, "the connection is closed"),
              "worker/1"},
       Installed{kKey, Bad(StatusCode::kInternal, "engine says no: \xc3\xa4"), kOther, 0.25, 10},
@@ -100,7 +105,8 @@ std::vector<CoordinatorMessage> CoordinatorSamples() {
       Expelled{"default", Bad(StatusCode::kDeadlineExceeded, "no answer in phase offers"), false},
       SyncWanted{"default", 43},
       SamplePart(),
-      Propose{kKey, 42, SyncKind::kPartial, Version{kTerm, EpochId(16)}, kManifest},
+      Propose{kKey, 42, SyncKind::kPartial, Version{kTerm, EpochId(16)}, kManifest, kOther,
+              GenerationId(6)},
       Prepare{kKey, 42, kManifest, kOther, SampleContract(), GenerationId(6), true},
       RendezvousBlob{kKey, GenerationId(6), "zmq", BytesOf("blob")},
       Quiesce{kKey},
