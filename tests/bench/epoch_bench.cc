@@ -1,16 +1,14 @@
 // Whole epochs through the actors, from Trainer::Sync to its report. A coordinator and a trainer in
-// one process, a worker in another, a GPU each; weights stay where they are on both. One table per
-// list.
+// one process, a worker in another, a GPU each; weights stay where they are on both. One table, with
+// raw ncclBroadcast measured in the same run: the first epoch, the steady state, the first after a
+// worker left and another came. The last row is a model of one row: what control costs.
 //
-//   epoch [--install staged|in-place] [--repeats N] LIST.json...   (--help has the rest)
+//   epoch [--install staged,in-place] [--ways peer,nccl] [--repeats N] LIST.json...
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
-#include <map>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -18,19 +16,20 @@
 #include "actors/coordinator.h"
 #include "actors/sources/generated_source.h"
 #include "actors/sources/memory_sink.h"
-#include "actors/sources/row_cursor.h"
-#include "actors/sources/row_memory.h"
 #include "actors/trainer.h"
 #include "actors/worker.h"
 #include "runtime/actor/runtime.h"
 #include "runtime/base/clock.h"
-#include "runtime/data/cuda/device.h"
 #include "tests/bench/duo.h"
+#include "tests/bench/raw_broadcast.h"
+#include "tests/bench/resident_source.h"
 #include "tests/bench/take.h"
-#include "tests/gpu/fill.h"
 
 namespace packcast::bench {
 namespace {
+
+constexpr uint64_t kRawPieces = 32;
+constexpr int kRawRepeats = 5;
 
 struct Flags {
   int rank = -1;
@@ -40,58 +39,58 @@ struct Flags {
   uint32_t buffers = 3;
   uint64_t direct_kib = 1024;
   uint32_t blocks = 32;
-  std::string install = "in-place";
+  int ctas = 0;
+  std::vector<std::string> installs = {"staged", "in-place"};
+  std::vector<std::string> ways = {"peer", "nccl"};
   std::string library;
   bool hash = true;
+  bool phases = false;
   std::vector<std::string> lists;
 };
+
+// One line of the table.
+struct Case {
+  std::string model;
+  std::vector<Row> rows;
+  std::string install;
+  std::string way;
+  int repeats = 0;
+};
+
+std::vector<Case> CasesOf(const Flags& flags) {
+  std::vector<Case> cases;
+  const auto add = [&](const std::string& model, const std::vector<Row>& rows, int repeats) {
+    for (const std::string& way : flags.ways) {
+      for (const std::string& install : flags.installs) {
+        cases.push_back({model, rows, install, way, repeats});
+      }
+    }
+  };
+  for (const std::string& list : flags.lists) {
+    const ShapesFile file = Take(ShapesFile::Load(list));
+    add(file.model, file.rows, flags.repeats);
+  }
+  Row row;
+  row.name = "row";
+  row.dtype = Dtype::kBF16;
+  row.shape = {1024};
+  constexpr int kMore = 20;  // these are short
+  add("one row of 2 KiB", {row}, kMore * flags.repeats);
+  return cases;
+}
 
 NcclTransportOptions DeviceOf(const Flags& flags) {
   NcclTransportOptions options;
   options.device = flags.rank;
   options.library = flags.library;
   options.copy_blocks = flags.blocks;
+  options.cta_count_max = flags.ctas;
   options.direct_bytes_min = flags.direct_kib << 10;
   return options;
 }
 
-// Random weights that lie on the device, as a trainer's do.
-class ResidentSource final : public WeightSource {
- public:
-  ResidentSource(const std::vector<Row>& rows, int device)
-      : manifest_(Take(Manifest::Make(rows))),
-        memory_(Take(RowMemory::Allocate(manifest_, "weights", DeviceAllocator(device)))) {
-    for (size_t k = 0; k < memory_.size(); ++k) {
-      rows_.push_back(memory_.row(k).data());
-      if (memory_.row(k).empty()) continue;
-      Check(CudaStatus(
-          testing::FillRandom(memory_.row(k).data(), memory_.row(k).size(), k + 1, nullptr),
-          "filling"));
-    }
-    Check(CudaStatus(cudaDeviceSynchronize(), "filling"));
-  }
-  StatusOr<Manifest> Describe(const SyncRequest&) override { return manifest_; }
-  StatusOr<std::unique_ptr<Cursor>> Open(const EpochInfo&) override {
-    return std::unique_ptr<Cursor>(std::make_unique<RowCursor>(&manifest_, &rows_, in_use_));
-  }
-  uint64_t bytes() const { return manifest_.total_bytes(); }
-
- private:
-  const Manifest manifest_;
-  const RowMemory memory_;
-  std::vector<const std::byte*> rows_;
-  const GroupsInUse in_use_ = std::make_shared<std::atomic<int64_t>>(0);
-};
-
-double Number(const Value& report, const char* name) {
-  double number = 0;
-  const Value* value = report.Find(name);
-  if (value != nullptr) (void)value->GetDouble(&number);
-  return number;
-}
-
 void PrintPhases(const Value& report) {
-  std::printf("  phases of the last epoch, ms:");
+  std::printf("    ms:");
   const Value* phases = report.Find("phases");
   for (const auto& [name, seconds] :
        phases != nullptr && phases->AsMap() != nullptr ? *phases->AsMap() : ValueMap()) {
@@ -102,68 +101,102 @@ void PrintPhases(const Value& report) {
   std::printf("\n");
 }
 
-void RunTrainer(const Flags& flags, Channel* channel, const std::string& list) {
-  const ShapesFile file = Take(ShapesFile::Load(list));
-  Runtime::Options hub;
-  hub.name = "coordinator";
-  const auto coordinator_runtime = Take(Runtime::Start(hub));
-  CoordinatorOptions policy;
-  policy.policy.buffer_bytes = flags.buffer_mib << 20;
-  policy.policy.buffer_count = flags.buffers;
-  policy.policy.install = Take(InstallModeFromName(flags.install));
-  policy.policy.integrity = flags.hash ? Integrity::kContentHash : Integrity::kNone;
-  const auto coordinator = Take(Coordinator::Start(coordinator_runtime.get(), policy));
-  ResidentSource source(file.rows, flags.rank);
-  channel->Send(coordinator_runtime->endpoint());
-  Runtime::Options self;
-  self.name = "trainer";
-  const auto runtime = Take(Runtime::Start(self));
-  TrainerOptions options;
-  options.coordinator = coordinator_runtime->endpoint();
-  options.device = DeviceOf(flags);
-  const auto trainer = Take(Trainer::Start(runtime.get(), options, &source));
-  channel->Barrier();  // the worker is in
-  std::vector<double> seconds;
-  Value report;
-  for (int k = 0; k <= flags.repeats; ++k) {
-    const Time begin = Now();
-    SyncResult result = trainer->Sync(static_cast<uint64_t>(k) + 1, Seconds(120));
-    seconds.push_back(ToSeconds(Now() - begin));
-    Check(result.status);
-    report = std::move(result.report);
+class TrainerSide {
+ public:
+  TrainerSide(const Flags& flags, const Case& one, Channel* channel)
+      : flags_(flags), case_(one), channel_(channel), source_(one.rows, flags.rank) {
+    Runtime::Options hub;
+    hub.name = "coordinator";
+    hub_ = Take(Runtime::Start(hub));
+    CoordinatorOptions options;
+    options.policy.buffer_bytes = flags.buffer_mib << 20;
+    options.policy.buffer_count = flags.buffers;
+    options.policy.install = Take(InstallModeFromName(one.install));
+    options.policy.integrity = flags.hash ? Integrity::kContentHash : Integrity::kNone;
+    coordinator_ = Take(Coordinator::Start(hub_.get(), options));
+    channel_->Send(hub_->endpoint());
+    Runtime::Options self;
+    self.name = "trainer";
+    runtime_ = Take(Runtime::Start(self));
+    TrainerOptions trainer;
+    trainer.coordinator = hub_->endpoint();
+    trainer.device = DeviceOf(flags);
+    trainer.peer_copies = one.way == "peer";
+    trainer_ = Take(Trainer::Start(runtime_.get(), trainer, &source_));
   }
-  const double first = seconds.front();
-  seconds.erase(seconds.begin());
-  std::sort(seconds.begin(), seconds.end());
-  const double median = seconds[seconds.size() / 2];
-  const double gigabytes = static_cast<double>(source.bytes()) / 1e9;
-  std::printf(
-      "%-18s %-9s %5zu %7.2f GB  median %8.2f ms (%6.1f GB/s)  best %8.2f  worst %8.2f  "
-      "first %7.0f\n",
-      file.model.c_str(), flags.install.c_str(), file.rows.size(), gigabytes, 1e3 * median,
-      gigabytes / median, 1e3 * seconds.front(), 1e3 * seconds.back(), 1e3 * first);
-  std::printf("  its report says %.2f ms\n", 1e3 * Number(report, "seconds"));
-  PrintPhases(report);
-  std::fflush(stdout);
-  channel->Barrier();
-}
 
-void RunWorker(const Flags& flags, Channel* channel) {
+  void Run(double raw_rate) {
+    channel_->Barrier();  // the worker is in
+    const double first = Sync();
+    std::vector<double> seconds;
+    for (int k = 0; k < case_.repeats; ++k) seconds.push_back(Sync());
+    channel_->Barrier();  // it goes, and another comes
+    channel_->Barrier();
+    const double rejoined = Sync();
+    channel_->Barrier();
+    std::sort(seconds.begin(), seconds.end());
+    const double median = seconds[seconds.size() / 2];
+    const double bytes = Number("bytes");
+    std::printf("%-18s %-9s %-13s %9.2f %9.2f %9.2f %8.1f %7.3f %8.0f %8.0f\n",
+                case_.model.c_str(), case_.install.c_str(), Transport().c_str(), 1e3 * median,
+                1e3 * seconds.front(), 1e3 * seconds.back(), bytes / median / 1e9,
+                bytes / median / raw_rate, 1e3 * first, 1e3 * rejoined);
+    if (flags_.phases) PrintPhases(report_);
+    std::fflush(stdout);
+  }
+
+ private:
+  double Sync() {
+    const Time begin = Now();
+    SyncResult result = trainer_->Sync(++label_, Seconds(120));
+    const double seconds = ToSeconds(Now() - begin);
+    Check(result.status);
+    report_ = std::move(result.report);
+    return seconds;
+  }
+  double Number(const char* name) const {
+    double number = 0;
+    const Value* value = report_.Find(name);
+    if (value != nullptr) (void)value->GetDouble(&number);
+    return number;
+  }
+  std::string Transport() const {
+    const Value* contract = report_.Find("contract");
+    const Value* name = contract == nullptr ? nullptr : contract->Find("transport");
+    return name == nullptr || name->AsString() == nullptr ? "?" : *name->AsString();
+  }
+
+  const Flags& flags_;
+  const Case& case_;
+  Channel* const channel_;
+  ResidentSource source_;
+  std::unique_ptr<Runtime> hub_;
+  std::unique_ptr<Coordinator> coordinator_;
+  std::unique_ptr<Runtime> runtime_;
+  std::unique_ptr<Trainer> trainer_;
+  uint64_t label_ = 0;
+  Value report_;
+};
+
+void RunWorker(const Flags& flags, const Case& one, Channel* channel) {
   const std::string coordinator = channel->Receive();
   MemorySink sink;
   sink.UseMemory(DeviceAllocator(flags.rank));
-  Runtime::Options self;
-  self.name = "worker";
-  const auto runtime = Take(Runtime::Start(self));
-  WorkerOptions options;
-  options.name = "worker-0";
-  options.replica = "replica-0";
-  options.coordinator = coordinator;
-  options.device = DeviceOf(flags);
-  options.own_thread = true;
-  const auto worker = Take(Worker::Start(runtime.get(), options, &sink));
-  channel->Barrier();
-  channel->Barrier();  // the trainer has what it wants
+  for (const std::string name : {"worker-0", "worker-1"}) {
+    Runtime::Options self;
+    self.name = name;
+    const auto runtime = Take(Runtime::Start(self));
+    WorkerOptions options;
+    options.name = name;
+    options.replica = "replica-0";
+    options.coordinator = coordinator;
+    options.device = DeviceOf(flags);
+    options.peer_copies = one.way == "peer";
+    options.own_thread = true;
+    const auto worker = Take(Worker::Start(runtime.get(), options, &sink));
+    channel->Barrier();
+    channel->Barrier();  // the trainer has what it wants
+  }
 }
 
 int Main(int argc, char** argv) {
@@ -174,23 +207,31 @@ int Main(int argc, char** argv) {
   app.add_option("--repeats", flags.repeats, "of an epoch, after the first");
   app.add_option("--buffer-mib", flags.buffer_mib, "size of a buffer");
   app.add_option("--buffers", flags.buffers, "number of buffers");
-  app.add_option("--direct-kib", flags.direct_kib, "rows from this size on go direct");
+  app.add_option("--direct-kib", flags.direct_kib, "NCCL: rows from this size on go direct");
   app.add_option("--blocks", flags.blocks, "of the copy kernels");
-  app.add_option("--install", flags.install, "staged or in-place");
+  app.add_option("--ctas", flags.ctas, "that NCCL may use; 0: its own choice");
+  app.add_option("--install", flags.installs, "staged, in-place")->delimiter(',');
+  app.add_option("--ways", flags.ways, "peer (copies, where they can be), nccl")->delimiter(',');
   app.add_option("--library", flags.library, "libnccl.so.2; the system's if empty");
   app.add_option("--hash", flags.hash, "whether content is verified");
-  app.add_option("list", flags.lists, "JSON lists of tensors")
-      ->required()
-      ->check(CLI::ExistingFile);
+  app.add_flag("--phases", flags.phases, "prints the phases of each case's last epoch");
+  app.add_option("list", flags.lists, "JSON lists of tensors")->check(CLI::ExistingFile);
   CLI11_PARSE(app, argc, argv);
   if (flags.rank < 0) return RunDuo({argv + 1, argv + argc});
   Check(CudaStatus(cudaSetDevice(flags.rank), "choosing the device"));
   Channel channel(flags.channel);
-  for (const std::string& list : flags.lists) {
+  const double raw = RawBroadcastRate(&channel, flags.rank, flags.library, kRawPieces, kRawRepeats);
+  if (flags.rank == 0) {
+    std::printf("raw ncclBroadcast: %.1f GB/s; %u buffers of %llu MiB, %u blocks; ms\n", raw / 1e9,
+                flags.buffers, static_cast<unsigned long long>(flags.buffer_mib), flags.blocks);
+    std::printf("%-18s %-9s %-13s %9s %9s %9s %8s %7s %8s %8s\n", "model", "install", "transport",
+                "median", "best", "worst", "GB/s", "of raw", "first", "rejoined");
+  }
+  for (const Case& one : CasesOf(flags)) {
     if (flags.rank == 0) {
-      RunTrainer(flags, &channel, list);
+      TrainerSide(flags, one, &channel).Run(raw);
     } else {
-      RunWorker(flags, &channel);
+      RunWorker(flags, one, &channel);
     }
   }
   return 0;

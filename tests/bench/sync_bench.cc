@@ -18,6 +18,7 @@
 #include "protocol/manifest.h"
 #include "protocol/plan.h"
 #include "runtime/data/cuda/device.h"
+#include "runtime/data/cuda/gpu_peer_transport.h"
 #include "runtime/data/cuda/nccl_transport.h"
 #include "runtime/data/device_consumer.h"
 #include "runtime/data/device_producer.h"
@@ -40,6 +41,7 @@ struct Flags {
   uint32_t blocks = 32;
   int ctas = 0;
   uint64_t direct_kib = 1024;
+  uint64_t peer_direct_mib = 16;
   uint32_t in_flight = 4;
   uint64_t direct_step_mib = 1024;
   uint32_t direct_regions = 1024;
@@ -65,6 +67,7 @@ struct Setting {
   std::string name;
   uint64_t direct_bytes_min = 0;  // 0: packed only
   bool hash = true;
+  bool peer = false;  // peer copies instead of NCCL
 };
 
 // Everything that one of the two processes has.
@@ -78,18 +81,22 @@ class Rank {
     options.cta_count_max = flags_.ctas;
     transport_ = Take(MakeNcclTransport(options));
     const auto begin = Clock::now();
-    collective_ = Join();
+    collective_ = Join(transport_.get());
     connect_seconds_ = SecondsSince(begin);
+    GpuPeerOptions peer;
+    peer.device = rank_;
+    peer_transport_ = Take(MakeGpuPeerTransport(peer));
+    peer_ = Join(peer_transport_.get());
     engine_ = Take(MakeCudaCopyEngine({rank_, flags_.blocks}));
   }
 
   void RunList(const std::string& path);
   double connect_seconds() const { return connect_seconds_; }
-  const std::string& library() const { return transport_->device()->library; }
+  std::string library() const { return transport_->offer().library; }
 
  private:
   bool is_root() const { return rank_ == 0; }
-  std::unique_ptr<Collective> Join();
+  std::unique_ptr<Collective> Join(Transport* transport);
   void Load(const ShapesFile& file, std::byte* memory);
   double Raw(std::byte* memory);
   double Broadcast(const Setting& setting, const Weights& weights, BroadcastResult* result);
@@ -103,6 +110,8 @@ class Rank {
   Channel channel_;
   std::unique_ptr<Transport> transport_;
   std::unique_ptr<Collective> collective_;
+  std::unique_ptr<Transport> peer_transport_;
+  std::unique_ptr<Collective> peer_;
   std::unique_ptr<CopyEngine> engine_;
   std::unique_ptr<BufferRing> ring_;
   TargetMap targets_;
@@ -113,22 +122,22 @@ class Rank {
   double connect_seconds_ = 0;
 };
 
-std::unique_ptr<Collective> Rank::Join() {
+std::unique_ptr<Collective> Rank::Join(Transport* transport) {
   JoinOptions options;
   options.rank = static_cast<uint32_t>(rank_);
   options.size = 2;
   options.generation = GenerationId(1);
   options.deadline = Clock::now() + std::chrono::seconds(60);
   if (is_root()) {
-    options.rendezvous = Take(transport_->MakeRendezvous(options.generation));
+    options.rendezvous = Take(transport->MakeRendezvous(options.generation));
     const Bytes& blob = options.rendezvous.blob;
     channel_.Send(std::string(reinterpret_cast<const char*>(blob.data()), blob.size()));
   } else {
     const std::string blob = channel_.Receive();
     const auto* data = reinterpret_cast<const std::byte*>(blob.data());
-    options.rendezvous = {"nccl", Bytes(data, data + blob.size())};
+    options.rendezvous = {std::string(transport->kind()), Bytes(data, data + blob.size())};
   }
-  auto collective = Take(transport_->Join(options));
+  auto collective = Take(transport->Join(options));
   while (!Take(collective->Joined())) Check(collective->Poll(Milliseconds(10)));
   return collective;
 }
@@ -205,16 +214,17 @@ double Rank::Broadcast(const Setting& setting, const Weights& weights, Broadcast
   stream.version.epoch = EpochId(++epoch_);
   stream.plan_digest = plan.digest;
   BenchSource source(weights);
+  Collective* const collective = setting.peer ? peer_.get() : collective_.get();
   channel_.Barrier();
   const auto begin = Clock::now();
-  Check(collective_->Begin(stream));
+  Check(collective->Begin(stream));
   const Time deadline = Clock::now() + std::chrono::seconds(60);
   if (is_root()) {
-    auto producer = Take(DeviceProducer::Make(collective_.get(), &source, engine_.get(), options));
+    auto producer = Take(DeviceProducer::Make(collective, &source, engine_.get(), options));
     *result = Take(producer->Run(deadline));
   } else {
     auto consumer =
-        Take(DeviceConsumer::Make(collective_.get(), engine_.get(), options, &TableOf(setting)));
+        Take(DeviceConsumer::Make(collective, engine_.get(), options, &TableOf(setting)));
     *result = Take(consumer->Run(deadline));
   }
   return SecondsSince(begin);
@@ -291,7 +301,11 @@ void Rank::RunList(const std::string& path) {
     settings.push_back({"direct, no checksum", 1, false});
     settings.push_back({"auto", direct, true});
     settings.push_back({"auto, no checksum", direct, false});
+    settings.push_back({"peer, direct", flags_.peer_direct_mib << 20, true, true});
+    settings.push_back({"peer, direct, no checksum", flags_.peer_direct_mib << 20, false, true});
   }
+  settings.push_back({"peer, packed", 0, true, true});
+  settings.push_back({"peer, packed, no checksum", 0, false, true});
   if (is_root()) {
     std::printf("\n%s: %zu tensors, %.2f GB%s\n", file.model.c_str(), file.rows.size(),
                 static_cast<double>(weights_.manifest.total_bytes()) / 1e9,
@@ -347,6 +361,7 @@ int Main(int argc, char** argv) {
   app.add_option("--blocks", flags.blocks, "of the copy kernels");
   app.add_option("--ctas", flags.ctas, "that NCCL may use, at most; 0: its own choice");
   app.add_option("--direct-kib", flags.direct_kib, "auto: rows from this size on go direct");
+  app.add_option("--peer-direct-mib", flags.peer_direct_mib, "the same with peer copies");
   app.add_option("--in-flight", flags.in_flight, "direct steps under way, at most");
   app.add_option("--direct-step-mib", flags.direct_step_mib, "size of a direct step");
   app.add_option("--direct-regions", flags.direct_regions, "regions of a direct step");

@@ -14,7 +14,7 @@ folder=${1:-out/gpu}
 targets=(
   //examples:cluster //examples:coordinator //examples:trainer //examples:worker
   //runtime/data/cuda:packcast_nccl_id
-  //tests/bench:copy //tests/bench:epoch //tests/bench:sync
+  //tests/bench:copy //tests/bench:epoch //tests/bench:sync //tests/bench:wires
   //tests/gpu:copy_kernels_test
 )
 bazel build "${targets[@]}"
