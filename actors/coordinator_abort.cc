@@ -101,6 +101,8 @@ void CoordinatorMachine::OnFailed(Participant* participant, const Failed& failed
   const bool aborting = epoch.phase == EpochPhase::kAborting;
   if (aborting && (!own_fault || !epoch.hearsay)) return;
   if (!own_fault) {
+    // A transport that does not come up is not offered again: the next attempt asks anew.
+    if (failed.phase == "rendezvous") epoch.contract.reset();
     OnHearsay(p, reason, failed.culprit);
     return;
   }
@@ -233,12 +235,13 @@ void CoordinatorMachine::AfterAbort() {
 void CoordinatorMachine::NextAttempt() {
   Epoch& epoch = *epoch_;
   ++epoch.key.attempt.value;
-  // Without a contract some have not offered yet and must be asked first, and those who have would
+  // Without a contract some have not offered (anew) yet and must be asked first, and others would
   // ignore a second question about the same version. The count of attempts goes on: it is bounded.
   const bool offered = epoch.contract.has_value();
   if (!offered) {
     epoch.key.epoch = EpochId(++last_epoch_);
     epoch.participants.clear();
+    epoch.rows_sent = false;
   }
   for (Participant& p : epoch.participants) p = p.Anew();
   epoch.hearsay = false;

@@ -170,6 +170,7 @@ StatusOr<std::optional<Value>> CoordinatorMachine::ControlLimits(const ControlCa
   if (replicas) config_.min_replicas = static_cast<uint32_t>(*replicas);
   config_.policy = policy;
   settled_.reset();
+  if (epoch_) epoch_->offers_changed = true;  // what it agrees on may not be agreed on again
   ValueMap answer{{"buffer_bytes", policy.buffer_bytes},
                   {"buffer_count", policy.buffer_count},
                   {"install", std::string(InstallModeName(policy.install))},

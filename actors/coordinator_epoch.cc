@@ -139,6 +139,11 @@ void CoordinatorMachine::OnAnswer(Participant* participant, const MemberMessage&
     OnProgress(&p, *progress);
     return;
   }
+  if (const auto* staged = std::get_if<Staged>(&message); staged && staged->offer) {
+    // Told once, whatever becomes of the attempt.
+    membership_.Find(p.id)->offer = *staged->offer;
+    epoch.offers_changed = true;
+  }
   if (!IsAsked(p, message)) {
     OnTrouble(&p, message);
     return;
@@ -157,10 +162,6 @@ void CoordinatorMachine::OnAnswer(Participant* participant, const MemberMessage&
     p.staged = true;
     p.content_digest = staged->content_digest;
     p.phases = staged->phases;
-    if (staged->offer) {
-      membership_.Find(p.id)->offer = *staged->offer;
-      epoch.offers_changed = true;
-    }
     p.staged_seconds = ToSeconds(now_ - epoch.transfer_began);
   } else if (const auto* installed = std::get_if<Installed>(&message)) {
     OnInstalled(&p, *installed);
@@ -215,6 +216,7 @@ void CoordinatorMachine::Advance() {
       if (epoch.ahead && !all_prepared) {
         // Rare: who changes says so when an epoch ends. Others stream already.
         epoch.Blame(FailedPrecondition("an offer has changed since the last epoch"), "");
+        epoch.hearsay = true;  // who is lost now is a better reason
         GiveUp();
       } else if (epoch.ahead) {
         AfterPrepared();
@@ -415,8 +417,9 @@ void CoordinatorMachine::EndDecided() {
   const Epoch& epoch = *epoch_;
   settled_.reset();
   if (epoch.expelled.empty() && generation_) {
-    settled_ = Settled{*epoch.contract, epoch.contract_digest, epoch.transfer_limit,
-                       epoch.manifest->digest(), generation_->id, {}, epoch.offers_changed};
+    settled_ = Settled{*epoch.contract,          epoch.contract_digest, epoch.transfer_limit,
+                       epoch.manifest->digest(), generation_->id,       {},
+                       epoch.offers_changed};
     for (const Participant& p : epoch.participants) settled_->members.push_back(p.id);
   }
   if (epoch.LiveReplicas() > 0) {

@@ -99,8 +99,8 @@ struct Epoch {
   Duration transfer_limit{};  // of the phase
   GenerationId generation;
   bool reuse_generation = false;
-  bool ahead = false;  // members were told the last contract with the proposal
-  bool offers_changed = false;  // since the contract was made
+  bool ahead = false;           // members were told the last contract with the proposal
+  bool offers_changed = false;  // or the policy, since the contract was made
   std::string rendezvous_kind;
   Bytes rendezvous_blob;
 

@@ -312,8 +312,8 @@ void FlowEngine::StreamOut(const EpochKey& key, std::shared_ptr<SourcePump> sour
          });
 }
 
-void FlowEngine::StreamIn(const EpochKey& key, bool early,
-                          std::shared_ptr<const TargetMap> targets, UnpackCallback callback) {
+void FlowEngine::StreamIn(const EpochKey& key, bool early, std::shared_ptr<const TargetMap> targets,
+                          UnpackCallback callback) {
   const DevicePath* const device = Device();
   const Contract& contract = *prepared_.contract;
   Stream(key, contract.transfer_deadline + (early ? contract.prepare_deadline : Duration::zero()),

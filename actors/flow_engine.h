@@ -105,7 +105,7 @@ class FlowEngine {
   std::shared_ptr<Generation> generation_;
   std::shared_ptr<CancelToken> running_;
   std::atomic<uint64_t> held_bytes_{0};  // by the ring
-  mutable std::mutex mutex_;  // guards watched_, which other threads read
+  mutable std::mutex mutex_;             // guards watched_, which other threads read
   std::shared_ptr<Generation> watched_;
   DataThread data_thread_;  // last: joins before the rest goes
 };

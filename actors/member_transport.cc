@@ -11,17 +11,15 @@
 
 namespace packcast {
 
-StatusOr<MemberTransports> MemberTransports::Make(const std::optional<NcclTransportOptions>& device,
-                                                  bool peer_copies, bool shared_memory,
-                                                  const std::string& host) {
+StatusOr<MemberTransports> MemberTransports::Make(const MemberWays& ways) {
   ZmqTransportOptions words;
-  words.host = host;
+  words.host = ways.host;
   MemberTransports transports;
-  if (device) {
-    PC_RETURN_IF_ERROR(transports.AddForDevice(*device, peer_copies, host));
+  if (ways.device) {
+    PC_RETURN_IF_ERROR(transports.AddForDevice(ways));
     return transports;
   }
-  if (shared_memory) {
+  if (ways.shared_memory) {
     const std::optional<std::string> kind = LocalShmKind();
     if (!kind) {
       return Unavailable("shared memory was asked for, but /proc does not say which host this is");
@@ -35,13 +33,14 @@ StatusOr<MemberTransports> MemberTransports::Make(const std::optional<NcclTransp
 }
 
 // The best first. A machine may have one of them only.
-Status MemberTransports::AddForDevice(NcclTransportOptions options, bool peer_copies,
-                                      const std::string& host) {
-  options.control.host = host;
-  if (peer_copies) {
+Status MemberTransports::AddForDevice(const MemberWays& ways) {
+  NcclTransportOptions options = *ways.device;
+  options.control.host = ways.host;
+  if (ways.peer_copies) {
     GpuPeerOptions peer;
     peer.device = options.device;
     peer.copy_blocks = options.copy_blocks;
+    peer.gentle = ways.gentle;
     peer.control = options.control;
     auto transport = MakeGpuPeerTransport(peer);
     if (transport.ok()) {

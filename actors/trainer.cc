@@ -109,9 +109,11 @@ StatusOr<std::unique_ptr<Trainer>> Trainer::Start(Runtime* runtime, TrainerOptio
   if (options.name.empty() || options.unit.empty() || options.rank >= options.unit_size) {
     return InvalidArgument("a trainer needs a name, a unit, and a rank below the unit's size");
   }
-  PC_ASSIGN_OR_RETURN(auto transports, MemberTransports::Make(options.device, options.peer_copies,
-                                             options.shared_memory,
-                                                              options.bulk_host));
+  PC_ASSIGN_OR_RETURN(auto transports,
+                      MemberTransports::Make({.device = options.device,
+                                              .peer_copies = options.peer_copies,
+                                              .shared_memory = options.shared_memory,
+                                              .host = options.bulk_host}));
   auto impl = std::make_unique<Impl>(runtime, std::move(transports));
   const auto shared = impl->handle.shared_ptr();
   impl->side = std::make_shared<TrainerShell::SourceSide>([shared] { shared->drive.Wake(); });

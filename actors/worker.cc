@@ -76,8 +76,10 @@ StatusOr<std::unique_ptr<Worker>> Worker::Start(Runtime* runtime, WorkerOptions 
                                                 WeightSink* sink, Duration timeout) {
   PC_RETURN_IF_ERROR(Check(options));
   PC_ASSIGN_OR_RETURN(auto transports,
-                      MemberTransports::Make(options.device, options.peer_copies,
-                                             options.shared_memory, "127.0.0.1"));
+                      MemberTransports::Make({.device = options.device,
+                                              .peer_copies = options.peer_copies,
+                                              .gentle = options.gentle,
+                                              .shared_memory = options.shared_memory}));
   auto impl = std::make_unique<Impl>(runtime, std::move(transports));
   auto side = std::make_shared<WorkerShell::SinkSide>();
   side->sink = sink;

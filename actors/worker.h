@@ -31,6 +31,10 @@ struct WorkerOptions {
   // With a device: also offers that one worker of this host copies out of the trainer's buffers,
   // which is faster than NCCL. Every process of the user can read packcast's buffers then.
   bool peer_copies = true;
+  // With peer copies: takes less of the device from an engine that serves meanwhile. A third of the
+  // memory traffic, half of the blocks and no buffers, at nine tenths of the rate
+  // (docs/performance.md).
+  bool gentle = false;
   // Also offers shared memory, which is used when all ranks do and are on one host (same boot, PID
   // namespace and user): several times as fast as ZeroMQ. Every process of the user can read it.
   bool shared_memory = false;

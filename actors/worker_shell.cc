@@ -35,7 +35,8 @@ void WorkerShell::Carry(Context&, MemberEffect effect) {
     Quiesce(quiesce->key);
   } else if (auto* start = std::get_if<StartStream>(&effect)) {
     // The binding stands since Prepare was answered; the driving thread does not touch it now.
-    engine().StreamIn(start->key, start->early, std::shared_ptr<const TargetMap>(side_, side_->binding.targets()),
+    engine().StreamIn(start->key, start->early,
+                      std::shared_ptr<const TargetMap>(side_, side_->binding.targets()),
                       LoadCallback(start->key));
   } else if (auto* install = std::get_if<InstallVersion>(&effect)) {
     Install(install->key);

@@ -61,8 +61,9 @@ struct Propose {
   SyncKind kind = SyncKind::kFull;
   std::optional<Version> base;
   Digest manifest_digest;
-  // All is as in the last epoch: a member that holds this contract and lives in this generation, and
-  // whose offer is what it last told, prepares at once and answers Prepared instead of OfferReply.
+  // All is as in the last epoch: a member that holds this contract and lives in this generation,
+  // and whose offer is what it last told, prepares at once and answers Prepared instead of
+  // OfferReply.
   std::optional<Digest> contract_digest;
   std::optional<GenerationId> generation;
   template <class V>

@@ -38,7 +38,8 @@ class DeviceConsumer::Impl final : public internal::BroadcastEnd {
         plan_(*options.expected),
         rows_(options.manifest->rows()),
         table_(*table),
-        callback_(std::move(callback)) {
+        callback_(std::move(callback)),
+        in_place_(collective->reads_in_place()) {
     result_.rows = rows_.size();
   }
   ~Impl() override { AbortUnlessFinished(Cancelled("the consumer was destroyed")); }
@@ -53,7 +54,9 @@ class DeviceConsumer::Impl final : public internal::BroadcastEnd {
     const std::vector<uint32_t>& shown = table_.callback_rows();
     return std::binary_search(shown.begin(), shown.end(), row);
   }
+  StatusOr<const std::byte*> BufferOf(const InStep& step, uint64_t sequence);
   Status Grant();
+  StatusOr<bool> TakeBuffer(InStep* step);
   Status LaunchReady();
   Status Unpack(InStep* step, uint64_t sequence);
   StatusOr<bool> AddWork(InStep* step, uint64_t sequence);
@@ -69,10 +72,12 @@ class DeviceConsumer::Impl final : public internal::BroadcastEnd {
   const std::vector<Row>& rows_;
   const UnpackTable& table_;
   const UnpackCallback callback_;
+  const bool in_place_;       // buffers are the root's
   std::deque<InStep> steps_;  // sequences base_, base_ + 1, ...
   uint64_t base_ = 0;
   uint64_t launched_ = 0;
   uint32_t direct_open_ = 0;
+  uint32_t in_place_open_ = 0;
   bool said_finished_ = false;
 };
 
@@ -86,6 +91,28 @@ StatusOr<bool> DeviceConsumer::Impl::Turn() {
   return TryFinish();
 }
 
+// Where a packed step that has arrived lies.
+StatusOr<const std::byte*> DeviceConsumer::Impl::BufferOf(const InStep& step, uint64_t sequence) {
+  if (!in_place_) return static_cast<const std::byte*>(ring_->data(step.slot));
+  PC_ASSIGN_OR_RETURN(const auto landed, collective_->Landed(Sequence(sequence)));
+  return landed.data();
+}
+
+// False when none is free.
+StatusOr<bool> DeviceConsumer::Impl::TakeBuffer(InStep* step) {
+  if (in_place_) {
+    if (in_place_open_ >= options_.buffer_count) return false;
+    ++in_place_open_;
+    return true;
+  }
+  const std::optional<uint32_t> free = ring_->Acquire();
+  if (!free) return false;
+  step->slot = *free;
+  // Only the compat layout's buffers grow.
+  PC_RETURN_IF_ERROR(ring_->Grow(step->slot, step->plan->bytes, 0));
+  return true;
+}
+
 Status DeviceConsumer::Impl::Grant() {
   while (base_ + steps_.size() < plan_.steps.size() && steps_.size() < kStepsInFlightMax) {
     const uint64_t sequence = base_ + steps_.size();
@@ -95,11 +122,8 @@ Status DeviceConsumer::Impl::Grant() {
       if (direct_open_ >= options_.direct_steps_in_flight) break;
       ++direct_open_;
     } else {
-      const std::optional<uint32_t> free = ring_->Acquire();
-      if (!free) break;
-      step.slot = *free;
-      // Only the compat layout's buffers grow.
-      PC_RETURN_IF_ERROR(ring_->Grow(step.slot, step.plan->bytes, 0));
+      PC_ASSIGN_OR_RETURN(const bool taken, TakeBuffer(&step));
+      if (!taken) break;
     }
     PC_RETURN_IF_ERROR(collective_->Grant(Sequence(sequence)));
     steps_.push_back(std::move(step));
@@ -122,6 +146,8 @@ Status DeviceConsumer::Impl::LaunchReady() {
       for (uint32_t k = plan.region_begin; k < plan.region_end; ++k) {
         operation.spans.push_back({table_.memory(k), plan_.regions[k].bytes});
       }
+    } else if (in_place_) {
+      operation.spans.push_back({nullptr, plan.bytes});
     } else {
       ring_->Launch(step.slot);
       operation.spans.push_back({ring_->data(step.slot), plan.bytes});
@@ -152,8 +178,11 @@ StatusOr<bool> DeviceConsumer::Impl::AddWork(InStep* step, uint64_t sequence) {
   const std::span<const CopyPiece> pieces = table_.pieces(sequence);
   const std::span<const uint64_t> offsets = table_.offsets(sequence);
   // After the last step nothing is on the wire, and nothing hides how long this takes.
-  const bool alone = sequence + 1 == plan_.steps.size();
-  const std::byte* const buffer = step->plan->direct ? nullptr : ring_->data(step->slot);
+  const bool alone = !in_place_ && sequence + 1 == plan_.steps.size();
+  const std::byte* buffer = nullptr;
+  if (!step->plan->direct) {
+    PC_ASSIGN_OR_RETURN(buffer, BufferOf(*step, sequence));
+  }
   for (; step->at_piece < pieces.size(); ++step->at_piece) {
     if (step->work.IsFull(*engine_)) {
       PC_ASSIGN_OR_RETURN(const bool flushed, step->work.Flush(engine_, nullptr, alone));
@@ -213,7 +242,12 @@ Status DeviceConsumer::Impl::Complete() {
       --direct_open_;
     } else {
       PC_RETURN_IF_ERROR(Deliver(step));
-      ring_->Release(step.slot);
+      if (in_place_) {
+        PC_RETURN_IF_ERROR(collective_->Release(Sequence(base_)));
+        --in_place_open_;
+      } else {
+        ring_->Release(step.slot);
+      }
     }
     result_.wire_bytes += plan.bytes;
     ++result_.steps;
@@ -227,12 +261,13 @@ Status DeviceConsumer::Impl::Complete() {
 // Shows the callback its rows of a step.
 Status DeviceConsumer::Impl::Deliver(const InStep& step) {
   if (table_.callback_rows().empty()) return OkStatus();
+  PC_ASSIGN_OR_RETURN(const std::byte* const buffer, BufferOf(step, base_));
   std::vector<UnpackedRegion> shown;
   for (uint32_t k = step.plan->region_begin; k < step.plan->region_end; ++k) {
     const Region& region = plan_.regions[k];
     if (!IsShown(region.row)) continue;
     shown.push_back({region.row, &rows_[region.row], options_.manifest->row_bytes(region.row),
-                     region.offset, region.bytes, ring_->data(step.slot) + region.buffer_offset});
+                     region.offset, region.bytes, buffer + region.buffer_offset});
   }
   if (shown.empty()) return OkStatus();
   PhaseTimer timer(&result_.seconds.unpack);
@@ -280,7 +315,10 @@ StatusOr<std::unique_ptr<DeviceConsumer>> DeviceConsumer::Make(Collective* colle
   }
   BroadcastOptions filled = options;
   filled.allocator = engine->allocator();
-  PC_ASSIGN_OR_RETURN(RingHandle ring, MakeRing(filled));
+  RingHandle ring;
+  if (!collective->reads_in_place()) {
+    PC_ASSIGN_OR_RETURN(ring, MakeRing(filled));
+  }
   return std::unique_ptr<DeviceConsumer>(new DeviceConsumer(std::make_unique<Impl>(
       collective, engine, filled, table, std::move(callback), std::move(ring))));
 }

@@ -51,10 +51,11 @@ class PeerTransport final : public Transport {
   std::string_view kind() const override { return options_.kind; }
   const DevicePath* device() const override { return &device_; }
   bool is_usable() const override { return usable_; }
+  bool members_need_buffers() const override { return !options_.in_place; }
   TransportOffer offer() const override {
     TransportOffer offer;
     offer.kind = options_.kind;
-    offer.direct_bytes_min = options_.direct_bytes_min;
+    offer.direct_bytes_min = options_.in_place ? 0 : options_.direct_bytes_min;
     // Every receiver reads all bytes over the root's link.
     offer.receivers_max = 1;
     return offer;
@@ -95,7 +96,8 @@ StatusOr<std::unique_ptr<Collective>> PeerTransport::Join(const JoinOptions& opt
   } else {
     // First: who cannot read the root's memory says so, instead of joining, and does not offer it
     // again.
-    auto member = MakePeerMember(memory_.get(), probe, probe_, options_.abort_timeout);
+    auto member = MakePeerMember(
+        memory_.get(), {probe, probe_, options_.in_place, options_.abort_timeout});
     if (!member.ok()) {
       usable_ = false;
       return member.status();

@@ -18,6 +18,10 @@ struct PeerTransportOptions {
   // Rows from this size are read from where the trainer has them; 0: all are packed, and members
   // read nothing but the root's buffers.
   uint64_t direct_bytes_min = 0;
+  // At a receiver: its kernels unpack straight out of the root's buffers, instead of out of a copy.
+  // A third of the traffic on its device's memory, and no buffers there, but slower. Packed rows
+  // only.
+  bool in_place = false;
   Duration abort_timeout = Seconds(5);
   ZmqTransportOptions control;  // the words'; bytes_elsewhere and read_in_place are set here
 };

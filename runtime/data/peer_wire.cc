@@ -1,7 +1,9 @@
 #include "runtime/data/peer_wire.h"
 
 #include <algorithm>
+#include <deque>
 #include <map>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -66,14 +68,18 @@ StatusOr<std::string> PeerRoot::NoteFor(const Operation& operation) {
 
 class PeerMember final : public Wire {
  public:
-  PeerMember(PeerMemory* memory, Duration drain) : memory_(memory), drain_(drain) {}
+  PeerMember(PeerMemory* memory, const PeerMemberOptions& options)
+      : memory_(memory), drain_(options.drain), in_place_(options.in_place) {}
   ~PeerMember() override;
   Status Start(const Bytes& probe, std::byte* scratch);
 
   StatusOr<bool> Up() override;
   bool is_one_sided() const override { return true; }
+  bool reads_in_place() const override { return in_place_; }
   Status Launch(const Operation& operation) override;
   StatusOr<uint64_t> Completed() override;
+  StatusOr<std::span<const std::byte>> Landed(uint64_t operation) override;
+  void Release() override;
   Status Abort() override { return memory_->Drain(drain_); }
   void BeginAbort() override {}  // copies wait for nobody
 
@@ -85,13 +91,18 @@ class PeerMember final : public Wire {
   Status Apply(const PeerNote& note, const Operation& operation);
   StatusOr<const std::byte*> AddressOf(const PeerNote::Part& part) const;
   Status CopyAll(const PeerNote& note, const Operation& operation);
+  Status Land(const PeerNote& note, const Operation& operation);
 
   PeerMemory* const memory_;
   const Duration drain_;
+  const bool in_place_;
   const std::byte* probe_ = nullptr;
   bool is_up_ = false;
   uint64_t base_ = 0;  // marks before the first operation
   std::map<uint64_t, Mapping> mapped_;
+  // In place: what is launched and not released, from released_.
+  std::deque<std::span<const std::byte>> landed_;
+  uint64_t released_ = 0;
 };
 
 PeerMember::~PeerMember() {
@@ -118,6 +129,7 @@ StatusOr<bool> PeerMember::Up() {
 }
 
 StatusOr<uint64_t> PeerMember::Completed() {
+  if (in_place_) return released_ + landed_.size();
   PC_ASSIGN_OR_RETURN(const uint64_t passed, memory_->Passed());
   return passed - base_;
 }
@@ -125,8 +137,35 @@ StatusOr<uint64_t> PeerMember::Completed() {
 Status PeerMember::Launch(const Operation& operation) {
   PC_ASSIGN_OR_RETURN(const PeerNote note, DecodePeerNote(operation.note));
   PC_RETURN_IF_ERROR(Apply(note, operation));
+  if (in_place_) return Land(note, operation);
   PC_RETURN_IF_ERROR(CopyAll(note, operation));
   return memory_->Mark();
+}
+
+Status PeerMember::Land(const PeerNote& note, const Operation& operation) {
+  if (operation.spans.size() != 1 || operation.spans[0].data != nullptr) {
+    return InvalidArgument("a step that is read in place has one span without memory");
+  }
+  const uint64_t bytes = operation.bytes();
+  if (note.parts.size() != 1 || note.parts[0].bytes != bytes) {
+    return Internal("the root names " + std::to_string(note.parts.size()) +
+                    " places for a step of " + std::to_string(bytes) + " bytes, and not one");
+  }
+  PC_ASSIGN_OR_RETURN(const std::byte* const data, AddressOf(note.parts[0]));
+  landed_.emplace_back(data, bytes);
+  return OkStatus();
+}
+
+StatusOr<std::span<const std::byte>> PeerMember::Landed(uint64_t operation) {
+  if (operation >= released_ && operation - released_ < landed_.size()) {
+    return landed_[operation - released_];
+  }
+  return FailedPrecondition("the step is not launched, or was released");
+}
+
+void PeerMember::Release() {
+  landed_.pop_front();
+  ++released_;
 }
 
 Status PeerMember::Apply(const PeerNote& note, const Operation& operation) {
@@ -199,10 +238,10 @@ std::unique_ptr<Wire> MakePeerRoot(PeerMemory* memory) {
   return std::make_unique<PeerRoot>(memory);
 }
 
-StatusOr<std::unique_ptr<Wire>> MakePeerMember(PeerMemory* memory, const Bytes& probe,
-                                               std::byte* scratch, Duration drain) {
-  auto member = std::make_unique<PeerMember>(memory, drain);
-  PC_RETURN_IF_ERROR(member->Start(probe, scratch));
+StatusOr<std::unique_ptr<Wire>> MakePeerMember(PeerMemory* memory,
+                                               const PeerMemberOptions& options) {
+  auto member = std::make_unique<PeerMember>(memory, options);
+  PC_RETURN_IF_ERROR(member->Start(options.probe, options.scratch));
   return std::unique_ptr<Wire>(std::move(member));
 }
 

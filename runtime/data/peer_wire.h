@@ -17,11 +17,20 @@ namespace packcast {
 // `memory` outlives it.
 std::unique_ptr<Wire> MakePeerRoot(PeerMemory* memory);
 
-// `probe`: an allocation of the root's that this member copies some bytes of, to `scratch`, before
-// it is up; so who cannot read the root's memory says so when it joins. `drain` bounds an abort.
-// Errors: those of PeerMemory::Open.
 inline constexpr uint64_t kPeerProbeBytes = 4096;
-StatusOr<std::unique_ptr<Wire>> MakePeerMember(PeerMemory* memory, const Bytes& probe,
-                                               std::byte* scratch, Duration drain);
+
+struct PeerMemberOptions {
+  // An allocation of the root's that this member copies kPeerProbeBytes of, to `scratch`, before it
+  // is up; so who cannot read the root's memory says so when it joins.
+  Bytes probe;
+  std::byte* scratch = nullptr;
+  // Maps buffers instead of copying them (Wire::reads_in_place).
+  bool in_place = false;
+  Duration drain = Seconds(5);  // bounds an abort
+};
+
+// Errors: those of PeerMemory::Open.
+StatusOr<std::unique_ptr<Wire>> MakePeerMember(PeerMemory* memory,
+                                               const PeerMemberOptions& options);
 
 }  // namespace packcast

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -31,6 +33,13 @@ class Wire {
   virtual Status Launch(const Operation& operation) = 0;
   // Operations complete since the wire came up, in order. Not asked at a one-sided root.
   virtual StatusOr<uint64_t> Completed() = 0;
+  // Member of a one-sided wire: whether it maps the bytes instead of copying them. An operation's
+  // span has a length and no memory then, and is complete once it is mapped.
+  virtual bool reads_in_place() const { return false; }
+  // With reads_in_place: the bytes of a complete operation (counted since the wire came up), until
+  // its Release; those come in order.
+  virtual StatusOr<std::span<const std::byte>> Landed(uint64_t) { return Internal("not mapped"); }
+  virtual void Release() {}
   // Gives up, for ever, here only: every rank does so by itself. Any thread; idempotent. When it
   // has returned OK nothing touches a span. kDeadlineExceeded when that cannot be proven.
   virtual Status Abort() = 0;

@@ -28,6 +28,15 @@ class WiredCollective final : public CollectiveBase {
   StatusOr<bool> Ready(Sequence sequence) override { return control_->Ready(sequence); }
   Status Launch(Operation operation) override;
   bool awaits_ready() const override { return !wire_->is_one_sided(); }
+  bool reads_in_place() const override { return !is_root() && wire_->reads_in_place(); }
+  StatusOr<std::span<const std::byte>> Landed(Sequence sequence) override {
+    return wire_->Landed(base_ + sequence.value);
+  }
+  Status Release(Sequence sequence) override {
+    PC_RETURN_IF_ERROR(control_->Release(sequence));
+    wire_->Release();
+    return OkStatus();
+  }
   StatusOr<bool> Done(Sequence sequence) override;
   Status Seal(Sequence sequence, const StepSeal& seal) override {
     return control_->Seal(sequence, seal);
@@ -124,7 +133,7 @@ Status WiredCollective::Complete() {
   if (wire_is_idle()) return OkStatus();
   PC_ASSIGN_OR_RETURN(const uint64_t completed, CountComplete());
   for (; completed_ < completed; ++completed_) {
-    if (wire_->is_one_sided() && !is_root()) {
+    if (wire_->is_one_sided() && !is_root() && !reads_in_place()) {
       PC_RETURN_IF_ERROR(control_->Release(Sequence(completed_ - base_)));
     }
     progress_.bytes.fetch_add(bytes_.front());

@@ -175,15 +175,15 @@ Status ZmqRoot::Launch(Operation operation) {
   }
   ledger_.Launched();
   progress_.launched.fetch_add(1);
-  QueueForAll({.type = Type::kGate,
-               .extra = operation.regions,
-               .tag = tag_,
-               .sequence = operation.sequence.value,
-               .a = operation.bytes(),
-               .b = operation.first_region,
-               .flags = operation.sealed ? uint16_t{0} : kUnsealed},
-              operation.note.empty() ? nullptr
-                                     : std::make_shared<const std::string>(operation.note));
+  QueueForAll(
+      {.type = Type::kGate,
+       .extra = operation.regions,
+       .tag = tag_,
+       .sequence = operation.sequence.value,
+       .a = operation.bytes(),
+       .b = operation.first_region,
+       .flags = operation.sealed ? uint16_t{0} : kUnsealed},
+      operation.note.empty() ? nullptr : std::make_shared<const std::string>(operation.note));
   const uint64_t bytes = transport_.bytes_elsewhere ? 0 : operation.bytes() * (size() - 1);
   sending_.push_back({std::move(operation), std::make_shared<std::atomic<uint64_t>>(bytes)});
   return OkStatus();

@@ -116,6 +116,51 @@ TEST_F(CoordinatorMachineTest, WhoCannotGoAheadIsAskedAnew) {
   EXPECT_EQ(c.machine.last_committed()->epoch, EpochId(3));
 }
 
+TEST_F(CoordinatorMachineTest, LimitsThatComeWhileAnEpochRunsHoldForTheNext) {
+  Assemble();
+  c.Sync(trainer, 5);
+  c.AnswerUntil(EpochPhase::kStreaming);
+  c.On(ControlCall{1, "limits", ValueMap{{"buffer_bytes", 512}}});
+  c.AnswerAll();
+  c.Forget();
+  c.Sync(trainer, 6);
+  EXPECT_FALSE(c.To<Propose>("worker-0")->contract_digest.has_value());
+  c.Answer();
+  EXPECT_EQ(c.To<Prepare>("worker-0")->contract->buffer_bytes, 512u);
+}
+
+// Its member takes it for told.
+TEST_F(CoordinatorMachineTest, AnOfferOfAnAttemptThatWasGivenUpCountsAllTheSame) {
+  Assemble();
+  c.Sync(trainer, 5);
+  c.AnswerUntil(EpochPhase::kStreaming);
+  c.From(worker[1], Failed{c.key(), "transfer", WireStatus::From(Unavailable("a test")), ""});
+  EXPECT_EQ(c.phase(), EpochPhase::kAborting);
+  Offer offer = SmallOffer(Role::kWorker);
+  offer.buffer_bytes_max = 512;
+  c.From(worker[0], Staged{c.key(), Digest{3, 4}, 1024, {}, offer});
+  c.AnswerAll();
+  EXPECT_EQ(c.machine.last_committed()->epoch, EpochId(1));
+  c.Forget();
+  c.Sync(trainer, 6);
+  EXPECT_FALSE(c.To<Propose>("worker-0")->contract_digest.has_value());
+}
+
+TEST_F(CoordinatorMachineTest, WhoIsLostWhileOffersAreAskedAnewIsBlamed) {
+  Assemble(1);
+  c.Sync(trainer, 5);
+  c.AnswerAll();
+  c.Sync(trainer, 6);
+  c.From(trainer, Prepared{c.key(), Digest{1, 2}, "", {}});
+  c.From(worker[0], OfferReply{c.key(), SmallOffer(Role::kWorker)});
+  EXPECT_EQ(c.phase(), EpochPhase::kAborting);
+  c.On(MemberLost{worker[0], PeerDied("killed")});
+  c.Answer();
+  EXPECT_FALSE(c.runs());
+  const Value report = *c.Events("epoch.end").back().Find("report");
+  EXPECT_EQ(*report.Find("culprit")->AsString(), "worker-0");
+}
+
 TEST_F(CoordinatorMachineTest, QuiescesWorkersOnlyWhenTheirMemoryIsWritten) {
   c = CoordinatorKit(InstallMode::kInPlace);
   Assemble();

@@ -132,8 +132,7 @@ TEST(MemberMachine, TellsAnOfferThatHasChangedWithItsLastWord) {
   worker.On(InstallDone{Key(1), OkStatus()});
   worker.On(CoordinatorMessage(Again(worker, Key(2))));
   worker.On(PrepareDone{Key(2), OkStatus(), Digest{1, 2}, "", {}, ""});
-  const MemberEffects again =
-      worker.On(StreamDone{Key(2), OkStatus(), Digest{3, 4}, 1024, {}, ""});
+  const MemberEffects again = worker.On(StreamDone{Key(2), OkStatus(), Digest{3, 4}, 1024, {}, ""});
   EXPECT_FALSE(Sent<Staged>(again)->offer.has_value());
 }
 

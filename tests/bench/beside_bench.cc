@@ -60,6 +60,7 @@ struct Flags {
   double seconds = 5;
   int ctas = 0;
   uint32_t blocks = 32;
+  bool gentle = false;
   std::string install = "staged";
   std::string transport;
   uint64_t buffer_mib = 256;
@@ -170,6 +171,7 @@ void RunWorker(const Flags& flags) {
   options.replica = "replica-0";
   options.coordinator = coordinator;
   options.device = DeviceOf(flags);
+  options.gentle = flags.gentle;
   options.own_thread = true;
   const auto worker = Take(Worker::Start(runtime.get(), options, &sink));
   channel.Send(std::to_string(step_bytes));
@@ -212,17 +214,12 @@ class Watch {
   Value report_;  // of the last epoch
 };
 
-// "12", or what the absence of a number means.
+// "12", or what 0 means.
 std::string CtaCount(const Value& report) {
   const Value* const contract = report.Find("contract");
-  for (const Value* const place : {&report, contract}) {
-    for (const char* const name : {"cta_count", "cta_count_max"}) {
-      const Value* const count = place != nullptr ? place->Find(name) : nullptr;
-      if (count == nullptr) continue;
-      return *count == Value(0) ? "0 (as the transport likes)" : count->ToString();
-    }
-  }
-  return "not in the report";
+  const Value* const count = contract != nullptr ? contract->Find("cta_count_max") : nullptr;
+  if (count == nullptr) return "not in the report";
+  return *count == Value(0) ? "0 (as the transport likes)" : count->ToString();
 }
 
 // ---- the director's process ---------------------------------------------------------------------
@@ -380,8 +377,9 @@ void Director::PrintSetup() {
   const Value report = watch_.report();
   const Value* const contract = report.Find("contract");
   if (const Value* bytes = report.Find("bytes")) (void)bytes->GetDouble(&bytes_);
-  std::printf("%s: %zu tensors, %.2f GB; %d copy blocks, --ctas %d (0: as NCCL likes)\n",
-              file.model.c_str(), file.rows.size(), bytes_ / 1e9, flags_.blocks, flags_.ctas);
+  std::printf("%s: %zu tensors, %.2f GB; %u copy blocks, --ctas %d (0: as NCCL likes)%s\n",
+              file.model.c_str(), file.rows.size(), bytes_ / 1e9, flags_.blocks, flags_.ctas,
+              flags_.gentle ? "; gentle" : "");
   std::printf("contract: %s\n", contract != nullptr ? contract->ToString().c_str() : "none");
   std::printf("CTA count agreed: %s\n", CtaCount(report).c_str());
   std::printf("a step of the loop: ");
@@ -426,6 +424,7 @@ int Main(int argc, char** argv) {
   app.add_option("--seconds", flags.seconds, "of each phase");
   app.add_option("--ctas", flags.ctas, "blocks that NCCL may take; 0: as it likes");
   app.add_option("--blocks", flags.blocks, "of the copy kernels");
+  app.add_flag("--gentle", flags.gentle, "the worker takes less of its device (WorkerOptions)");
   app.add_option("--install", flags.install, "staged or in-place");
   app.add_option("--transport", flags.transport, "its kind; the first that all offer if empty");
   app.add_option("--buffer-mib", flags.buffer_mib, "size of a buffer");

@@ -1,7 +1,7 @@
 // Whole epochs through the actors, from Trainer::Sync to its report. A coordinator and a trainer in
-// one process, a worker in another, a GPU each; weights stay where they are on both. One table, with
-// raw ncclBroadcast measured in the same run: the first epoch, the steady state, the first after a
-// worker left and another came. The last row is a model of one row: what control costs.
+// one process, a worker in another, a GPU each; weights stay where they are on both. One table,
+// with raw ncclBroadcast measured in the same run: the first epoch, the steady state, the first
+// after a worker left and another came. The last row is a model of one row: what control costs.
 //
 //   epoch [--install staged,in-place] [--ways peer,nccl] [--repeats N] LIST.json...
 
@@ -115,14 +115,11 @@ class TrainerSide {
     options.policy.integrity = flags.hash ? Integrity::kContentHash : Integrity::kNone;
     coordinator_ = Take(Coordinator::Start(hub_.get(), options));
     channel_->Send(hub_->endpoint());
-    Runtime::Options self;
-    self.name = "trainer";
-    runtime_ = Take(Runtime::Start(self));
     TrainerOptions trainer;
     trainer.coordinator = hub_->endpoint();
     trainer.device = DeviceOf(flags);
-    trainer.peer_copies = one.way == "peer";
-    trainer_ = Take(Trainer::Start(runtime_.get(), trainer, &source_));
+    trainer.peer_copies = one.way != "nccl";
+    trainer_ = Take(Trainer::Start(hub_.get(), trainer, &source_));
   }
 
   void Run(double raw_rate) {
@@ -130,6 +127,7 @@ class TrainerSide {
     const double first = Sync();
     std::vector<double> seconds;
     for (int k = 0; k < case_.repeats; ++k) seconds.push_back(Sync());
+    const Value steady = report_;
     channel_->Barrier();  // it goes, and another comes
     channel_->Barrier();
     const double rejoined = Sync();
@@ -137,11 +135,11 @@ class TrainerSide {
     std::sort(seconds.begin(), seconds.end());
     const double median = seconds[seconds.size() / 2];
     const double bytes = Number("bytes");
-    std::printf("%-18s %-9s %-13s %9.2f %9.2f %9.2f %8.1f %7.3f %8.0f %8.0f\n",
-                case_.model.c_str(), case_.install.c_str(), Transport().c_str(), 1e3 * median,
-                1e3 * seconds.front(), 1e3 * seconds.back(), bytes / median / 1e9,
-                bytes / median / raw_rate, 1e3 * first, 1e3 * rejoined);
-    if (flags_.phases) PrintPhases(report_);
+    std::printf("%-18s %-9s %-13s %9.2f %9.2f %9.2f %8.1f %7.3f %8.0f %8.0f\n", case_.model.c_str(),
+                case_.install.c_str(), Transport().c_str(), 1e3 * median, 1e3 * seconds.front(),
+                1e3 * seconds.back(), bytes / median / 1e9, bytes / median / raw_rate, 1e3 * first,
+                1e3 * rejoined);
+    if (flags_.phases) PrintPhases(steady);
     std::fflush(stdout);
   }
 
@@ -172,7 +170,6 @@ class TrainerSide {
   ResidentSource source_;
   std::unique_ptr<Runtime> hub_;
   std::unique_ptr<Coordinator> coordinator_;
-  std::unique_ptr<Runtime> runtime_;
   std::unique_ptr<Trainer> trainer_;
   uint64_t label_ = 0;
   Value report_;
@@ -191,7 +188,8 @@ void RunWorker(const Flags& flags, const Case& one, Channel* channel) {
     options.replica = "replica-0";
     options.coordinator = coordinator;
     options.device = DeviceOf(flags);
-    options.peer_copies = one.way == "peer";
+    options.peer_copies = one.way != "nccl";
+    options.gentle = one.way == "gentle";
     options.own_thread = true;
     const auto worker = Take(Worker::Start(runtime.get(), options, &sink));
     channel->Barrier();
@@ -211,7 +209,7 @@ int Main(int argc, char** argv) {
   app.add_option("--blocks", flags.blocks, "of the copy kernels");
   app.add_option("--ctas", flags.ctas, "that NCCL may use; 0: its own choice");
   app.add_option("--install", flags.installs, "staged, in-place")->delimiter(',');
-  app.add_option("--ways", flags.ways, "peer (copies, where they can be), nccl")->delimiter(',');
+  app.add_option("--ways", flags.ways, "peer (copies), gentle (the same), nccl")->delimiter(',');
   app.add_option("--library", flags.library, "libnccl.so.2; the system's if empty");
   app.add_option("--hash", flags.hash, "whether content is verified");
   app.add_flag("--phases", flags.phases, "prints the phases of each case's last epoch");

@@ -197,7 +197,8 @@ void Rank::Run() {
                 NcclVersionName(nccl_->version).c_str(),
                 static_cast<unsigned long long>(bytes_ / kGiB), "");
     for (const uint64_t piece : kPieceSizes) {
-      std::printf(" %3llu %s", static_cast<unsigned long long>(piece / (piece < kMiB ? kKiB : kMiB)),
+      std::printf(" %3llu %s",
+                  static_cast<unsigned long long>(piece / (piece < kMiB ? kKiB : kMiB)),
                   piece < kMiB ? "KiB" : "MiB");
     }
     std::printf("\n");
@@ -205,10 +206,10 @@ void Rank::Run() {
   const auto broadcast = [this](std::byte* memory) {
     return [this, memory](uint64_t piece) {
       return Rate(piece, true, [&](uint64_t at, uint64_t bytes, int) {
-        Check(NcclStatus(*nccl_,
-                         nccl_->broadcast(memory + at, memory + at, bytes, ncclUint8, 0, comm_,
-                                          streams_[0]),
-                         comm_, "broadcasting"));
+        Check(NcclStatus(
+            *nccl_,
+            nccl_->broadcast(memory + at, memory + at, bytes, ncclUint8, 0, comm_, streams_[0]),
+            comm_, "broadcasting"));
       });
     };
   };

@@ -57,8 +57,9 @@ std::string Describe(const CoordinatorMessage& message) {
 
 std::string_view NameOf(const MemberEvent& event) {
   constexpr std::array<std::string_view, std::variant_size_v<MemberEvent>> kNames{
-      "coordinator-up", "coordinator-lost", "message",      "prepare-done", "generation-ready",
-      "quiesce-done",   "stream-done",      "install-done", "halt-done",    "abort-done"};
+      "coordinator-up",   "coordinator-lost", "message",      "prepare-done",
+      "generation-ready", "quiesce-done",     "stream-done",  "install-done",
+      "halt-done",        "abort-done",       "offer-changed"};
   return kNames[event.index()];
 }
 

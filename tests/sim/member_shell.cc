@@ -93,6 +93,15 @@ bool MemberShell::IgnoresAbort(const MemberEvent& event) {
 
 // ---- local work ---------------------------------------------------------------------------------
 
+// Most offers are what they were; others leave room for smaller buffers.
+void MemberShell::OfferAnew() {
+  constexpr uint64_t kFree[] = {1200, 3000, 100'000};
+  const uint64_t draw = Mix(process_->incarnation.value + ++offers_);
+  if (draw % 4 != 0) return;
+  const Offer& offer = member().config().offer;
+  Feed(OfferChanged{offer.transports, kFree[draw / 4 % std::size(kFree)], draw / 16 % 2});
+}
+
 void MemberShell::BeginJob(Job job, const EpochKey& key) {
   const bool ends_another = job == Job::kAbort || job == Job::kHalt;
   if (job_ != Job::kNone && !ends_another) {
@@ -135,6 +144,8 @@ void MemberShell::Do(const SendToCoordinator& effect) {
 
 void MemberShell::Do(const PrepareAttempt& effect) {
   BeginJob(Job::kPrepare, effect.key);
+  // The engine keeps the buffers of the same contract.
+  const bool is_new = contract_ != effect.contract || manifest_ != effect.manifest;
   prepared_ = effect.key;
   contract_ = effect.contract;
   manifest_ = effect.manifest;
@@ -158,7 +169,8 @@ void MemberShell::Do(const PrepareAttempt& effect) {
         around_->data_plane->MakeRendezvous(effect.key, effect.generation, *contract_);
   }
   world_->After(process_, world_->Work(process_, Microseconds(100), Milliseconds(3)),
-                [this, done = std::move(done)] {
+                [this, done = std::move(done), is_new] {
+                  if (is_new) OfferAnew();
                   End(Job::kPrepare, done.key);
                   Feed(done);
                 });
@@ -171,6 +183,7 @@ void MemberShell::Do(const JoinGeneration& effect) {
 }
 
 void MemberShell::Joined(const EpochKey& key, const Status& status) {
+  OfferAnew();
   End(Job::kJoin, key);
   Feed(GenerationReady{key, status});
 }
@@ -311,6 +324,7 @@ void MemberShell::FinishAbort(const AbortLocal& effect, AbortOutcome outcome) {
     aborted_ = effect.key;
     staged_.clear();
   }
+  OfferAnew();
   Feed(AbortDone{effect.key, outcome});
 }
 

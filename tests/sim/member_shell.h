@@ -86,6 +86,8 @@ class MemberShell : public StreamUser {
 
   // Local work: one piece at a time. End() is false for a piece that was given up meanwhile (its
   // result still reaches the machine, which must ignore it).
+  // As the engine says it: before what has changed it ends.
+  void OfferAnew();
   void BeginJob(Job job, const EpochKey& key);
   bool End(Job job, const EpochKey& key);
   bool Trouble(double chance, Fault fault);
@@ -111,6 +113,7 @@ class MemberShell : public StreamUser {
   std::shared_ptr<const Contract> contract_;
   std::shared_ptr<const Manifest> manifest_;
   uint64_t label_ = 0;
+  uint64_t offers_ = 0;
   // Workers.
   Words live_;
   Words staged_;

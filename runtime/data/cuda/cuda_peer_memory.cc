@@ -111,7 +111,8 @@ StatusOr<Bytes> CudaPeerMemory::HandleOf(uint64_t serial, CUdeviceptr begin) {
     return InvalidArgument(
         "this memory cannot be shared with other processes (" +
         std::string(cudaGetErrorName(error)) +
-        "): take it from cudaMalloc (PyTorch: without expandable segments), or send no rows direct");
+        "): take it from cudaMalloc (PyTorch: without expandable segments), or send no rows "
+        "direct");
   }
   const auto* text = reinterpret_cast<const std::byte*>(&handle);
   known.assign(text, text + sizeof handle);

@@ -116,8 +116,8 @@ Status CudaStatus(cudaError_t error, const std::string& what) {
   return absent ? Unavailable(text) : Internal(text);
 }
 
-// Not by cudaSetDevice: to choose the device of before again, which a thread that never chose has as
-// device 0, would make a context there, with half a gigabyte of somebody else's memory.
+// Not by cudaSetDevice: to choose the device of before again, which a thread that never chose has
+// as device 0, would make a context there, with half a gigabyte of somebody else's memory.
 ScopedDevice::ScopedDevice(int device) : pushed_(TheContexts().Push(device)) {
   // A device that does not exist shows in the next call.
   if (!pushed_) (void)cudaSetDevice(device);

@@ -17,6 +17,9 @@ struct GpuPeerOptions {
   // (docs/performance.md), and shares no memory but packcast's own buffers. Else the receiver maps
   // the trainer's allocations, which must come from cudaMalloc.
   uint64_t direct_bytes_min = 0;
+  // At a receiver: takes less of its device from an engine that serves meanwhile
+  // (WorkerOptions::gentle).
+  bool gentle = false;
   ZmqTransportOptions control;  // where grants, gates and seals travel
 };
 

@@ -73,9 +73,8 @@ Status NcclStatus(const NcclLibrary& library, ncclResult_t result, ncclComm_t co
                   const std::string& what) {
   if (result == ncclSuccess || result == ncclInProgress) return OkStatus();
   const char* last = library.last_error(comm);
-  const std::string text =
-      what + ": NCCL says " + library.error_string(result) +
-      (last != nullptr && *last != '\0' ? " (" + std::string(last) + ")" : "");
+  const std::string text = what + ": NCCL says " + library.error_string(result) +
+                           (last != nullptr && *last != '\0' ? " (" + std::string(last) + ")" : "");
   // Connections and processes: rather another rank's trouble than this one's.
   const bool wire = result == ncclRemoteError || result == ncclSystemError;
   return wire ? Unavailable(text) : Internal(text);

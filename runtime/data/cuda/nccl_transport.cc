@@ -132,6 +132,29 @@ StatusOr<Allocator*> DeviceMemory(int device) {
   return DeviceAllocator(device);
 }
 
+StatusOr<int> CountDevices() {
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error == cudaSuccess && count > 0) return count;
+  (void)cudaGetLastError();  // must not surface elsewhere
+  int driver = 0;
+  if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0) {
+    return Unavailable("no CUDA driver is installed");
+  }
+  const cudaError_t told = error == cudaSuccess ? cudaErrorNoDevice : error;
+  return Unavailable("CUDA: " + std::string(cudaGetErrorString(told)));
+}
+
+Status FindDeviceTransport(int ranks, const std::string& library) {
+  PC_RETURN_IF_ERROR(CountDevices().status());
+  if (ranks == 2) {
+    int reaches = 0;  // the worker's the trainer's
+    if (cudaDeviceCanAccessPeer(&reaches, 1, 0) == cudaSuccess && reaches != 0) return OkStatus();
+    (void)cudaGetLastError();
+  }
+  return LoadNccl(library).status();
+}
+
 StatusOr<std::unique_ptr<Transport>> MakeNcclTransport(const NcclTransportOptions& options) {
   PC_RETURN_IF_ERROR(DeviceMemory(options.device).status());
   PC_ASSIGN_OR_RETURN(const NcclLibrary* library, LoadNccl(options.library));

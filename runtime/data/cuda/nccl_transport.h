@@ -36,4 +36,14 @@ StatusOr<std::unique_ptr<Transport>> MakeNcclTransport(const NcclTransportOption
 // thread-safe. Errors: as MakeNcclTransport.
 StatusOr<Allocator*> DeviceMemory(int device);
 
+// How many GPUs this process sees, at least one. For who has not decided yet whether to use them:
+// this and FindDeviceTransport make no CUDA context. Errors: kUnimplemented without CUDA in the
+// build, kUnavailable without a driver or a GPU.
+StatusOr<int> CountDevices();
+
+// OK when weights could travel between GPUs 0 to `ranks` - 1, one of them a trainer's: there are
+// two which can copy from each other, or `library` (as in NcclTransportOptions) can be loaded.
+// Errors: as MakeNcclTransport.
+Status FindDeviceTransport(int ranks, const std::string& library);
+
 }  // namespace packcast

@@ -318,8 +318,8 @@ StatusOr<std::unique_ptr<Wire>> MakeNcclWire(const NcclLibrary* library,
                                              const JoinOptions& join, const ncclUniqueId& id,
                                              std::unique_ptr<NcclId> helper,
                                              std::shared_ptr<NcclMemory> memory) {
-  auto wire = std::make_unique<NcclWire>(library, transport, join, std::move(helper),
-                                         std::move(memory));
+  auto wire =
+      std::make_unique<NcclWire>(library, transport, join, std::move(helper), std::move(memory));
   PC_RETURN_IF_ERROR(wire->Init(id));
   return std::unique_ptr<Wire>(std::move(wire));
 }

@@ -22,4 +22,8 @@ StatusOr<std::unique_ptr<Transport>> MakeGpuPeerTransport(const GpuPeerOptions&)
 
 StatusOr<Allocator*> DeviceMemory(int) { return NoCuda(); }
 
+StatusOr<int> CountDevices() { return NoCuda(); }
+
+Status FindDeviceTransport(int, const std::string&) { return NoCuda(); }
+
 }  // namespace packcast

@@ -24,11 +24,7 @@ class PeerBroadcast : public ::testing::Test {
  protected:
   PeerBroadcast() {
     hub_.shares_all = true;
-    for (int rank = 0; rank < 2; ++rank) {
-      transports_.push_back(MakePeerTransport({}, std::make_unique<HostPeerMemory>(&hub_),
-                                              MakeHostCopyEngine())
-                                .value());
-    }
+    MakeTransports(false);
     for (const int64_t bytes : {100'000, 3, 70'000, 1, 40'000, 0, 257}) {
       tensors_.push_back(testing::MakeTensor("t" + std::to_string(tensors_.size()), Dtype::kU8,
                                              {bytes}, &rng_));
@@ -41,6 +37,16 @@ class PeerBroadcast : public ::testing::Test {
     plan_ = MakePlan(*manifest_, options_.plan).value();
     options_.manifest = manifest_.get();
     options_.expected = &plan_;
+  }
+
+  void MakeTransports(bool in_place) {
+    transports_.clear();
+    for (int rank = 0; rank < 2; ++rank) {
+      transports_.push_back(MakePeerTransport({.in_place = in_place},
+                                              std::make_unique<HostPeerMemory>(&hub_),
+                                              MakeHostCopyEngine())
+                                .value());
+    }
   }
 
   void Join() {
@@ -112,6 +118,23 @@ class PeerBroadcast : public ::testing::Test {
 };
 
 TEST_F(PeerBroadcast, EveryByteArrivesStreamAfterStream) {
+  Join();
+  for (uint64_t epoch = 1; epoch <= 3; ++epoch) {
+    const Status status = Stream(epoch);
+    ASSERT_TRUE(status.ok()) << status;
+    ExpectAllBytes();
+    for (TestTensor& tensor : tensors_) {
+      tensor.wire = testing::RandomBytes(tensor.wire.size(), &rng_);
+    }
+  }
+}
+
+TEST_F(PeerBroadcast, InPlaceNothingIsCopiedBeforeItIsUnpacked) {
+  MakeTransports(true);
+  EXPECT_FALSE(transports_[1]->members_need_buffers());
+  EXPECT_EQ(transports_[1]->offer().direct_bytes_min, 0u);
+  options_.plan.direct_rows.clear();
+  plan_ = MakePlan(*manifest_, options_.plan).value();
   Join();
   for (uint64_t epoch = 1; epoch <= 3; ++epoch) {
     const Status status = Stream(epoch);

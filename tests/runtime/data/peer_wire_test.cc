@@ -34,7 +34,7 @@ class PeerWireTest : public ::testing::Test {
     hub_.Add(other_.data(), other_.size());
     const Bytes handle = here_.Find(probe_.data(), 1)->handle;
     root_ = MakePeerRoot(&here_);
-    member_ = MakePeerMember(&there_, handle, scratch_.data(), Seconds(1)).value();
+    member_ = MakePeerMember(&there_, {.probe = handle, .scratch = scratch_.data()}).value();
     while (!*member_->Up()) {
     }
   }
@@ -70,8 +70,9 @@ TEST_F(PeerWireTest, TriesTheRootsMemoryBeforeItIsUp) {
   EXPECT_EQ(scratch_, probe_);
   hub_.reachable = false;
   const auto handle = here_.Find(probe_.data(), 1)->handle;
-  EXPECT_EQ(MakePeerMember(&there_, handle, scratch_.data(), Seconds(1)).status().code(),
-            StatusCode::kUnavailable);
+  EXPECT_EQ(
+      MakePeerMember(&there_, {.probe = handle, .scratch = scratch_.data()}).status().code(),
+      StatusCode::kUnavailable);
 }
 
 TEST_F(PeerWireTest, CopiesSpansThatAreCutDifferently) {
@@ -142,6 +143,35 @@ TEST_F(PeerWireTest, RefusesNotesThatDoNotFit) {
   EXPECT_EQ(member_->Launch({.spans = {Part(&target_, 0, 1)}, .note = "\xc1"}).code(),
             StatusCode::kInternal);
   EXPECT_EQ(launch({.parts = {{1, 0, 100}}}), StatusCode::kOk);
+}
+
+TEST_F(PeerWireTest, InPlaceMapsABufferUntilItIsReleased) {
+  member_.reset();
+  member_ = MakePeerMember(&there_, {.probe = here_.Find(probe_.data(), 1)->handle,
+                                     .scratch = scratch_.data(),
+                                     .in_place = true})
+                .value();
+  while (!*member_->Up()) {
+  }
+  there_.copies = 0;
+  const auto launch = [this](std::vector<Span> from, Span to) {
+    Operation operation{.spans = std::move(from)};
+    operation.note = root_->NoteFor(operation).value();
+    operation.spans = {to};
+    return member_->Launch(operation);
+  };
+  ASSERT_TRUE(launch({Part(&source_, 10, 100)}, {nullptr, 100}).ok());
+  EXPECT_EQ(*member_->Completed(), 1u);
+  EXPECT_EQ(member_->Landed(0)->data(), source_.data() + 10);
+  EXPECT_EQ(member_->Landed(0)->size(), 100u);
+  EXPECT_FALSE(member_->Landed(1).ok());
+  member_->Release();
+  EXPECT_FALSE(member_->Landed(0).ok());
+  EXPECT_EQ(*member_->Completed(), 1u);
+  EXPECT_EQ(there_.copies, 0);
+  // One place, of the root's choice.
+  EXPECT_FALSE(launch({Part(&source_, 0, 10)}, Part(&target_, 0, 10)).ok());
+  EXPECT_FALSE(launch({Part(&source_, 0, 10), Part(&other_, 0, 10)}, {nullptr, 20}).ok());
 }
 
 TEST_F(PeerWireTest, AnAbortWaitsForItsOwnCopiesAndTheEndClosesAllMemory) {
