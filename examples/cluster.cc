@@ -52,6 +52,7 @@ Status Cluster::Start() {
     report_file_.open(flags_.report);
     if (!report_file_) return InvalidArgument("cannot write the report file " + flags_.report);
   }
+  view_.Line(flags_.devices.why);
   PC_RETURN_IF_ERROR(StartCoordinator());
   view_.Line("coordinator at " + endpoint_);
   Runtime::Options options;
@@ -66,8 +67,10 @@ Status Cluster::Start() {
   trainer.arguments.push_back("--coordinator=" + endpoint_);
   const auto add_memory = [this](size_t member, Child* child) {
     if (flags_.shared_memory) child->arguments.push_back("--shm");
-    if (flags_.devices.empty()) return;
-    child->arguments.push_back("--device=" + std::to_string(flags_.devices[member]));
+    // Said in any case: the environment may say something else.
+    const std::vector<int>& devices = flags_.devices.devices;
+    const int device = devices.empty() ? -1 : devices[member];
+    child->arguments.push_back("--device=" + std::to_string(device));
   };
   add_memory(0, &trainer);
   members_.push_back(std::move(trainer));
@@ -91,7 +94,7 @@ Status Cluster::Start() {
   }
   for (Child& child : members_) {
     const StatusOr<std::string> ready = child.process->WaitReady(kStartTimeout);
-    if (!ready.ok()) return ready.status().WithContext(child.name);
+    if (!ready.ok()) return WithAdvice(ready.status().WithContext(child.name));
     view_.Line(child.name + " is up, pid " + std::to_string(child.process->pid()));
   }
   return OkStatus();
@@ -162,9 +165,30 @@ Status Cluster::RunEpoch(uint64_t label) {
 
 void Cluster::KeepReports() {
   for (Value& report : view_.TakeReports()) {
+    TellTransport(report);
     if (report_file_.is_open()) report_file_ << ToJson(report) << std::endl;
     reports_.push_back(std::move(report));
   }
+}
+
+void Cluster::TellTransport(const Value& report) {
+  const Value* contract = report.Find("contract");
+  const Value* workers = report.Find("workers");
+  if (contract == nullptr || workers == nullptr || workers->AsArray() == nullptr) return;
+  const std::string transport = TextAt(*contract, "transport");
+  const size_t count = workers->AsArray()->size();
+  if (transport.empty() || count == 0 || transport == transport_) return;
+  transport_ = transport;
+  view_.Line(TransportText(transport, count));
+}
+
+Status Cluster::WithAdvice(Status status) const {
+  if (!flags_.devices.by_default || status.ok() || status.code() == StatusCode::kCancelled) {
+    return status;
+  }
+  return Status(status.code(), status.message() +
+                                   "; GPUs were used because they are there: --devices none keeps "
+                                   "the weights in host memory");
 }
 
 Status Cluster::RunEpochs() {
@@ -182,8 +206,8 @@ Status Cluster::RunEpochs() {
   std::fflush(stdout);
   if (stop_requested) return Cancelled("interrupted");
   TendChildren();
-  PC_RETURN_IF_ERROR(first);
-  PC_RETURN_IF_ERROR(child_failure_);
+  PC_RETURN_IF_ERROR(WithAdvice(first));
+  PC_RETURN_IF_ERROR(WithAdvice(child_failure_));
   return Verdict();
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "examples/child_process.h"
+#include "examples/choose_devices.h"
 #include "examples/control_client.h"
 #include "examples/model_flags.h"
 #include "examples/progress_view.h"
@@ -25,7 +26,7 @@ struct ClusterFlags {
   uint32_t buffers = 2;
   std::vector<uint64_t> worker_limits;
   bool shared_memory = false;
-  std::vector<int> devices;  // the trainer's GPU, then each worker's; none: host memory
+  DeviceChoice devices;
   std::string install = "staged";
   std::string report;
   std::string endpoint = "tcp://127.0.0.1:*";
@@ -65,6 +66,10 @@ class Cluster {
   Status WaitComplete(Duration timeout);
   Status RunEpoch(uint64_t label);
   void KeepReports();
+  // Prints the transport and why, when it is not the one of the epoch before.
+  void TellTransport(const Value& report);
+  // An error of members that nobody told to use GPUs says what to do about it.
+  Status WithAdvice(Status status) const;
   Status Verdict();
 
   const ClusterFlags flags_;
@@ -77,6 +82,7 @@ class Cluster {
   std::unique_ptr<ControlClient> control_;
   std::ofstream report_file_;
   std::vector<Value> reports_;
+  std::string transport_;  // of the last report
   // The launcher's own copy of the weights: what all workers are compared with.
   std::unique_ptr<ChangingSource> source_;
   Status child_failure_;  // of the first child that ended with an error of its own

@@ -2,12 +2,13 @@
 #include <CLI/CLI.hpp>
 
 #include "examples/cluster.h"
+#include "examples/device_flag.h"
 #include "examples/role.h"
 
 namespace packcast::examples {
 namespace {
 
-Status Run(const ClusterFlags& flags) {
+Status Run(ClusterFlags flags, const std::string& devices) {
   CatchSignals();  // children are to be ended from the first one on
   if (flags.workers % flags.replica_size != 0) {
     return InvalidArgument("--workers " + std::to_string(flags.workers) +
@@ -18,11 +19,8 @@ Status Run(const ClusterFlags& flags) {
     return InvalidArgument("--worker-limits names " + std::to_string(flags.worker_limits.size()) +
                            " workers, there are " + std::to_string(flags.workers));
   }
-  if (!flags.devices.empty() && flags.devices.size() != flags.workers + 1) {
-    return InvalidArgument("--devices names " + std::to_string(flags.devices.size()) +
-                           " GPUs; the trainer and " + std::to_string(flags.workers) +
-                           " workers need one each");
-  }
+  PC_ASSIGN_OR_RETURN(flags.devices, ChooseDevices(devices, flags.workers + 1, flags.shared_memory,
+                                                   ProbeDevices()));
   // Bad weights are told here, once, instead of by a child.
   PC_RETURN_IF_ERROR(MakeRows(flags.model).status());
   PC_ASSIGN_OR_RETURN(Lifeline lifeline, Lifeline::Make());
@@ -53,10 +51,12 @@ int main(int argc, char** argv) {
   app.add_option("--buffer-bytes", flags.buffer_bytes, "largest buffer")->capture_default_str();
   app.add_option("--buffers", flags.buffers, "buffers per rank")->capture_default_str();
   app.add_flag("--shm", flags.shared_memory, "weights go through shared memory");
-  app.add_option("--devices", flags.devices,
-                 "GPUs of the trainer and of each worker (0,1): weights go over NCCL; default: the "
-                 "host's memory")
-      ->delimiter(',');
+  std::string devices = "auto";
+  app.add_option(
+         "--devices", devices,
+         "GPUs of the trainer and of each worker (0,1), where their weights stay; none: the "
+         "host's memory; auto: GPUs if there are enough")
+      ->capture_default_str();
   app.add_option("--worker-limits", flags.worker_limits,
                  "each worker's largest buffer in bytes: a,b,c")
       ->delimiter(',');
@@ -72,5 +72,5 @@ int main(int argc, char** argv) {
   app.add_option("--epoch-seconds", flags.epoch_seconds, "deadline of one sync")
       ->capture_default_str();
   app.add_flag("--hold", flags.hold, "stay up for control afterwards");
-  return RoleMain(&app, argc, argv, [&] { return Run(flags); });
+  return RoleMain(&app, argc, argv, [&] { return Run(flags, devices); });
 }

@@ -1,10 +1,19 @@
 #include "examples/device_flag.h"
 
 #include <cstdlib>
+#include <string>
 
 #include <CLI/CLI.hpp>
 
 namespace packcast::examples {
+namespace {
+
+std::string NcclPath() {
+  const char* library = std::getenv("PACKCAST_NCCL_LIBRARY");
+  return library == nullptr ? "" : library;
+}
+
+}  // namespace
 
 void AddDeviceFlag(CLI::App* app, int* device) {
   app->add_option("--device", *device, "GPU that the weights live on; -1: in the host's memory")
@@ -16,9 +25,13 @@ StatusOr<Allocator*> UseDevice(int device, std::optional<NcclTransportOptions>* 
   if (device < 0) return static_cast<Allocator*>(nullptr);
   NcclTransportOptions nccl;
   nccl.device = device;
-  if (const char* library = std::getenv("PACKCAST_NCCL_LIBRARY")) nccl.library = library;
+  nccl.library = NcclPath();
   *options = nccl;
   return DeviceMemory(device);
+}
+
+DeviceProbe ProbeDevices() {
+  return {CountDevices, [](int ranks) { return FindDeviceTransport(ranks, NcclPath()); }};
 }
 
 }  // namespace packcast::examples

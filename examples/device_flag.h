@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "examples/choose_devices.h"
 #include "protocol/status.h"
 #include "runtime/data/buffer_ring.h"
 #include "runtime/data/cuda/nccl_transport.h"
@@ -19,5 +20,8 @@ void AddDeviceFlag(CLI::App* app, int* device);
 // (null: the host's). libnccl comes from PACKCAST_NCCL_LIBRARY, if that is set. Errors: those of
 // DeviceMemory.
 StatusOr<Allocator*> UseDevice(int device, std::optional<NcclTransportOptions>* options);
+
+// Asks this machine, without a CUDA context in this process.
+DeviceProbe ProbeDevices();
 
 }  // namespace packcast::examples

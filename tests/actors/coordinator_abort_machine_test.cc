@@ -190,29 +190,6 @@ TEST_F(CoordinatorAbortTest, AWedgedAbortExpelsItsProcess) {
   EXPECT_EQ(Report().Find("workers")->AsArray()->size(), 2u);
 }
 
-TEST_F(CoordinatorAbortTest, ATransportThatDoesNotComeUpIsNotTakenAgain) {
-  AssembleSingles(1);
-  c.Sync(trainer, 5);
-  Offer both = SmallOffer(Role::kTrainer);
-  both.transports.insert(both.transports.begin(), {.kind = "peer"});
-  Offer before = SmallOffer(Role::kWorker);
-  before.transports = both.transports;
-  c.From(trainer, OfferReply{c.key(), both});
-  c.From(worker[0], OfferReply{c.key(), before});
-  EXPECT_EQ(c.To<Prepare>("worker-0")->contract->flows.front().transport, "peer");
-  c.AnswerUntil(EpochPhase::kJoining);
-  c.From(worker[0], Failed{c.key(), "rendezvous",
-                           WireStatus::From(Unavailable("it cannot read the root's memory")), ""});
-  c.Answer();
-  ASSERT_EQ(c.phase(), EpochPhase::kOffers);
-  c.From(trainer, OfferReply{c.key(), both});
-  c.From(worker[0], OfferReply{c.key(), SmallOffer(Role::kWorker)});
-  EXPECT_EQ(c.To<Prepare>("worker-0")->contract->flows.front().transport, "zmq");
-  EXPECT_NE(c.To<ManifestPart>("worker-0"), nullptr);
-  c.AnswerAll();
-  EXPECT_EQ(SyncStatus(), OkStatus());
-}
-
 TEST_F(CoordinatorAbortTest, AMissingGenerationIsMadeAnewEvenIfTheTrainerMissesIt) {
   c.Sync(trainer, 5);
   c.AnswerAll();

@@ -82,8 +82,11 @@ def produce(rows, tensors, memory, wire, target=BUFFER_BYTES, count=BUFFER_COUNT
     return broadcasts
 
 
-def consume(rows, memory, wire, target=BUFFER_BYTES, count=BUFFER_COUNT):
-    """Receives the tensors of the rows; returns them and the number of broadcasts."""
+def consume(rows, memory, wire, target=BUFFER_BYTES, count=BUFFER_COUNT, load=None):
+    """Receives the tensors of the rows; returns them and the number of broadcasts.
+
+    With `load`, called as load(row, its bytes in the buffer), they are not kept.
+    """
     slots, packed, tensors, broadcasts = memory.slots(count), [None] * count, [], 0
     for group in groups(rows, target):
         slot = broadcasts % count
@@ -92,7 +95,10 @@ def consume(rows, memory, wire, target=BUFFER_BYTES, count=BUFFER_COUNT):
             packed[slot] = memory.empty(sum(sizes))
             wire.broadcast(packed[slot])
             for row, part in zip(group, memory.split(packed[slot], sizes)):
-                tensors.append(memory.tensor(part, row))
+                if load is None:
+                    tensors.append(memory.tensor(part, row))
+                else:
+                    load(row, part)
         broadcasts += 1
     memory.drain(slots)
     return tensors, broadcasts

@@ -403,7 +403,7 @@ int Main(int argc, char** argv) {
   app.add_option("--install", flags.install, "staged or in-place")
       ->check(CLI::IsMember({"staged", "in-place"}));
   app.add_option("--library", flags.library, "libnccl.so.2; the system's if empty");
-  app.add_option("--transport", flags.transport, "another than nccl");
+  app.add_option("--transport", flags.transport, "another than nccl, peer for instance");
   app.add_option("--seconds", flags.seconds, "for all of it");
   app.add_flag("--plant-leak", flags.plant_leak, "a descriptor a sample: must be found")->group("");
   CLI11_PARSE(app, argc, argv);

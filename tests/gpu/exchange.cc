@@ -14,8 +14,8 @@ namespace packcast::testing {
 namespace {
 
 // Each broadcast is one of milliseconds; the watch comes after the deadline of the run itself.
-constexpr Duration kRunLimit = Seconds(20);
-constexpr Duration kWatchLimit = Seconds(25);
+constexpr Duration kRunLimit = Seconds(10);
+constexpr Duration kWatchLimit = Seconds(15);
 
 constexpr std::byte kSourceGuard{0xee};
 constexpr std::byte kTargetGuard{0x11};

@@ -181,14 +181,16 @@ StatusOr<std::string> FaultLane::Failpoints(const FaultCell& cell, int round) {
   const bool early = cell.point == "init";
   const bool warmup = cell.point == "warmup";
   std::string name = "nccl." + cell.point;
-  uint64_t hits = early ? 1 : warmup ? kWarmUps : steps_;
+  // In the first half of the transfer: with its last step the worker has all bytes, and the epoch
+  // is rightly committed, whatever becomes of the trainer.
+  uint64_t hits = early ? 1 : warmup ? kWarmUps : std::max<uint64_t>(1, steps_ / 2);
   if (options_.trial.on_host) {
     const bool trainer = cell.victim == Role::kTrainer;
     name =
         trainer ? (early ? "member.open" : "member.next") : (early ? "member.bind" : "member.load");
     if (warmup) hits = 1;
   }
-  // The first, the last, and then any.
+  // The first of them, the last, and then any.
   uint64_t hit = 1 + random_() % hits;
   if (round == 0) hit = 1;
   if (round == 1) hit = hits;

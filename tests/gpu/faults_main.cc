@@ -50,6 +50,7 @@ struct Flags {
   std::string library;
   std::string transport;
   int silence_ms = 900;
+  bool gentle = false;
   int detect_ms = 1000;
   int abort_ms = 2000;
   int deep_every = 5;
@@ -241,6 +242,7 @@ FaultOptions OptionsOf(const Flags& flags) {
   options.trial.policy.install =
       flags.install == "staged" ? InstallMode::kStaged : InstallMode::kInPlace;
   options.trial.silence_ms = flags.silence_ms;
+  options.trial.gentle = flags.gentle;
   options.trial.environment = NcclEnvironment();
   options.socket_size = SizeOf(flags.socket_mib, flags.on_host);
   options.detect_max = Milliseconds(flags.detect_ms);
@@ -321,7 +323,8 @@ int Main(int argc, char** argv) {
       ->check(CLI::IsMember({"staged", "in-place"}));
   app.add_option("--library", flags.library, "libnccl.so.2; the system's if empty");
   app.add_option("--transport", flags.transport,
-                 "another than nccl; only the point \"any\" is known to it");
+                 "another than nccl, peer for instance; only the point \"any\" is known to it");
+  app.add_flag("--gentle", flags.gentle, "workers unpack out of the trainer's buffers");
   app.add_option("--silence-ms", flags.silence_ms, "after which a member is lost");
   app.add_option("--detect-ms", flags.detect_ms, "until the victim is named, at most");
   app.add_option("--abort-ms", flags.abort_ms, "until the survivor has aborted, at most");

@@ -39,7 +39,8 @@ struct MemberFlags {
   int device = -1;  // -1: weights are in the host's memory
   std::string library;
   WeightSize size;
-  int silence_ms = 1000;
+  int silence_ms = 900;
+  bool gentle = false;
 };
 
 // All of one thread, that of Run.
@@ -134,6 +135,7 @@ StatusOr<std::string> Member::Join(const std::string& coordinator) {
   options.replica = "replica-0";
   options.coordinator = coordinator;
   options.device = DeviceOptions();
+  options.gentle = flags_.gentle;
   options.own_thread = true;
   PC_ASSIGN_OR_RETURN(worker_, Worker::Start(runtime_.get(), options, sink_.get(), kJoinTimeout));
   return std::string();
@@ -232,6 +234,7 @@ int RunMember(int argc, char** argv) {
   app.add_option("--packed-mib", flags.size.packed_mib);
   app.add_option("--direct-mib", flags.size.direct_mib);
   app.add_option("--silence-ms", flags.silence_ms);
+  app.add_flag("--gentle", flags.gentle);
   CLI11_PARSE(app, argc, argv);
   return Member(std::move(flags)).Run();
 }

@@ -19,7 +19,7 @@ namespace packcast::testing {
 namespace {
 
 // A gate that a failed test leaves closed opens by itself.
-constexpr uint64_t kGateLimitNs = 30'000'000'000;
+constexpr uint64_t kGateLimitNs = 20'000'000'000;
 
 void Check(cudaError_t error) { EXPECT_EQ(error, cudaSuccess) << cudaGetErrorString(error); }
 

@@ -171,7 +171,7 @@ TEST_P(ReadyEvents, HoldBackWhatReadsTheBytes) {
   Exchange::Ways ways{.root_engine = &engine, .source = source.get()};
   ways.meanwhile = [&] {
     // Copies or checksums are asked for, a direct step may even be on its way; nothing is through.
-    const Time limit = testing::In(Seconds(10));
+    const Time limit = testing::In(Seconds(5));
     const auto is_under_way = [&] {
       // The counters of the last stream are seen until the next begins.
       return engine.submits() > 0 && received.completed.load() == 0 &&

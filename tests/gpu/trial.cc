@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "runtime/base/clock.h"
+#include "runtime/data/peer_transport.h"
 #include "tests/gpu/member_program.h"
 
 namespace packcast::trial {
@@ -40,6 +41,8 @@ StatusOr<std::unique_ptr<Trial>> Trial::Start(TrialOptions options) {
   const std::string usual = trial->options_.on_host ? "zmq" : "nccl";
   const std::string& named = trial->options_.transport;
   trial->options_.policy.transport = named.empty() ? usual : named;
+  // The word is another on every host.
+  if (named == "peer") trial->options_.policy.transport = LocalPeerKind().value_or(named);
   Runtime::Options hub;
   hub.name = "coordinator";
   hub.unreachable_after = Milliseconds(trial->options_.silence_ms);
@@ -66,6 +69,7 @@ StatusOr<std::unique_ptr<MemberProcess>> Trial::StartProcess(Role role) {
       "--packed-mib=" + std::to_string(options_.size.packed_mib),
       "--direct-mib=" + std::to_string(options_.size.direct_mib),
       "--silence-ms=" + std::to_string(options_.silence_ms)};
+  if (options_.gentle) arguments.push_back("--gentle");
   if (!options_.library.empty()) arguments.push_back("--library=" + options_.library);
   if (!options_.on_host) {
     arguments.push_back(std::string("--device=") + (role == Role::kTrainer ? "0" : "1"));

@@ -26,6 +26,7 @@ struct TrialOptions {
   // A member that is silent for this long is lost. Beats come every 50 ms, and are counted as
   // often, so it takes up to 50 ms more.
   int silence_ms = 900;
+  bool gentle = false;                   // the worker, WorkerOptions
   std::vector<std::string> environment;  // of the members
 };
 

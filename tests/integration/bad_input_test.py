@@ -88,6 +88,8 @@ class BadInputTest(unittest.TestCase):
         self.check(["--install=upside-down"], "--install")
         self.check(["--worker-limits=1,2,3"], "--worker-limits")
         self.check(["--worker-limits=many"], "many")
+        self.check(["--devices=0,1"], "--devices", "2 GPUs", "2 workers")
+        self.check(["--devices=0,none,1"], "--devices", "none")
         self.check(["--epochs=-1"], "--epochs")
         self.check(["--buffers=0"], "buffer")
         self.check(["--buffers=65"], "65")

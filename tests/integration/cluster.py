@@ -127,7 +127,8 @@ class Cluster(Session):
     """The launcher, held for control, with all members in."""
 
     def __init__(self, *flags: str, workers: int = 2) -> None:
-        self.launcher = Process("cluster", "--epochs=0", "--hold", "--workers=%d" % workers, *flags)
+        self.launcher = Process("cluster", "--epochs=0", "--hold", "--workers=%d" % workers,
+                                "--devices=none", *flags)
         try:
             endpoint = self.launcher.wait_line(r"^coordinator at (tcp://\S+)$").group(1)
             super().__init__(endpoint)

@@ -28,7 +28,7 @@ class ClusterTest(unittest.TestCase):
         if not any(flag.startswith(("--shapes", "--model")) for flag in flags):
             flags += ("--shapes=" + weights.mebibytes(self.folder, 16),)
         self.process = run("cluster", "--workers=%d" % workers, "--epochs=%d" % epochs,
-                           "--report=" + path, *flags)
+                           "--report=" + path, "--devices=none", *flags)
         self.assertEqual(self.process.code, 0, self.process.text())
         with open(path, encoding="utf-8") as file:
             reports = [json.loads(line) for line in file]
@@ -45,6 +45,9 @@ class ClusterTest(unittest.TestCase):
         titles = process.wait_line("^epoch +version .*$").group()
         for word in ("contract", "bytes", "seconds by phase", "pause", "GB/s", "slowest"):
             self.assertIn(word, titles)
+        # Which memory, before anything starts; which transport, once the members have agreed.
+        self.assertRegex(process.out[0], "weights (in host memory|stay on the devices)")
+        process.wait_line("^transport: (zmq|nccl) .*$")
         process.wait_line("^every tensor of 2 workers equals the source's in 3 epochs$")
         self.assertEqual(process.err, [], "noise on the terminal")
 
@@ -59,6 +62,9 @@ class ClusterTest(unittest.TestCase):
             self.assertEqual(report["contract"]["install"], "staged")
             self.assertGreater(report["seconds"], 0)
             self.assertGreater(report["phases"]["transfer"], 0)
+        self.assertEqual(self.process.out[0], "--devices none: weights in host memory")
+        told = [line for line in self.process.out if line.startswith("transport: ")]
+        self.assertEqual(told, ["transport: zmq over TCP (host memory; --shm shares memory)"])
         self.assertEqual([r["version"] for r in reports], ["1.1", "1.2", "1.3"])
         self.assertEqual(len({r["digest"] for r in reports}), 3)
 

@@ -1,6 +1,7 @@
 #include "tests/sim/member_shell.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "tests/sim/describe.h"

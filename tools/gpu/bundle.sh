@@ -5,6 +5,7 @@
 #   tools/gpu/bundle.sh [FOLDER]     (default: out/gpu, which git ignores)
 #   there: FOLDER/run tests          the GPU tests
 #          FOLDER/run sync LIST...   a benchmark or program by its name
+#          FOLDER/run all LOGS LIST...   everything, beside the rival in Python
 #
 # Needs the CUDA toolkit here; there, a driver and libnccl.so.2 (or NCCL_LIBRARY=its path).
 set -euo pipefail
@@ -14,8 +15,10 @@ folder=${1:-out/gpu}
 targets=(
   //examples:cluster //examples:coordinator //examples:trainer //examples:worker
   //runtime/data/cuda:packcast_nccl_id
-  //tests/bench:copy //tests/bench:epoch //tests/bench:sync //tests/bench:wires
-  //tests/gpu:copy_kernels_test
+  //tests/bench:beside //tests/bench:copy //tests/bench:epoch //tests/bench:sync
+  //tests/bench:wires
+  //tests/gpu:compat //tests/gpu:endurance //tests/gpu:faults
+  //tests/gpu:copy_kernels_test //tests/gpu:nccl_broadcast_test
 )
 bazel build "${targets[@]}"
 
@@ -33,4 +36,6 @@ ldd "$folder"/bin/* | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | sort -u |
   grep -vE '/(libc|libm|libdl|librt|libpthread|libresolv|libgcc_s|libstdc\+\+)\.so' |
   while read -r library; do cp -L "$library" "$folder/lib/"; done
 cp tools/gpu/run.sh "$folder/run"
+cp tests/gpu/sanitize.sh "$folder/sanitize"
+cp tests/gpu/compat_check.py tests/gpu/compat_peer.py tests/bench/rival_bench.py "$folder/bin/"
 du -sh "$folder"

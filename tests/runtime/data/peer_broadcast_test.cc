@@ -26,8 +26,8 @@ class PeerBroadcast : public ::testing::Test {
     hub_.shares_all = true;
     MakeTransports(false);
     for (const int64_t bytes : {100'000, 3, 70'000, 1, 40'000, 0, 257}) {
-      tensors_.push_back(testing::MakeTensor("t" + std::to_string(tensors_.size()), Dtype::kU8,
-                                             {bytes}, &rng_));
+      tensors_.push_back(
+          testing::MakeTensor("t" + std::to_string(tensors_.size()), Dtype::kU8, {bytes}, &rng_));
     }
     options_.plan.buffer_bytes = 16'384;
     options_.plan.direct_bytes_min = 50'000;

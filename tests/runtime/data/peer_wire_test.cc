@@ -70,9 +70,8 @@ TEST_F(PeerWireTest, TriesTheRootsMemoryBeforeItIsUp) {
   EXPECT_EQ(scratch_, probe_);
   hub_.reachable = false;
   const auto handle = here_.Find(probe_.data(), 1)->handle;
-  EXPECT_EQ(
-      MakePeerMember(&there_, {.probe = handle, .scratch = scratch_.data()}).status().code(),
-      StatusCode::kUnavailable);
+  EXPECT_EQ(MakePeerMember(&there_, {.probe = handle, .scratch = scratch_.data()}).status().code(),
+            StatusCode::kUnavailable);
 }
 
 TEST_F(PeerWireTest, CopiesSpansThatAreCutDifferently) {
