@@ -1,5 +1,6 @@
 #include "actors/member_transport.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "runtime/base/log.h"
@@ -10,6 +11,12 @@
 #include "runtime/data/zmq_collective.h"
 
 namespace packcast {
+namespace {
+
+// Takes an engine less than 15 % of its rate (docs/performance.md); 16 would read at NVLink's.
+constexpr uint32_t kGentleBlocks = 12;
+
+}  // namespace
 
 StatusOr<MemberTransports> MemberTransports::Make(const MemberWays& ways) {
   ZmqTransportOptions words;
@@ -36,20 +43,22 @@ StatusOr<MemberTransports> MemberTransports::Make(const MemberWays& ways) {
 Status MemberTransports::AddForDevice(const MemberWays& ways) {
   NcclTransportOptions options = *ways.device;
   options.control.host = ways.host;
+  if (ways.gentle) options.copy_blocks = std::min(options.copy_blocks, kGentleBlocks);
+  PC_ASSIGN_OR_RETURN(std::shared_ptr<CopyEngine> engine,
+                      MakeDeviceEngine(options.device, options.copy_blocks));
   if (ways.peer_copies) {
     GpuPeerOptions peer;
     peer.device = options.device;
-    peer.copy_blocks = options.copy_blocks;
-    peer.gentle = ways.gentle;
+    peer.in_place = ways.gentle;
     peer.control = options.control;
-    auto transport = MakeGpuPeerTransport(peer);
+    auto transport = MakeGpuPeerTransport(peer, engine);
     if (transport.ok()) {
       all_.push_back(std::move(transport).value());
     } else {
       LogInfo("no peer copies: ", transport.status().ToString());
     }
   }
-  auto nccl = MakeNcclTransport(options);
+  auto nccl = MakeNcclTransport(options, engine);
   if (nccl.ok()) {
     all_.push_back(std::move(nccl).value());
   } else if (all_.empty()) {

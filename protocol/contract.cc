@@ -131,6 +131,9 @@ struct Buffers {
   void LimitByMemory(const MemberOffer& offer, const TransportOffer& transport) {
     const Offer& o = offer.offer;
     if (o.memory_free == 0 && o.memory_held == 0) return;
+    if (offer.role == Role::kWorker && !transport.needs_buffers) return;
+    // Whoever says more than there can be limits nothing.
+    if (o.memory_held > std::numeric_limits<uint64_t>::max() - o.memory_free) return;
     const uint64_t all = o.memory_free + o.memory_held;
     const uint64_t left = all - std::min(all, transport.device_bytes);
     const uint64_t share = left / count;

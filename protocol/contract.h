@@ -44,6 +44,7 @@ struct TransportOffer {
   uint32_t cta_count_max = 0;     // blocks it may take of the device; 0: as it likes
   uint32_t receivers_max = 0;     // ranks besides the root that it serves well; 0: any number
   uint64_t device_bytes = 0;      // of the device's memory that it would still take, buffers apart
+  bool needs_buffers = true;      // at a receiver: of its own
 
   template <class V>
   void Fields(V& v) {
@@ -53,6 +54,7 @@ struct TransportOffer {
     v("cta_count_max", cta_count_max);
     v("receivers_max", receivers_max);
     v("device_bytes", device_bytes);
+    v("needs_buffers", needs_buffers);
   }
   friend bool operator==(const TransportOffer&, const TransportOffer&) = default;
 };

@@ -57,10 +57,12 @@ StatusOr<uint64_t> RowBytes(const Row& row) {
 }
 
 Manifest::Manifest(std::vector<Row> rows, std::vector<uint64_t> bytes, uint64_t total)
-    : rows_(std::move(rows)), bytes_(std::move(bytes)), total_bytes_(total) {
+    : rows_(std::make_shared<const std::vector<Row>>(std::move(rows))),
+      bytes_(std::make_shared<const std::vector<uint64_t>>(std::move(bytes))),
+      total_bytes_(total) {
   ValueArray all;
-  all.reserve(rows_.size());
-  for (const Row& row : rows_) all.push_back(RowToValue(row));
+  all.reserve(rows_->size());
+  for (const Row& row : *rows_) all.push_back(RowToValue(row));
   digest_ = HashBytes(Encode(Value(std::move(all))));
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -42,17 +43,18 @@ class Manifest {
   static StatusOr<Manifest> Make(std::vector<Row> rows);
   Manifest() : Manifest(std::vector<Row>{}, {}, 0) {}
 
-  const std::vector<Row>& rows() const { return rows_; }
-  size_t size() const { return rows_.size(); }
-  uint64_t row_bytes(size_t row) const { return bytes_[row]; }
+  const std::vector<Row>& rows() const { return *rows_; }
+  size_t size() const { return rows_->size(); }
+  uint64_t row_bytes(size_t row) const { return (*bytes_)[row]; }
   uint64_t total_bytes() const { return total_bytes_; }
   // XXH3-128 of the canonical encoding: the msgpack array of all rows.
   const Digest& digest() const { return digest_; }
 
  private:
   Manifest(std::vector<Row> rows, std::vector<uint64_t> bytes, uint64_t total);
-  std::vector<Row> rows_;
-  std::vector<uint64_t> bytes_;
+  // Shared by copies: a source gives one away for every sync, and it may have 20,000 rows.
+  std::shared_ptr<const std::vector<Row>> rows_;
+  std::shared_ptr<const std::vector<uint64_t>> bytes_;
   uint64_t total_bytes_ = 0;
   Digest digest_;
 };

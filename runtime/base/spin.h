@@ -21,25 +21,31 @@ Duration SpinTime();
 // Gives the processor's other threads a chance.
 void SpinPause();
 
-// A condition variable whose waiters spin first. The mutex that the calls name is the same always,
-// and guards what `ready` looks at.
+// A condition variable whose waiters spin for a while after they had something to do. The mutex
+// that the calls name is the same always, and guards what `ready` looks at.
 class SpinCondition {
  public:
   template <class Ready>
   void Wait(std::unique_lock<std::mutex>& lock, Ready ready) {
-    if (Spin(lock, SpinTime(), ready)) return;
-    ++sleepers_;
-    slept_.wait(lock, ready);
-    --sleepers_;
+    if (!Spin(lock, Time::max(), ready)) {
+      ++sleepers_;
+      slept_.wait(lock, ready);
+      --sleepers_;
+    }
+    Heat();
   }
   // False when `ready` is not so after `wait`.
   template <class Ready>
   bool WaitFor(std::unique_lock<std::mutex>& lock, Duration wait, Ready ready) {
-    const Duration spin = std::min(SpinTime(), wait);
-    if (Spin(lock, spin, ready)) return true;
-    ++sleepers_;
-    const bool is_ready = slept_.wait_for(lock, wait - spin, ready);
-    --sleepers_;
+    if (wait <= Duration::zero()) return ready();
+    const Time end = Now() + ClampedWait(wait);
+    bool is_ready = Spin(lock, end, ready);
+    if (!is_ready) {
+      ++sleepers_;
+      is_ready = slept_.wait_until(lock, end, ready);
+      --sleepers_;
+    }
+    if (is_ready) Heat();
     return is_ready;
   }
 
@@ -55,17 +61,23 @@ class SpinCondition {
   }
 
  private:
+  // Who has waited for long with nothing to do sleeps at once: a loop that asks again and again
+  // must not burn a processor.
+  void Heat() {
+    if (SpinTime() > Duration::zero()) hot_until_ = Now() + SpinTime();
+  }
+
   template <class Ready>
-  bool Spin(std::unique_lock<std::mutex>& lock, Duration time, const Ready& ready) {
+  bool Spin(std::unique_lock<std::mutex>& lock, Time end, const Ready& ready) {
     if (ready()) return true;
-    if (time <= Duration::zero()) return false;
-    const Time end = Now() + time;
+    if (SpinTime() <= Duration::zero()) return false;
+    const Time until = std::min(end, hot_until_);
     bool is_ready = false;
     ++spinners_;
-    while (!is_ready && Now() < end) {
+    while (!is_ready && Now() < until) {
       const uint64_t seen = changes_.load();
       lock.unlock();
-      while (changes_.load() == seen && Now() < end) SpinPause();
+      while (changes_.load() == seen && Now() < until) SpinPause();
       lock.lock();
       is_ready = ready();
     }
@@ -78,6 +90,7 @@ class SpinCondition {
   // Guarded by the mutex.
   size_t spinners_ = 0;
   size_t sleepers_ = 0;
+  Time hot_until_{};
 };
 
 }  // namespace packcast

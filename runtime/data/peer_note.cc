@@ -37,9 +37,8 @@ std::string EncodePeerNote(const PeerNote& note) {
   for (const PeerNote::Part& part : note.parts) {
     parts.push_back(ValueArray{part.number, part.offset, part.bytes});
   }
-  return Encode(Value(ValueMap{{"closed", std::move(closed)},
-                               {"opened", std::move(opened)},
-                               {"parts", std::move(parts)}}));
+  return Encode(Value(ValueMap{
+      {"closed", std::move(closed)}, {"opened", std::move(opened)}, {"parts", std::move(parts)}}));
 }
 
 StatusOr<PeerNote> DecodePeerNote(std::string_view text) {

@@ -38,7 +38,7 @@ Status DecodeBlob(const Bytes& blob, Bytes* probe, Bytes* control) {
 class PeerTransport final : public Transport {
  public:
   PeerTransport(PeerTransportOptions options, std::unique_ptr<PeerMemory> memory,
-                std::unique_ptr<CopyEngine> engine, std::unique_ptr<Transport> control,
+                std::shared_ptr<CopyEngine> engine, std::unique_ptr<Transport> control,
                 std::byte* probe)
       : options_(std::move(options)),
         memory_(std::move(memory)),
@@ -58,6 +58,7 @@ class PeerTransport final : public Transport {
     offer.direct_bytes_min = options_.in_place ? 0 : options_.direct_bytes_min;
     // Every receiver reads all bytes over the root's link.
     offer.receivers_max = 1;
+    offer.needs_buffers = members_need_buffers();
     return offer;
   }
   StatusOr<Rendezvous> MakeRendezvous(GenerationId generation) override;
@@ -67,7 +68,7 @@ class PeerTransport final : public Transport {
  private:
   const PeerTransportOptions options_;
   const std::unique_ptr<PeerMemory> memory_;
-  const std::unique_ptr<CopyEngine> engine_;
+  const std::shared_ptr<CopyEngine> engine_;
   const std::unique_ptr<Transport> control_;
   std::byte* const probe_;  // at a member: where the root's is copied to
   const DevicePath device_;
@@ -96,8 +97,8 @@ StatusOr<std::unique_ptr<Collective>> PeerTransport::Join(const JoinOptions& opt
   } else {
     // First: who cannot read the root's memory says so, instead of joining, and does not offer it
     // again.
-    auto member = MakePeerMember(
-        memory_.get(), {probe, probe_, options_.in_place, options_.abort_timeout});
+    auto member =
+        MakePeerMember(memory_.get(), {probe, probe_, options_.in_place, options_.abort_timeout});
     if (!member.ok()) {
       usable_ = false;
       return member.status();
@@ -118,7 +119,7 @@ std::optional<std::string> LocalPeerKind() {
 
 StatusOr<std::unique_ptr<Transport>> MakePeerTransport(PeerTransportOptions options,
                                                        std::unique_ptr<PeerMemory> memory,
-                                                       std::unique_ptr<CopyEngine> engine) {
+                                                       std::shared_ptr<CopyEngine> engine) {
   options.control.bytes_elsewhere = true;
   options.control.read_in_place = true;
   PC_ASSIGN_OR_RETURN(std::unique_ptr<Transport> control, MakeZmqTransport(options.control));

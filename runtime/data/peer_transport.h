@@ -31,11 +31,11 @@ std::optional<std::string> LocalPeerKind();
 
 // A root and one receiver whose devices reach each other ("peer"): the receiver copies out of the
 // root's memory with its device's copy engine, which is faster than a collective and leaves both
-// devices' processors alone. Words (grants, gates, seals) go over ZeroMQ. The transport owns both
-// `memory` and `engine`. docs/protocol.md has the layout. Errors: the allocator's, for some
-// kilobytes.
+// devices' processors alone. Words (grants, gates, seals) go over ZeroMQ. The engine may
+// be another transport's too: one of them is in use at a time. docs/protocol.md has the layout.
+// Errors: the allocator's, for some kilobytes.
 StatusOr<std::unique_ptr<Transport>> MakePeerTransport(PeerTransportOptions options,
                                                        std::unique_ptr<PeerMemory> memory,
-                                                       std::unique_ptr<CopyEngine> engine);
+                                                       std::shared_ptr<CopyEngine> engine);
 
 }  // namespace packcast

@@ -48,8 +48,8 @@ class Wire {
 };
 
 // A collective whose words (grants, gates, seals) travel over `control` and whose bytes travel over
-// `wire`. `control` completes an operation as soon as its gate is there; with a one-sided wire, once
-// all members have released it.
+// `wire`. `control` completes an operation as soon as its gate is there; with a one-sided wire,
+// once all members have released it.
 std::unique_ptr<Collective> MakeWiredCollective(const JoinOptions& options,
                                                 std::unique_ptr<Collective> control,
                                                 std::unique_ptr<Wire> wire);

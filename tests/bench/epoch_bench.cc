@@ -89,16 +89,24 @@ NcclTransportOptions DeviceOf(const Flags& flags) {
   return options;
 }
 
-void PrintPhases(const Value& report) {
-  std::printf("    ms:");
-  const Value* phases = report.Find("phases");
-  for (const auto& [name, seconds] :
-       phases != nullptr && phases->AsMap() != nullptr ? *phases->AsMap() : ValueMap()) {
+void PrintPhasesOf(const char* who, const Value& holder) {
+  const Value* const phases = holder.Find("phases");
+  if (phases == nullptr || phases->AsMap() == nullptr) return;
+  std::printf("    %s, ms:", who);
+  for (const auto& [name, seconds] : *phases->AsMap()) {
     double value = 0;
     (void)seconds.GetDouble(&value);
     std::printf(" %s %.2f", name.c_str(), 1e3 * value);
   }
   std::printf("\n");
+}
+
+void PrintPhases(const Value& report) {
+  PrintPhasesOf("epoch", report);
+  if (const Value* trainer = report.Find("trainer")) PrintPhasesOf("trainer", *trainer);
+  const Value* const workers = report.Find("workers");
+  if (workers == nullptr || workers->AsArray() == nullptr) return;
+  for (const Value& worker : *workers->AsArray()) PrintPhasesOf("worker", worker);
 }
 
 class TrainerSide {

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """How fast today's Python stacks move a model's weights from GPU 0 to GPU 1.
 
-The packed broadcast of vLLM (tests/gpu/compat_peer.py), 1 GiB x 2 buffers, with raw ncclBroadcast in
-1 GiB pieces in the same run. Two processes; one line a list.
+The packed broadcast of vLLM (tests/gpu/compat_peer.py), 1 GiB x 2 buffers, with raw ncclBroadcast
+in 1 GiB pieces in the same run. Two processes; one line a list.
 
   rival_bench.py [--library libnccl.so.2] [--repeats N] LIST.json...
 

@@ -185,6 +185,9 @@ TEST(Contract, BuffersFitIntoTheMemoryThatIsLeft) {
   EXPECT_EQ(MakeContract({}, offers)->buffer_bytes, limits::kBufferBytesDefault);
   offers[1].offer.memory_free = 100;
   offers[1].offer.memory_held = 0;
+  offers[1].offer.transports[0].needs_buffers = false;
+  EXPECT_EQ(MakeContract({}, offers)->buffer_bytes, limits::kBufferBytesDefault);
+  offers[1].offer.transports[0].needs_buffers = true;
   ExpectRefused({}, offers, {"the memory of worker/0 (100 bytes free"});
 }
 

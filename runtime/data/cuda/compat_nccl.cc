@@ -134,9 +134,8 @@ StatusOr<CompatEnd> JoinCompat(const NcclTransportOptions& options, std::span<co
   CompatEnd end;
   // Before the communicator: nothing is allocated or loaded while its peers wait for it.
   PC_ASSIGN_OR_RETURN(end.engine, MakeCudaCopyEngine({options.device, options.copy_blocks}));
-  PC_ASSIGN_OR_RETURN(
-      std::unique_ptr<Wire> wire,
-      MakeNcclWire(library, options, ranks, unique, nullptr, std::make_shared<NcclMemory>()));
+  PC_ASSIGN_OR_RETURN(std::unique_ptr<Wire> wire,
+                      MakeNcclWire(library, options, ranks, unique, nullptr));
   end.collective =
       MakeSilentCollective(ranks, std::make_unique<CompatWire>(std::move(wire), warm_up));
   return end;

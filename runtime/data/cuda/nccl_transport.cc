@@ -49,12 +49,13 @@ std::string LibraryName(const NcclLibrary& library) {
 class NcclTransport final : public Transport {
  public:
   NcclTransport(NcclTransportOptions options, const NcclLibrary* library,
-                std::unique_ptr<Transport> control, std::unique_ptr<CopyEngine> engine)
+                std::unique_ptr<Transport> control, std::shared_ptr<CopyEngine> engine)
       : options_(std::move(options)),
         library_(library),
         control_(std::move(control)),
         engine_(std::move(engine)),
-        device_{engine_.get()} {}
+        device_{engine_.get()},
+        memory_(NcclMemory::Of(options_.device)) {}
 
   std::string_view kind() const override { return "nccl"; }
   const DevicePath* device() const override { return &device_; }
@@ -79,9 +80,9 @@ class NcclTransport final : public Transport {
   const NcclTransportOptions options_;
   const NcclLibrary* const library_;
   const std::unique_ptr<Transport> control_;
-  const std::unique_ptr<CopyEngine> engine_;
+  const std::shared_ptr<CopyEngine> engine_;
   const DevicePath device_;
-  const std::shared_ptr<NcclMemory> memory_ = std::make_shared<NcclMemory>();
+  NcclMemory* const memory_;
   std::mutex mutex_;
   std::map<GenerationId, std::unique_ptr<NcclId>> ids_;
 };
@@ -116,7 +117,7 @@ StatusOr<std::unique_ptr<Collective>> NcclTransport::Join(const JoinOptions& opt
   }
   PC_ASSIGN_OR_RETURN(std::unique_ptr<Collective> control, control_->Join(control_options));
   PC_ASSIGN_OR_RETURN(std::unique_ptr<Wire> wire,
-                      MakeNcclWire(library_, options_, options, id, std::move(helper), memory_));
+                      MakeNcclWire(library_, options_, options, id, std::move(helper)));
   return MakeWiredCollective(options, std::move(control), std::move(wire));
 }
 
@@ -155,15 +156,22 @@ Status FindDeviceTransport(int ranks, const std::string& library) {
   return LoadNccl(library).status();
 }
 
-StatusOr<std::unique_ptr<Transport>> MakeNcclTransport(const NcclTransportOptions& options) {
+StatusOr<std::unique_ptr<CopyEngine>> MakeDeviceEngine(int device, uint32_t blocks) {
+  PC_RETURN_IF_ERROR(DeviceMemory(device).status());
+  return MakeCudaCopyEngine({device, blocks});
+}
+
+StatusOr<std::unique_ptr<Transport>> MakeNcclTransport(const NcclTransportOptions& options,
+                                                       std::shared_ptr<CopyEngine> engine) {
   PC_RETURN_IF_ERROR(DeviceMemory(options.device).status());
   PC_ASSIGN_OR_RETURN(const NcclLibrary* library, LoadNccl(options.library));
   NcclTransportOptions filled = options;
   if (filled.id_helper.empty()) filled.id_helper = FindNcclIdHelper();
   filled.control.bytes_elsewhere = true;
   PC_ASSIGN_OR_RETURN(std::unique_ptr<Transport> control, MakeZmqTransport(filled.control));
-  PC_ASSIGN_OR_RETURN(std::unique_ptr<CopyEngine> engine,
-                      MakeCudaCopyEngine({filled.device, filled.copy_blocks}));
+  if (engine == nullptr) {
+    PC_ASSIGN_OR_RETURN(engine, MakeDeviceEngine(filled.device, filled.copy_blocks));
+  }
   return std::unique_ptr<Transport>(std::make_unique<NcclTransport>(
       std::move(filled), library, std::move(control), std::move(engine)));
 }

@@ -6,6 +6,7 @@
 
 #include "protocol/time.h"
 #include "runtime/data/buffer_ring.h"
+#include "runtime/data/copy_engine.h"
 #include "runtime/data/transport.h"
 #include "runtime/data/zmq_collective.h"
 
@@ -29,8 +30,14 @@ struct NcclTransportOptions {
 
 // Ranks on one GPU each, over NCCL ("nccl"): bytes by ncclBroadcast, words over ZeroMQ. One per
 // process and device. Without CUDA in the build: kUnimplemented. Errors: kUnavailable without a
-// device or libnccl.
-StatusOr<std::unique_ptr<Transport>> MakeNcclTransport(const NcclTransportOptions& options);
+// device or libnccl. `engine`: one to share with the device's other transport; null: one of its
+// own.
+StatusOr<std::unique_ptr<Transport>> MakeNcclTransport(
+    const NcclTransportOptions& options, std::shared_ptr<CopyEngine> engine = nullptr);
+
+// What packs, unpacks and verifies on a device, with `blocks` blocks of 512 threads; about 5 MiB of
+// its memory. Errors: as MakeNcclTransport.
+StatusOr<std::unique_ptr<CopyEngine>> MakeDeviceEngine(int device, uint32_t blocks);
 
 // A device's memory, by cudaMalloc: buffers, sources and sinks take it from here. Lives for ever;
 // thread-safe. Errors: as MakeNcclTransport.

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <deque>
+#include <map>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -27,13 +28,12 @@ constexpr uint64_t kWarmUpBytes[] = {1024, uint64_t{64} << 10, uint64_t{4} << 20
 class NcclWire final : public Wire {
  public:
   NcclWire(const NcclLibrary* library, const NcclTransportOptions& transport,
-           const JoinOptions& join, std::unique_ptr<NcclId> helper,
-           std::shared_ptr<NcclMemory> memory)
+           const JoinOptions& join, std::unique_ptr<NcclId> helper)
       : library_(library),
         transport_(transport),
         join_(join),
         helper_(std::move(helper)),
-        memory_(std::move(memory)),
+        memory_(NcclMemory::Of(transport.device)),
         abort_thread_([this] { AbortLoop(); }) {}
   ~NcclWire() override;
 
@@ -64,7 +64,7 @@ class NcclWire final : public Wire {
   const NcclTransportOptions transport_;
   const JoinOptions join_;
   std::unique_ptr<NcclId> helper_;
-  const std::shared_ptr<NcclMemory> memory_;
+  NcclMemory* const memory_;
   uint64_t free_before_ = 0;  // of the device, before the communicator
   bool is_counted_ = false;   // in memory_->live
 
@@ -313,13 +313,18 @@ Status NcclWire::StopStream() {
 
 }  // namespace
 
+NcclMemory* NcclMemory::Of(int device) {
+  static std::mutex mutex;
+  static auto* memories = new std::map<int, NcclMemory>;
+  std::lock_guard lock(mutex);
+  return &(*memories)[device];
+}
+
 StatusOr<std::unique_ptr<Wire>> MakeNcclWire(const NcclLibrary* library,
                                              const NcclTransportOptions& transport,
                                              const JoinOptions& join, const ncclUniqueId& id,
-                                             std::unique_ptr<NcclId> helper,
-                                             std::shared_ptr<NcclMemory> memory) {
-  auto wire =
-      std::make_unique<NcclWire>(library, transport, join, std::move(helper), std::move(memory));
+                                             std::unique_ptr<NcclId> helper) {
+  auto wire = std::make_unique<NcclWire>(library, transport, join, std::move(helper));
   PC_RETURN_IF_ERROR(wire->Init(id));
   return std::unique_ptr<Wire>(std::move(wire));
 }

@@ -12,13 +12,17 @@ Status NoCuda() {
 
 }  // namespace
 
-StatusOr<std::unique_ptr<Transport>> MakeNcclTransport(const NcclTransportOptions&) {
+StatusOr<std::unique_ptr<Transport>> MakeNcclTransport(const NcclTransportOptions&,
+                                                       std::shared_ptr<CopyEngine>) {
   return NoCuda();
 }
 
-StatusOr<std::unique_ptr<Transport>> MakeGpuPeerTransport(const GpuPeerOptions&) {
+StatusOr<std::unique_ptr<Transport>> MakeGpuPeerTransport(const GpuPeerOptions&,
+                                                          std::shared_ptr<CopyEngine>) {
   return NoCuda();
 }
+
+StatusOr<std::unique_ptr<CopyEngine>> MakeDeviceEngine(int, uint32_t) { return NoCuda(); }
 
 StatusOr<Allocator*> DeviceMemory(int) { return NoCuda(); }
 
