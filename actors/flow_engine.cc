@@ -122,6 +122,7 @@ PrepareDone FlowEngine::Prepare(const PrepareAttempt& attempt) {
   if (!done.status.ok()) {
     prepared_ = {};
     held_bytes_ = 0;
+    PostOffer();
     return done;
   }
   done.plan_digest = prepared_.plan.digest;
@@ -355,13 +356,14 @@ void FlowEngine::Abort(const std::string& reason, std::function<void(AbortOutcom
         }
         if (retired != nullptr && retired->collective != nullptr) {
           status = retired->collective->Abort(reason);
-          if (status.ok()) retired->collective.reset();
         }
         // Its stream waited for that already; where it could not, this says so.
         for (Transport* transport : transports_) {
           if (transport->device() == nullptr || !status.ok()) continue;
           status = transport->device()->engine->Drain(kDrainTimeout);
         }
+        // Last: kernels may read what it has mapped.
+        if (status.ok() && retired != nullptr) retired->collective.reset();
         PostOffer();
         done(status.ok() ? AbortOutcome::kClean : AbortOutcome::kWedged);
       },

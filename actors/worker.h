@@ -26,14 +26,15 @@ struct WorkerOptions {
   std::string coordinator;        // "tcp://host:port"
   uint64_t buffer_bytes_max = 0;  // largest buffer offered; 0: no limit
   uint32_t buffer_count_max = 0;
-  // For weights in a GPU's memory, which then come over NCCL; nothing: in the host's.
+  // For weights in a GPU's memory, which then come over NCCL or peer copies; nothing: in the
+  // host's.
   std::optional<NcclTransportOptions> device;
   // With a device: also offers that one worker of this host copies out of the trainer's buffers,
   // which is faster than NCCL. Every process of the user can read packcast's buffers then.
   bool peer_copies = true;
   // With peer copies: takes less of the device from an engine that serves meanwhile. A third of the
-  // memory traffic, half of the blocks and no buffers, at nine tenths of the rate
-  // (docs/performance.md).
+  // memory traffic, 12 blocks and no buffers, at five sixths of the rate (docs/performance.md).
+  // Callbacks are shown the trainer's buffers then, which belong to another GPU.
   bool gentle = false;
   // Also offers shared memory, which is used when all ranks do and are on one host (same boot, PID
   // namespace and user): several times as fast as ZeroMQ. Every process of the user can read it.

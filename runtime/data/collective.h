@@ -70,7 +70,8 @@ struct StepSeal {
   friend bool operator==(const StepSeal&, const StepSeal&) = default;
 };
 
-inline constexpr size_t kNoteBytesMax = size_t{64} << 10;
+// Room for the places of as many regions as a step may have, each of memory of its own.
+inline constexpr size_t kNoteBytesMax = size_t{256} << 10;
 
 // Pieces that a seal may have; one of more is sent without them.
 inline constexpr size_t kSealPiecesMax = size_t{1} << 16;

@@ -315,6 +315,7 @@ StatusOr<std::unique_ptr<DeviceConsumer>> DeviceConsumer::Make(Collective* colle
   }
   BroadcastOptions filled = options;
   filled.allocator = engine->allocator();
+  PC_RETURN_IF_ERROR(CheckOptions(filled));
   RingHandle ring;
   if (!collective->reads_in_place()) {
     PC_ASSIGN_OR_RETURN(ring, MakeRing(filled));

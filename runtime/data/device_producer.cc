@@ -397,7 +397,10 @@ StatusOr<bool> DeviceProducer::Impl::CanLaunch(OutStep* step) {
   if (collective_->awaits_ready()) return true;
   while (!step->events.empty()) {
     PC_ASSIGN_OR_RETURN(const bool fired, engine_->HasFired(step->events.back()));
-    if (!fired) return false;
+    if (!fired) {
+      progress_ = true;  // asked after again and again: nothing else tells of it
+      return false;
+    }
     step->events.pop_back();
   }
   return true;

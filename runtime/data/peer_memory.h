@@ -28,7 +28,8 @@ class PeerMemory {
   virtual StatusOr<Place> Find(const std::byte* data, uint64_t bytes) = 0;
 
   // Maps another process's allocation. It stays readable until Close, whatever its owner does.
-  // kUnavailable, with the reason and the remedy, where that cannot be.
+  // kUnavailable, with the reason and the remedy, where that cannot be; kUnimplemented where it
+  // never can.
   virtual StatusOr<const std::byte*> Open(const Bytes& handle) = 0;
   virtual void Close(const std::byte* data) = 0;
 

@@ -73,6 +73,7 @@ class PeerTransport final : public Transport {
   std::byte* const probe_;  // at a member: where the root's is copied to
   const DevicePath device_;
   std::atomic<bool> usable_{true};
+  std::atomic<int> failures_{0};  // to read the root's memory, one after the other
 };
 
 StatusOr<Rendezvous> PeerTransport::MakeRendezvous(GenerationId generation) {
@@ -95,14 +96,17 @@ StatusOr<std::unique_ptr<Collective>> PeerTransport::Join(const JoinOptions& opt
   if (options.rank == options.root) {
     wire = MakePeerRoot(memory_.get());
   } else {
-    // First: who cannot read the root's memory says so, instead of joining, and does not offer it
-    // again.
+    // First: who cannot read the root's memory says so, instead of joining.
     auto member =
         MakePeerMember(memory_.get(), {probe, probe_, options_.in_place, options_.abort_timeout});
     if (!member.ok()) {
-      usable_ = false;
+      // Once may be a root that has just died.
+      constexpr int kFailuresMost = 2;
+      const bool never = member.status().code() == StatusCode::kUnimplemented;
+      if (never || ++failures_ >= kFailuresMost) usable_ = false;
       return member.status();
     }
+    failures_ = 0;
     wire = std::move(member).value();
   }
   PC_ASSIGN_OR_RETURN(std::unique_ptr<Collective> control, control_->Join(words));

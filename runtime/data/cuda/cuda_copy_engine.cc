@@ -1,9 +1,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <thread>
 
-#include "runtime/base/clock.h"
 #include "runtime/data/cuda/copy_kernels.h"
 #include "runtime/data/cuda/device.h"
 
@@ -244,17 +242,7 @@ std::span<const Digest> CudaCopyEngine::digests(Ticket ticket) const {
 void CudaCopyEngine::Forget(Ticket ticket) { Find(ticket)->ticket = 0; }
 
 Status CudaCopyEngine::Drain(Duration timeout) {
-  const Time end = Now() + timeout;
-  cudaError_t error = cudaStreamQuery(stream_);
-  while (error == cudaErrorNotReady && Now() < end) {
-    std::this_thread::yield();
-    error = cudaStreamQuery(stream_);
-  }
-  if (error == cudaErrorNotReady) {
-    return DeadlineExceeded("copy work on device " + std::to_string(options_.device) +
-                            " did not end in " + std::to_string(ToMilliseconds(timeout)) + " ms");
-  }
-  PC_RETURN_IF_ERROR(CudaStatus(error, "copying on the device"));
+  PC_RETURN_IF_ERROR(DrainStream(options_.device, stream_, timeout, "copy work"));
   for (Slot& slot : slots_) slot.ticket = 0;
   return OkStatus();
 }

@@ -7,10 +7,8 @@
 #include <deque>
 #include <map>
 #include <string>
-#include <thread>
 #include <vector>
 
-#include "runtime/base/clock.h"
 #include "runtime/data/cuda/device.h"
 
 namespace packcast {
@@ -128,9 +126,11 @@ StatusOr<const std::byte*> CudaPeerMemory::Open(const Bytes& handle) {
   const cudaError_t error = cudaIpcOpenMemHandle(&data, ipc, cudaIpcMemLazyEnablePeerAccess);
   if (error == cudaSuccess) return static_cast<const std::byte*>(data);
   (void)cudaGetLastError();
-  return Unavailable("device " + std::to_string(device_) +
-                     " cannot read the memory of the root's (" + cudaGetErrorName(error) +
-                     "); without peer access weights go over NCCL");
+  const std::string text = "device " + std::to_string(device_) +
+                           " cannot read the memory of the root's (" + cudaGetErrorName(error) +
+                           "); without peer access weights go over NCCL";
+  const bool never = error == cudaErrorPeerAccessUnsupported || error == cudaErrorNotSupported;
+  return never ? Unimplemented(text) : Unavailable(text);
 }
 
 void CudaPeerMemory::Close(const std::byte* data) {
@@ -176,16 +176,7 @@ StatusOr<uint64_t> CudaPeerMemory::Passed() {
 }
 
 Status CudaPeerMemory::Drain(Duration timeout) {
-  const Time end = Now() + timeout;
-  cudaError_t state = cudaStreamQuery(stream_);
-  while (state == cudaErrorNotReady && Now() < end) {
-    std::this_thread::yield();
-    state = cudaStreamQuery(stream_);
-  }
-  if (state == cudaErrorNotReady) {
-    return DeadlineExceeded("peer copies to device " + std::to_string(device_) + " do not end");
-  }
-  return CudaStatus(state, "copying from the root's device");
+  return DrainStream(device_, stream_, timeout, "copying from the root's device");
 }
 
 }  // namespace

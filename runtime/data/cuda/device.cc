@@ -5,6 +5,9 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <thread>
+
+#include "runtime/base/clock.h"
 
 namespace packcast {
 namespace {
@@ -75,8 +78,9 @@ class CudaAllocator final : public Allocator {
 
   StatusOr<std::byte*> Allocate(uint64_t bytes) override {
     const ScopedDevice scoped(device_);
+    constexpr uint64_t kPage = uint64_t{2} << 20;
     void* data = nullptr;
-    const cudaError_t error = cudaMalloc(&data, bytes);
+    const cudaError_t error = cudaMalloc(&data, (bytes + kPage - 1) / kPage * kPage);
     if (error == cudaErrorMemoryAllocation) {
       (void)cudaGetLastError();  // it is not sticky, and must not surface elsewhere
       const StatusOr<uint64_t> free = FreeDeviceMemory(device_);
@@ -88,7 +92,10 @@ class CudaAllocator final : public Allocator {
     return static_cast<std::byte*>(data);
   }
 
-  void Free(std::byte* data, uint64_t) override { (void)cudaFree(data); }
+  void Free(std::byte* data, uint64_t) override {
+    const ScopedDevice scoped(device_);
+    (void)cudaFree(data);
+  }
   uint64_t FreeBytes() const override {
     const StatusOr<uint64_t> free = FreeDeviceMemory(device_);
     return free.ok() ? *free : 0;
@@ -125,6 +132,19 @@ ScopedDevice::ScopedDevice(int device) : pushed_(TheContexts().Push(device)) {
 
 ScopedDevice::~ScopedDevice() {
   if (pushed_) TheContexts().Pop();
+}
+
+Status DrainStream(int device, cudaStream_t stream, Duration timeout, const std::string& what) {
+  const ScopedDevice scoped(device);
+  const Time end = Now() + timeout;
+  cudaError_t state = cudaStreamQuery(stream);
+  while (state == cudaErrorNotReady && Now() < end) {
+    std::this_thread::yield();
+    state = cudaStreamQuery(stream);
+  }
+  if (state != cudaErrorNotReady) return CudaStatus(state, what);
+  return DeadlineExceeded(what + " on device " + std::to_string(device) + " did not end in " +
+                          std::to_string(ToMilliseconds(timeout)) + " ms");
 }
 
 Allocator* DeviceAllocator(int device) {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "protocol/status.h"
+#include "protocol/time.h"
 #include "runtime/data/buffer_ring.h"
 #include "runtime/data/copy_engine.h"
 
@@ -27,7 +28,12 @@ class ScopedDevice {
   const bool pushed_;
 };
 
-// Memory of one device by cudaMalloc: what NCCL and peers can reach. Thread-safe; lives for ever.
+// Waits until nothing is left on a stream of `device`. kDeadlineExceeded with `what` after
+// `timeout`. Any thread.
+Status DrainStream(int device, cudaStream_t stream, Duration timeout, const std::string& what);
+
+// Memory of one device by cudaMalloc, in whole pages of 2 MiB: what is shared with peers by its
+// handle is nobody else's then. What NCCL and peers can reach. Thread-safe; lives for ever.
 Allocator* DeviceAllocator(int device);
 
 // Bytes of the device that cudaMalloc could still give.

@@ -1,5 +1,6 @@
 #include "runtime/data/cuda/nccl_wire.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -234,7 +235,11 @@ StatusOr<bool> NcclWire::Up() {
   completed_ = 0;
   state_ = State::kUp;
   const StatusOr<uint64_t> free = FreeDeviceMemory(transport_.device);
-  if (free.ok() && *free < free_before_) memory_->bytes = free_before_ - *free;
+  // Whatever else allocates meanwhile is counted in; more than this was never NCCL.
+  constexpr uint64_t kMost = uint64_t{2} << 30;
+  if (free.ok() && *free < free_before_) {
+    memory_->bytes = std::min(free_before_ - *free, kMost);
+  }
   ++memory_->live;
   is_counted_ = true;
   helper_.reset();
@@ -298,17 +303,8 @@ void NcclWire::AbortLoop() {
 // S9: nothing of this generation is left on the stream.
 Status NcclWire::StopStream() {
   if (stream_ == nullptr) return OkStatus();
-  const Time end = Now() + transport_.abort_timeout;
-  cudaError_t state = cudaStreamQuery(stream_);
-  while (state == cudaErrorNotReady && Now() < end) {
-    std::this_thread::yield();
-    state = cudaStreamQuery(stream_);
-  }
-  if (state == cudaErrorNotReady) {
-    return DeadlineExceeded("broadcasts on device " + std::to_string(transport_.device) +
-                            " go on after they were aborted");
-  }
-  return CudaStatus(state, "after an abort");
+  return DrainStream(transport_.device, stream_, transport_.abort_timeout,
+                     "what was broadcast before an abort");
 }
 
 }  // namespace

@@ -22,6 +22,7 @@ struct PeerHub {
   std::map<const std::byte*, Allocation> allocations;  // by where they begin
   uint64_t last_serial = 0;
   bool reachable = true;
+  bool owner_died = false;
   bool shares_all = false;  // memory that nobody added, too
 
   void Add(const std::byte* data, uint64_t bytes) { allocations[data] = {++last_serial, bytes}; }
@@ -45,7 +46,8 @@ class HostPeerMemory final : public PeerMemory {
     return Place{found->second.serial, found->second.bytes, HandleOf(found->first), offset};
   }
   StatusOr<const std::byte*> Open(const Bytes& handle) override {
-    if (!hub_->reachable) return Unavailable("not reachable");
+    if (!hub_->reachable) return Unimplemented("not reachable");
+    if (hub_->owner_died) return Unavailable("no such memory");
     const std::byte* data = nullptr;
     if (handle.size() != sizeof data) return Internal("malformed");
     std::memcpy(&data, handle.data(), sizeof data);

@@ -182,9 +182,22 @@ TEST_F(PeerBroadcast, WhoCannotReadTheRootsMemoryDoesNotOfferItAgain) {
   join.rendezvous = transports_[0]->MakeRendezvous(join.generation).value();
   hub_.reachable = false;
   EXPECT_TRUE(transports_[1]->is_usable());
-  EXPECT_EQ(transports_[1]->Join(join).status().code(), StatusCode::kUnavailable);
+  EXPECT_EQ(transports_[1]->Join(join).status().code(), StatusCode::kUnimplemented);
   EXPECT_FALSE(transports_[1]->is_usable());
   EXPECT_TRUE(transports_[0]->is_usable());
+}
+
+TEST_F(PeerBroadcast, ARootThatDiesBeforeItIsReadIsNoReasonToGiveUp) {
+  JoinOptions join;
+  join.rank = 1;
+  join.size = 2;
+  join.generation = GenerationId(1);
+  join.rendezvous = transports_[0]->MakeRendezvous(join.generation).value();
+  hub_.owner_died = true;
+  EXPECT_EQ(transports_[1]->Join(join).status().code(), StatusCode::kUnavailable);
+  EXPECT_TRUE(transports_[1]->is_usable());
+  EXPECT_EQ(transports_[1]->Join(join).status().code(), StatusCode::kUnavailable);
+  EXPECT_FALSE(transports_[1]->is_usable());
 }
 
 TEST_F(PeerBroadcast, IsOfferedForOneReceiver) {

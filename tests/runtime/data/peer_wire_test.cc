@@ -71,7 +71,7 @@ TEST_F(PeerWireTest, TriesTheRootsMemoryBeforeItIsUp) {
   hub_.reachable = false;
   const auto handle = here_.Find(probe_.data(), 1)->handle;
   EXPECT_EQ(MakePeerMember(&there_, {.probe = handle, .scratch = scratch_.data()}).status().code(),
-            StatusCode::kUnavailable);
+            StatusCode::kUnimplemented);
 }
 
 TEST_F(PeerWireTest, CopiesSpansThatAreCutDifferently) {
