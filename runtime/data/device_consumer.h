@@ -21,8 +21,9 @@ namespace packcast {
 class DeviceConsumer {
  public:
   // `options.manifest` and `options.expected` are needed (kInvalidArgument), as is a ring of the
-  // engine's memory, lent or not; `table` was made of them, and of `options.hash`. All outlive the
-  // consumer. The callback sees device memory, and empty rows after all others.
+  // engine's memory, lent or not, unless the collective reads in place; `table` was made of them,
+  // and of `options.hash`. All outlive the consumer. The callback sees device memory (in place: the
+  // root's), and empty rows after all others.
   static StatusOr<std::unique_ptr<DeviceConsumer>> Make(Collective* collective, CopyEngine* engine,
                                                         const BroadcastOptions& options,
                                                         const UnpackTable* table,

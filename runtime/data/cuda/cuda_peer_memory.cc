@@ -62,18 +62,10 @@ Status CudaPeerMemory::Init() {
   const ScopedDevice scoped(device_);
   PC_RETURN_IF_ERROR(CudaStatus(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking),
                                 "making a stream for peer copies"));
-  // The driver's, and found at run time: a program with CUDA's runtime does not link the driver.
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult result = cudaDriverEntryPointSymbolNotFound;
-  constexpr unsigned kSince = 7000;
-  PC_RETURN_IF_ERROR(
-      CudaStatus(cudaGetDriverEntryPointByVersion("cuPointerGetAttributes", &function, kSince,
-                                                  cudaEnableDefault, &result),
-                 "looking for cuPointerGetAttributes"));
-  if (result != cudaDriverEntryPointSuccess) {
+  get_attributes_ = reinterpret_cast<GetAttributes>(FindDriverFunction("cuPointerGetAttributes"));
+  if (get_attributes_ == nullptr) {
     return Unavailable("this CUDA driver has no cuPointerGetAttributes");
   }
-  get_attributes_ = reinterpret_cast<GetAttributes>(function);
   return OkStatus();
 }
 

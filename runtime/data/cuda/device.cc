@@ -12,8 +12,7 @@
 namespace packcast {
 namespace {
 
-// The driver's calls that make a context a thread's and undo that. Found at run time: a program
-// with CUDA's runtime does not link the driver.
+// The driver's calls that make a context a thread's and undo that.
 class Contexts {
  public:
   Contexts() {
@@ -36,14 +35,7 @@ class Contexts {
  private:
   template <class Function>
   static void Find(const char* name, Function* function) {
-    void* found = nullptr;
-    cudaDriverEntryPointQueryResult result = cudaDriverEntryPointSymbolNotFound;
-    constexpr unsigned kSince = 7000;
-    if (cudaGetDriverEntryPointByVersion(name, &found, kSince, cudaEnableDefault, &result) ==
-            cudaSuccess &&
-        result == cudaDriverEntryPointSuccess) {
-      *function = reinterpret_cast<Function>(found);
-    }
+    *function = reinterpret_cast<Function>(FindDriverFunction(name));
   }
 
   // The device's primary context, which the runtime uses too; kept for ever.
@@ -113,6 +105,15 @@ class CudaAllocator final : public Allocator {
 };
 
 }  // namespace
+
+void* FindDriverFunction(const char* name) {
+  void* found = nullptr;
+  cudaDriverEntryPointQueryResult result = cudaDriverEntryPointSymbolNotFound;
+  constexpr unsigned kSince = 7000;
+  const cudaError_t error =
+      cudaGetDriverEntryPointByVersion(name, &found, kSince, cudaEnableDefault, &result);
+  return error == cudaSuccess && result == cudaDriverEntryPointSuccess ? found : nullptr;
+}
 
 Status CudaStatus(cudaError_t error, const std::string& what) {
   if (error == cudaSuccess) return OkStatus();

@@ -16,6 +16,10 @@ namespace packcast {
 // OK, or kInternal (kResourceExhausted for memory) with `what` and the runtime's words.
 Status CudaStatus(cudaError_t error, const std::string& what);
 
+// A function of the driver by its name, as CUDA 7 has it; null when there is none. Found at run
+// time: a program with CUDA's runtime does not link the driver.
+void* FindDriverFunction(const char* name);
+
 // Makes a device the thread's for a while: callers keep the one that they chose.
 class ScopedDevice {
  public:
