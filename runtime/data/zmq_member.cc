@@ -101,6 +101,7 @@ class ZmqMember final : public ZmqEnd {
   StreamId stream_;
   Digest tag_;
   bool hello_sent_ = false;
+  bool root_aborted_ = false;  // and said so: it needs no reason of ours, and confirms none
   std::deque<std::string> outbox_;  // one per grant, release, ping and stream, at most
   std::deque<Receiving> operations_;
   net::Frames held_;
@@ -281,6 +282,7 @@ Status ZmqMember::Handle(net::Frames* frames) {
   if (header.type == Type::kAbort) {
     const std::string reason =
         frames->size() > 1 ? std::string((*frames)[1].view().substr(0, kReasonBytesMax)) : "";
+    root_aborted_ = true;
     return Aborted(Describe(root()) + " aborted the collective: " + reason);
   }
   if (header.type == Type::kWelcome) joined_ = true;
@@ -366,7 +368,7 @@ Status ZmqMember::HandleChunk(const Header& header, net::Frames* frames) {
 
 void ZmqMember::SendAbort(const std::string& reason) {
   held_.clear();
-  if (!joined_) return;
+  if (!joined_ || root_aborted_) return;
   net::Frames frames;
   frames.emplace_back(std::string_view(EncodeHeader({.type = Type::kAbort})));
   frames.emplace_back(std::string_view(reason));

@@ -272,10 +272,11 @@ StatusOr<bool> ZmqRoot::Pump() {
     if (peers_[member].control.empty() && SendChunks(member)) progress = true;
   }
   Complete();
-  // Who closed its connection may have said why: that is read first.
-  PC_RETURN_IF_ERROR(ReceiveAll().status());
+  // Who closed its connection may have said why: that is read first. What else comes is progress
+  // like any other: nothing would wake a sleep that begins after it.
+  PC_ASSIGN_OR_RETURN(const bool more, ReceiveAll());
   PC_RETURN_IF_ERROR(CheckGone());
-  return progress;
+  return progress || more;
 }
 
 StatusOr<bool> ZmqRoot::ReceiveAll() {
