@@ -40,7 +40,7 @@ void CoordinatorMachine::GiveUp() {
   if (epoch.phase == EpochPhase::kOffers) epoch.contract.reset();
   epoch.ahead = false;
   EnterPhase(EpochPhase::kAborting, config_.deadlines.abort);
-  RetireGeneration();  // S9: any abort retires it
+  generations_.clear();  // S9: any abort retires them
   const AbortAttempt abort{epoch.key, WireStatus::From(epoch.failure), epoch.culprit};
   for (Participant& p : epoch.participants) {
     p.halted = false;
@@ -262,7 +262,7 @@ void CoordinatorMachine::EndEpoch(Status status) {
   epoch.phase_seconds.push_back(
       {std::string(EpochPhaseName(epoch.phase)), ToSeconds(now_ - epoch.phase_began)});
   const Value report = EpochReport(epoch, status, now_);
-  const PendingSync sync{epoch.label, epoch.manifest->digest(), epoch.callers};
+  const PendingSync sync{epoch.label, epoch.manifest->digest(), epoch.callers, {}};
   reports_.push_back(report);
   Publish("epoch.end", {{"report", report}});
   epoch_.reset();

@@ -139,7 +139,7 @@ StatusOr<std::optional<Value>> CoordinatorMachine::ControlCancel(const ControlCa
   for (const SyncWaiter& waiter : waiters_) {
     if (label && *label != waiter.label) continue;
     const uint64_t cancelled = waiter.label;  // asked for, and the trainer has not called it yet
-    AnswerSync(PendingSync{cancelled, {}, {}}, Cancelled("cancelled by a control call"), {});
+    AnswerSync(PendingSync{cancelled, {}, {}, {}}, Cancelled("cancelled by a control call"), {});
     return std::optional<Value>(ValueMap{{"label", cancelled}});
   }
   return NotFound("no such sync runs, is queued or was asked for");

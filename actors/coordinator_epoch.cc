@@ -11,6 +11,7 @@ void CoordinatorMachine::BeginEpoch(const PendingSync& sync) {
   epoch.key = EpochKey{config_.model, term_, EpochId(++last_epoch_), Attempt(1)};
   epoch.label = sync.label;
   epoch.callers = sync.callers;
+  epoch.held = sync.held;
   epoch.manifest = manifests_.Find(sync.manifest_digest);
   epoch.began = epoch.phase_began = now_;
   last_label_ = sync.label;
@@ -56,7 +57,7 @@ void CoordinatorMachine::Propose() {
   if (IsSettled()) {
     GoAhead();
     propose.contract_digest = epoch.contract_digest;
-    propose.generation = epoch.generation;
+    propose.generations = settled_->generations;
   }
   EnterPhase(EpochPhase::kOffers,
              epoch.ahead ? config_.deadlines.prepare : config_.deadlines.offer);
@@ -66,8 +67,13 @@ void CoordinatorMachine::Propose() {
 // Whether the last epoch's contract would be made again, as far as is known here.
 bool CoordinatorMachine::IsSettled() {
   Epoch& epoch = *epoch_;
-  if (!settled_ || !generation_ || settled_->generation != generation_->id) return false;
-  if (settled_->manifest_digest != epoch.manifest->digest()) return false;
+  if (!settled_ || settled_->manifest_digest != epoch.manifest->digest()) return false;
+  if (settled_->held != epoch.held) return false;
+  for (const GenerationId id : settled_->generations) {
+    const bool lives = std::any_of(generations_.begin(), generations_.end(),
+                                   [id](const Generation& g) { return g.id == id; });
+    if (!lives) return false;
+  }
   std::vector<MemberId> members;
   for (const Participant& p : epoch.participants) {
     members.push_back(p.id);
@@ -89,8 +95,8 @@ void CoordinatorMachine::GoAhead() {
   epoch.contract = settled_->contract;
   epoch.contract_digest = settled_->contract_digest;
   epoch.transfer_limit = settled_->transfer_limit;
-  epoch.generation = settled_->generation;
-  epoch.reuse_generation = true;
+  epoch.generations.clear();
+  for (const GenerationId id : settled_->generations) epoch.generations.push_back({id, true});
 }
 
 void CoordinatorMachine::HandleEpochMessage(const MemberId& from, const MemberMessage& message) {
@@ -139,10 +145,16 @@ void CoordinatorMachine::OnAnswer(Participant* participant, const MemberMessage&
     OnProgress(&p, *progress);
     return;
   }
-  if (const auto* staged = std::get_if<Staged>(&message); staged && staged->offer) {
-    // Told once, whatever becomes of the attempt.
-    membership_.Find(p.id)->offer = *staged->offer;
-    epoch.offers_changed = true;
+  if (const auto* staged = std::get_if<Staged>(&message); staged != nullptr) {
+    if (staged->offer) {
+      // Told once, whatever becomes of the attempt.
+      membership_.Find(p.id)->offer = *staged->offer;
+      epoch.offers_changed = true;
+    }
+    // Who streams early may be through before the last one of all has said that it is prepared.
+    const bool early = epoch.phase == EpochPhase::kOffers && StreamsEarly(p) && p.prepared;
+    if (early && !p.staged) OnStaged(&p, *staged);
+    if (early) return;
   }
   if (!IsAsked(p, message)) {
     OnTrouble(&p, message);
@@ -153,16 +165,9 @@ void CoordinatorMachine::OnAnswer(Participant* participant, const MemberMessage&
   } else if (const auto* prepared = std::get_if<Prepared>(&message)) {
     p.prepared = true;
     p.plan_digest = prepared->plan_digest;
-    const Flow& flow = epoch.contract->flows.front();
-    if (flow.members[flow.root].member == p.id) {
-      epoch.rendezvous_kind = prepared->rendezvous_kind;
-      epoch.rendezvous_blob = prepared->rendezvous_blob;
-    }
+    if (prepared->rendezvous) TakeRendezvous(p.id, *prepared->rendezvous);
   } else if (const auto* staged = std::get_if<Staged>(&message)) {
-    p.staged = true;
-    p.content_digest = staged->content_digest;
-    p.phases = staged->phases;
-    p.staged_seconds = ToSeconds(now_ - epoch.transfer_began);
+    OnStaged(&p, *staged);
   } else if (const auto* installed = std::get_if<Installed>(&message)) {
     OnInstalled(&p, *installed);
   }
@@ -170,16 +175,52 @@ void CoordinatorMachine::OnAnswer(Participant* participant, const MemberMessage&
   Advance();
 }
 
+// S4: only a flow's root makes a rendezvous, and only of a new generation.
+void CoordinatorMachine::TakeRendezvous(const MemberId& from,
+                                        const std::vector<FlowRendezvous>& made) {
+  Epoch& epoch = *epoch_;
+  const std::vector<Flow>& flows = epoch.contract->flows;
+  for (const FlowRendezvous& one : made) {
+    if (one.flow.value >= flows.size() || epoch.generations[one.flow.value].reuse) continue;
+    const bool known = std::any_of(epoch.rendezvous.begin(), epoch.rendezvous.end(),
+                                   [&](const FlowRendezvous& r) { return r.flow == one.flow; });
+    if (!known && flows[one.flow.value].root_member() == from) epoch.rendezvous.push_back(one);
+  }
+}
+
 void CoordinatorMachine::OnProgress(Participant* participant, const Progress& progress) {
   const Epoch& epoch = *epoch_;
   // The root may end its stream after the workers had all bytes, and the decision.
   if (epoch.phase != EpochPhase::kStreaming && epoch.phase != EpochPhase::kCommitting) return;
-  participant->completed = progress.completed;
-  Publish("progress", {{"member", participant->id.name},
+  participant->bytes = progress.bytes;
+  PublishProgress(*participant);
+}
+
+void CoordinatorMachine::OnStaged(Participant* participant, const Staged& staged) {
+  Participant& p = *participant;
+  p.staged = true;
+  p.content_digest = staged.content_digest;
+  p.phases = staged.phases;
+  p.bytes = staged.bytes;
+  // Who was through early took no time of the transfer phase.
+  const bool began = epoch_->phase != EpochPhase::kOffers;
+  p.staged_seconds = began ? ToSeconds(now_ - epoch_->transfer_began) : 0;
+  PublishProgress(p);
+}
+
+void CoordinatorMachine::PublishProgress(const Participant& participant) {
+  const Epoch& epoch = *epoch_;
+  Publish("progress", {{"member", participant.id.name},
                        {"epoch", epoch.key.epoch.value},
-                       {"completed", progress.completed},
-                       {"bytes", progress.bytes},
+                       {"bytes", participant.bytes},
                        {"total_bytes", epoch.manifest->total_bytes()}});
+}
+
+// Whether a member that is prepared streams without being told to (MemberMachine::StreamsEarly).
+bool CoordinatorMachine::StreamsEarly(const Participant& participant) {
+  const Epoch& epoch = *epoch_;
+  if (!epoch.ahead || epoch.contract->install != InstallMode::kStaged) return false;
+  return participant.role == Role::kWorker || membership_.Find(participant.id)->unit_size == 1;
 }
 
 void CoordinatorMachine::OnInstalled(Participant* participant, const Installed& installed) {
@@ -256,9 +297,13 @@ StatusOr<Contract> CoordinatorMachine::ContractOfOffers() const {
   std::vector<MemberOffer> offers;
   for (const Participant& p : epoch.participants) {
     if (p.lost || p.excluded) continue;
-    offers.push_back({p.id, p.role, p.unit, p.rank_in_unit, p.offer});
+    const auto held = epoch.held.find(p.id);
+    offers.push_back({p.id, p.role, p.unit, p.rank_in_unit, p.offer,
+                      held == epoch.held.end() ? std::nullopt : std::optional(held->second)});
   }
-  PC_ASSIGN_OR_RETURN(Contract contract, MakeContract(config_.policy, std::move(offers)));
+  PC_ASSIGN_OR_RETURN(Contract contract,
+                      MakeContract(config_.policy, std::move(offers),
+                                   static_cast<uint32_t>(epoch.manifest->size())));
   const EpochDeadlines& deadlines = config_.deadlines;
   const uint64_t bytes = epoch.manifest->total_bytes();
   // More steps than a plan may have are refused in prepare.
@@ -294,26 +339,49 @@ void CoordinatorMachine::SendRows(const Participant& participant) {
   for (ManifestPart& part : ManifestParts(*epoch_->manifest)) Send(participant.id, std::move(part));
 }
 
+bool CoordinatorMachine::Generation::Carries(const Flow& flow) const {
+  return transport == flow.transport && cta_count_max == flow.cta_count_max &&
+         std::equal(
+             members.begin(), members.end(), flow.members.begin(), flow.members.end(),
+             [](const MemberId& mine, const FlowMember& other) { return mine == other.member; });
+}
+
+bool CoordinatorMachine::Generation::Has(const MemberId& member) const {
+  return std::find(members.begin(), members.end(), member) != members.end();
+}
+
+// A generation that still fits its flow stays; the others are retired.
+void CoordinatorMachine::ChooseGenerations() {
+  Epoch& epoch = *epoch_;
+  std::vector<Generation> before = std::exchange(generations_, {});
+  epoch.generations.clear();
+  epoch.rendezvous.clear();
+  for (const Flow& flow : epoch.contract->flows) {
+    const auto fits = std::find_if(before.begin(), before.end(),
+                                   [&](const Generation& g) { return g.Carries(flow); });
+    const bool reuse = fits != before.end();
+    if (reuse) {
+      generations_.push_back(*fits);
+    } else {
+      Generation& fresh = generations_.emplace_back();
+      fresh.id = GenerationId(++last_generation_);
+      for (const FlowMember& member : flow.members) fresh.members.push_back(member.member);
+      fresh.transport = flow.transport;
+      fresh.cta_count_max = flow.cta_count_max;
+    }
+    epoch.generations.push_back({generations_.back().id, reuse});
+  }
+}
+
 void CoordinatorMachine::SendPrepare() {
   Epoch& epoch = *epoch_;
-  const Flow& flow = epoch.contract->flows.front();
-  std::vector<MemberId> members;
-  for (const FlowMember& member : flow.members) members.push_back(member.member);
-  const uint32_t ctas = epoch.contract->cta_count_max;
-  epoch.reuse_generation = generation_ && generation_->members == members &&
-                           generation_->transport == flow.transport &&
-                           generation_->cta_count_max == ctas;
-  if (!epoch.reuse_generation) {
-    generation_ = Generation{GenerationId(++last_generation_), members, flow.transport, ctas};
-  }
-  epoch.generation = generation_->id;
-  epoch.rendezvous_blob.clear();
+  ChooseGenerations();
   EnterPhase(EpochPhase::kPreparing, config_.deadlines.prepare);
   for (const Participant& p : epoch.participants) {
     if (p.lost || p.excluded) continue;
     if (!epoch.rows_sent) SendRows(p);
     Prepare prepare{epoch.key,    epoch.label,      epoch.manifest->digest(), epoch.contract_digest,
-                    std::nullopt, epoch.generation, epoch.reuse_generation};
+                    std::nullopt, epoch.generations};
     Member* member = membership_.Find(p.id);
     if (member->contract_held != epoch.contract_digest) prepare.contract = *epoch.contract;
     member->contract_held = epoch.contract_digest;
@@ -335,20 +403,38 @@ void CoordinatorMachine::AfterPrepared() {
                p.id.name, true);
     return;
   }
-  if (epoch.reuse_generation) {
+  bool all_live = true;
+  for (const Flow& flow : epoch.contract->flows) {
+    if (epoch.generations[flow.id.value].reuse) continue;
+    all_live = false;
+    const bool made = std::any_of(epoch.rendezvous.begin(), epoch.rendezvous.end(),
+                                  [&](const FlowRendezvous& r) { return r.flow == flow.id; });
+    if (made) continue;
+    const std::string& root = flow.root_member().name;
+    BeginAbort(Internal(root + " made no rendezvous for flow " + std::to_string(flow.id.value)),
+               root, true);
+    return;
+  }
+  if (all_live) {
     QuiesceOrStart();
     return;
   }
   EnterPhase(EpochPhase::kJoining, config_.deadlines.rendezvous);
-  for (Participant& p : epoch.participants) {
-    const auto& members = generation_->members;
-    if (p.lost || p.excluded || std::find(members.begin(), members.end(), p.id) == members.end()) {
-      p.answered = true;
-      continue;
-    }
-    Send(p.id,
-         RendezvousBlob{epoch.key, epoch.generation, epoch.rendezvous_kind, epoch.rendezvous_blob});
+  for (Participant& p : epoch.participants) SendRendezvous(&p);
+}
+
+// Those of the new generations that it is in; a secret of theirs.
+void CoordinatorMachine::SendRendezvous(Participant* participant) {
+  const Epoch& epoch = *epoch_;
+  RendezvousBlob message{epoch.key, {}};
+  for (const FlowRendezvous& one : epoch.rendezvous) {
+    if (epoch.contract->flows[one.flow.value].RankOf(participant->id)) message.flows.push_back(one);
   }
+  if (participant->lost || participant->excluded || message.flows.empty()) {
+    participant->answered = true;
+    return;
+  }
+  Send(participant->id, std::move(message));
 }
 
 void CoordinatorMachine::QuiesceOrStart() {
@@ -371,23 +457,25 @@ void CoordinatorMachine::StartTransfer() {
   Epoch& epoch = *epoch_;
   EnterPhase(EpochPhase::kStreaming, epoch.transfer_limit);
   epoch.transfer_began = now_;
-  for (const Participant& p : epoch.participants) {
-    if (!p.lost && !p.excluded) Send(p.id, Start{epoch.key});
-  }
   Publish("epoch.transfer", {{"epoch", epoch.key.epoch.value},
                              {"attempt", epoch.key.attempt.value},
                              {"workers", static_cast<uint64_t>(epoch.LiveReplicas())}});
+  for (Participant& p : epoch.participants) {
+    if (p.lost || p.excluded) continue;
+    if (!StreamsEarly(p)) Send(p.id, Start{epoch.key});
+    if (!p.staged) PublishProgress(p);
+    p.answered = p.staged;
+  }
+  Advance();  // all may be through
 }
 
 // Of two workers that hold different bytes the one that has not what the root sent; nobody while
 // that is not known.
 std::string CoordinatorMachine::WhoseContentIsWrong(const Participant& a,
                                                     const Participant& b) const {
-  for (const Participant& p : epoch_->participants) {
-    if (p.role != Role::kTrainer || p.rank_in_unit != 0 || !p.staged) continue;
-    if (p.content_digest == a.content_digest) return b.id.name;
-    if (p.content_digest == b.content_digest) return a.id.name;
-  }
+  const std::optional<Digest> sent = epoch_->SentDigest();
+  if (sent == a.content_digest) return b.id.name;
+  if (sent == b.content_digest) return a.id.name;
   return "";
 }
 
@@ -416,10 +504,18 @@ void CoordinatorMachine::DecideCommit() {
 void CoordinatorMachine::EndDecided() {
   const Epoch& epoch = *epoch_;
   settled_.reset();
-  if (epoch.expelled.empty() && generation_) {
-    settled_ = Settled{*epoch.contract,          epoch.contract_digest, epoch.transfer_limit,
-                       epoch.manifest->digest(), generation_->id,       {},
+  if (epoch.expelled.empty()) {
+    settled_ = Settled{*epoch.contract,
+                       epoch.contract_digest,
+                       epoch.transfer_limit,
+                       epoch.manifest->digest(),
+                       {},
+                       epoch.held,
+                       {},
                        epoch.offers_changed};
+    for (const FlowGeneration& flow : epoch.generations) {
+      settled_->generations.push_back(flow.id);
+    }
     for (const Participant& p : epoch.participants) settled_->members.push_back(p.id);
   }
   if (epoch.LiveReplicas() > 0) {
@@ -449,7 +545,7 @@ void CoordinatorMachine::OnPhaseDeadline() {
     std::erase_if(silent, [](const Participant& p) { return p.role != Role::kWorker; });
     const auto last = std::min_element(
         silent.begin(), silent.end(),
-        [](const Participant& a, const Participant& b) { return a.completed < b.completed; });
+        [](const Participant& a, const Participant& b) { return a.bytes < b.bytes; });
     if (last != silent.end()) silent = {*last};
   }
   if (epoch.phase == EpochPhase::kAborting) {

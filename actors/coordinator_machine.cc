@@ -166,11 +166,8 @@ void CoordinatorMachine::Handle(const MemberLost& event) {
   if (membership_.Find(event.member) == nullptr) return;
   const Role role = membership_.Find(event.member)->role;
   membership_.Remove(event.member.name);
-  // It may have given its end up.
-  if (generation_ && std::find(generation_->members.begin(), generation_->members.end(),
-                               event.member) != generation_->members.end()) {
-    RetireGeneration();
-  }
+  // It may have given its ends up.
+  std::erase_if(generations_, [&](const Generation& g) { return g.Has(event.member); });
   Publish("member.lost", {{"member", event.member.name}, {"cause", event.cause.ToString()}});
   if (role == Role::kTrainer) {
     DropPending(event.cause.WithContext("trainer " + event.member.name), &event.member);
@@ -233,7 +230,8 @@ void CoordinatorMachine::FailWaiters(const Status& cause) {
 // ---- sync calls ---------------------------------------------------------------------------------
 
 void CoordinatorMachine::HandleSyncCall(const MemberId& from, const SyncCall& call) {
-  const PendingSync alone{call.label, call.manifest_digest, {from}};
+  PendingSync alone{call.label, call.manifest_digest, {from}, {}};
+  if (call.held) alone.held[from] = *call.held;
   if (membership_.Find(from)->role != Role::kTrainer) {
     AnswerSync(alone, PermissionDenied(from.name + " is not a trainer"), {});
     return;
@@ -251,6 +249,7 @@ void CoordinatorMachine::HandleSyncCall(const MemberId& from, const SyncCall& ca
     PendingSync& sync = pending_[k];
     if (std::find(sync.callers.begin(), sync.callers.end(), from) != sync.callers.end()) continue;
     sync.callers.push_back(from);
+    sync.held.merge(HeldRows(alone.held));
     if (sync.label != call.label || sync.manifest_digest != call.manifest_digest) {
       const std::string what = sync.label != call.label ? "label" : "manifest";
       const Status status =
@@ -300,7 +299,7 @@ void CoordinatorMachine::HandleSyncCancel(const MemberId& from, const SyncCancel
     if (!epoch_->decided()) BeginAbort(why, IsWire(why) ? "" : from.name, true);
     return;
   }
-  AnswerSync(PendingSync{label, {}, {}}, why, {});  // scripts that wait for it
+  AnswerSync(PendingSync{label, {}, {}, {}}, why, {});  // scripts that wait for it
 }
 
 void CoordinatorMachine::AnswerSync(const PendingSync& sync, const Status& status,

@@ -106,6 +106,7 @@ class CoordinatorMachine {
     uint64_t label = 0;
     Digest manifest_digest;
     std::vector<MemberId> callers;
+    HeldRows held;
   };
   struct SyncWaiter {  // a script that asked for a sync
     uint64_t token = 0;
@@ -114,9 +115,12 @@ class CoordinatorMachine {
   };
   struct Generation {
     GenerationId id;
-    std::vector<MemberId> members;
+    std::vector<MemberId> members;  // the root first
     std::string transport;
     uint32_t cta_count_max = 0;
+
+    bool Carries(const Flow& flow) const;
+    bool Has(const MemberId& member) const;
   };
 
   // What the last epoch agreed on, for as long as nothing of it changes.
@@ -125,7 +129,8 @@ class CoordinatorMachine {
     Digest contract_digest;
     Duration transfer_limit{};
     Digest manifest_digest;
-    GenerationId generation;
+    std::vector<GenerationId> generations;
+    HeldRows held;
     std::vector<MemberId> members;
     bool offers_changed = false;
   };
@@ -161,11 +166,17 @@ class CoordinatorMachine {
   void HandleEpochMessage(const MemberId& from, const MemberMessage& message);
   bool IsAsked(const Participant& participant, const MemberMessage& message) const;
   void OnAnswer(Participant* participant, const MemberMessage& message);
+  void TakeRendezvous(const MemberId& from, const std::vector<FlowRendezvous>& made);
   void OnProgress(Participant* participant, const Progress& progress);
+  void OnStaged(Participant* participant, const Staged& staged);
+  void PublishProgress(const Participant& participant);
+  bool StreamsEarly(const Participant& participant);
   void OnInstalled(Participant* participant, const Installed& installed);
   void Advance();
   void DecideContract();
+  void ChooseGenerations();
   void SendPrepare();
+  void SendRendezvous(Participant* participant);
   void AfterPrepared();
   void QuiesceOrStart();
   void StartTransfer();
@@ -191,7 +202,6 @@ class CoordinatorMachine {
   void AfterAbort();
   void NextAttempt();
   void EndEpoch(Status status);  // by value: it is often the epoch's own
-  void RetireGeneration() { generation_.reset(); }
 
   // coordinator_control.cc: scripts
   void Handle(const ControlCall& call);
@@ -219,7 +229,7 @@ class CoordinatorMachine {
   uint64_t last_epoch_ = 0;
   uint64_t last_generation_ = 0;
   uint64_t last_label_ = 0;
-  std::optional<Generation> generation_;
+  std::vector<Generation> generations_;  // of the last contract's flows, but for retired ones
   std::optional<Settled> settled_;
   std::optional<Version> last_committed_;
   std::deque<PendingSync> pending_;  // front is next

@@ -91,6 +91,16 @@ size_t Epoch::LiveReplicas() const {
   return units.size();
 }
 
+std::optional<Digest> Epoch::SentDigest() const {
+  Digest sum;
+  for (const Participant& p : participants) {
+    if (p.role != Role::kTrainer) continue;
+    if (!p.staged) return std::nullopt;
+    sum = Combine(sum, p.content_digest);
+  }
+  return sum;
+}
+
 namespace {
 
 Value PhasesValue(const std::vector<Phase>& phases) {
@@ -139,15 +149,33 @@ Value ExpelledValue(const Epoch& epoch) {
 }  // namespace
 
 Value ContractSummary(const Contract& contract) {
+  ValueArray flows;
+  std::vector<std::string> transports;
+  for (const Flow& flow : contract.flows) {
+    const auto same = std::find(transports.begin(), transports.end(), flow.transport);
+    if (same == transports.end()) transports.push_back(flow.transport);
+    ValueArray members;
+    for (const FlowMember& member : flow.members) members.push_back(member.member.name);
+    ValueMap summary{{"transport", flow.transport},
+                     {"members", std::move(members)},
+                     {"direct_bytes_min", flow.direct_bytes_min},
+                     {"cta_count_max", uint64_t{flow.cta_count_max}}};
+    if (!flow.rows.empty()) {
+      uint64_t rows = 0;
+      for (const RowRange& range : flow.rows) rows += range.end - range.begin;
+      summary.emplace_back("rows", rows);
+    }
+    flows.push_back(std::move(summary));
+  }
+  std::string names;
+  for (const std::string& name : transports) names += (names.empty() ? "" : ", ") + name;
   return ValueMap{
       {"buffer_bytes", contract.buffer_bytes},
       {"buffer_count", contract.buffer_count},
-      {"transport", contract.flows.front().transport},
+      {"transport", names},
       {"install", std::string(InstallModeName(contract.install))},
       {"integrity", contract.integrity == Integrity::kContentHash},
-      {"direct_bytes_min", contract.direct_bytes_min},
-      {"cta_count_max", uint64_t{contract.cta_count_max}},
-      {"members", static_cast<uint64_t>(contract.flows.front().members.size())},
+      {"flows", std::move(flows)},
   };
 }
 
@@ -167,7 +195,7 @@ Value EpochReport(const Epoch& epoch, const Status& status, Time now) {
   const Participant* slowest = nullptr;
   for (const Participant& p : epoch.participants) {
     if (p.role == Role::kTrainer && p.rank_in_unit == 0) {
-      if (p.staged) report.emplace_back("digest", ToHex(p.content_digest));
+      if (const auto sent = epoch.SentDigest()) report.emplace_back("digest", ToHex(*sent));
       report.emplace_back("trainer",
                           ValueMap{{"name", p.id.name}, {"phases", PhasesValue(p.phases)}});
     }

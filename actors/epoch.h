@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -47,6 +48,9 @@ std::string_view EpochPhaseName(EpochPhase phase);
 // Whether `status` says "a peer or the wire", not "me".
 bool IsWire(const Status& status);
 
+// Which rows each trainer rank can send, of those that do not hold all.
+using HeldRows = std::map<MemberId, std::vector<RowRange>>;
+
 struct Participant {
   MemberId id;
   Role role = Role::kWorker;
@@ -63,7 +67,7 @@ struct Participant {
   Digest content_digest;
   double staged_seconds = 0;  // since the transfer began
   std::vector<Phase> phases;
-  uint64_t completed = 0;  // steps
+  uint64_t bytes = 0;  // through, as it last said
   bool halted = false;
   std::optional<uint64_t> entered_group;
   // After commit:
@@ -85,6 +89,7 @@ struct Epoch {
   EpochKey key;
   uint64_t label = 0;
   std::vector<MemberId> callers;
+  HeldRows held;
   std::shared_ptr<const Manifest> manifest;
   std::vector<Participant> participants;
   EpochPhase phase = EpochPhase::kWaitReplicas;
@@ -96,13 +101,11 @@ struct Epoch {
 
   std::optional<Contract> contract;
   Digest contract_digest;
-  Duration transfer_limit{};  // of the phase
-  GenerationId generation;
-  bool reuse_generation = false;
-  bool ahead = false;           // members were told the last contract with the proposal
-  bool offers_changed = false;  // or the policy, since the contract was made
-  std::string rendezvous_kind;
-  Bytes rendezvous_blob;
+  Duration transfer_limit{};                // of the phase
+  std::vector<FlowGeneration> generations;  // in the order of the contract's flows
+  bool ahead = false;                       // members were told the last contract with the proposal
+  bool offers_changed = false;              // or the policy, since the contract was made
+  std::vector<FlowRendezvous> rendezvous;   // of new generations
 
   // Why the last attempt was given up, if one was; or what went wrong after the decision.
   Status failure;
@@ -123,6 +126,8 @@ struct Epoch {
   // Participants that still owe an answer.
   std::vector<const Participant*> Waiting() const;
   size_t LiveReplicas() const;
+  // Of all that the trainer's ranks have sent; nothing while one of them has not said so.
+  std::optional<Digest> SentDigest() const;
 };
 
 // A contract for people and scripts (docs/protocol.md, "Reports").

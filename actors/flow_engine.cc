@@ -1,380 +1,360 @@
 #include "actors/flow_engine.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
-#include "runtime/base/clock.h"
-#include "runtime/data/device_consumer.h"
-#include "runtime/data/device_producer.h"
+#include "runtime/data/copy_engine.h"
 
 namespace packcast {
-namespace {
 
-constexpr Duration kJoinPoll = Milliseconds(100);
-constexpr Duration kDrainTimeout = Seconds(5);
-
-std::vector<Phase> PhasesOf(const PhaseSeconds& seconds, bool root) {
-  if (root) {
-    return {{"source", seconds.source},
-            {"wait_credit", seconds.credit},
-            {"pack", seconds.pack},
-            {"send", seconds.send},
-            {"hash", seconds.hash}};
+Digest PlansDigest(const std::vector<Digest>& plans) {
+  if (plans.size() == 1) return plans.front();
+  std::string text;
+  for (const Digest& plan : plans) {
+    for (const uint64_t word : {plan.hi, plan.lo}) {
+      for (int k = 0; k < 8; ++k) text.push_back(static_cast<char>(word >> (8 * k)));
+    }
   }
-  return {{"receive", seconds.receive}, {"unpack", seconds.unpack}, {"hash", seconds.hash}};
+  return HashBytes(text);
 }
 
-}  // namespace
+// The streams of one attempt, on as many data threads: collects how they end. Thread-safe.
+class FlowEngine::Streams {
+ public:
+  Streams(EpochKey key, std::shared_ptr<const Contract> contract, std::vector<Place> places,
+          Post post)
+      : post_(std::move(post)),
+        contract_(std::move(contract)),
+        places_(std::move(places)),
+        open_(places_.size()) {
+    done_.key = std::move(key);
+  }
+
+  // Once all have been started: those that started after the first failure end too.
+  void Started() {
+    std::unique_lock lock(mutex_);
+    started_ = true;
+    if (failed_) BreakOff(&lock);
+  }
+
+  void Ended(FlowId flow, const FlowStreamed& streamed) {
+    std::unique_lock lock(mutex_);
+    if (streamed.status.ok()) {
+      Add(flow, streamed);
+    } else if (!failed_) {
+      Fail(streamed.status, streamed.culprit);
+      // This one counts as open until the others were told: a lane must not be broken off when it
+      // works for the next attempt already.
+      if (started_) BreakOff(&lock);
+    }
+    if (--open_ > 0) return;
+    lock.unlock();
+    post_(std::move(done_));
+  }
+
+ private:
+  void Fail(const Status& status, const std::string& culprit) {
+    failed_ = true;
+    done_.status = status;
+    done_.culprit = culprit;
+  }
+
+  // Two flows carry the same rows to different members, or different ones.
+  void Add(FlowId flow, const FlowStreamed& streamed) {
+    const std::vector<RowRange>& rows = contract_->flows[flow.value].rows;
+    for (const auto& [other, digest] : sums_) {
+      if (contract_->flows[other.value].rows != rows) continue;
+      if (digest != streamed.content_digest && !failed_) {
+        Fail(DataLoss("the bytes of the source changed: flow " + std::to_string(other.value) +
+                      " has sent " + ToHex(digest) + ", flow " + std::to_string(flow.value) + " " +
+                      ToHex(streamed.content_digest)),
+             "");
+      }
+      AddPhases(streamed.phases);
+      return;
+    }
+    sums_.emplace_back(flow, streamed.content_digest);
+    done_.content_digest = Combine(done_.content_digest, streamed.content_digest);
+    done_.bytes += streamed.bytes;
+    AddPhases(streamed.phases);
+  }
+
+  void AddPhases(const std::vector<Phase>& phases) {
+    for (const Phase& phase : phases) {
+      const auto same = std::find_if(done_.phases.begin(), done_.phases.end(),
+                                     [&](const Phase& p) { return p.name == phase.name; });
+      if (same == done_.phases.end()) {
+        done_.phases.push_back(phase);
+      } else {
+        same->seconds += phase.seconds;
+      }
+    }
+  }
+
+  // A lane may answer at once, on this thread.
+  void BreakOff(std::unique_lock<std::mutex>* lock) {
+    const Status why = done_.status.WithContext("another flow failed");
+    lock->unlock();
+    for (const Place& place : places_) place.lane->BreakOff(why);
+    lock->lock();
+  }
+
+  const Post post_;
+  const std::shared_ptr<const Contract> contract_;
+  const std::vector<Place> places_;
+  std::mutex mutex_;  // guards what follows
+  size_t open_;
+  bool started_ = false;
+  bool failed_ = false;
+  std::vector<std::pair<FlowId, Digest>> sums_;
+  StreamDone done_;
+};
 
 FlowEngine::FlowEngine(std::vector<Transport*> transports, Post post)
-    : transports_(std::move(transports)), post_(std::move(post)), data_thread_("data") {}
-
-FlowEngine::~FlowEngine() {
-  // The data thread, which is joined next, may be stuck in a call of the device's.
-  std::lock_guard lock(mutex_);
-  if (watched_ != nullptr && watched_->collective != nullptr) {
-    watched_->collective->BeginAbort("the member stops");
-  }
+    : post_(std::move(post)), shared_(std::make_shared<FlowLane::Shared>()) {
+  shared_->transports = std::move(transports);
+  shared_->offer_changed = [this] { PostOffer(); };
 }
 
-Transport* FlowEngine::FindTransport(const std::string& kind) const {
-  for (Transport* transport : transports_) {
-    if (transport->kind() == kind) return transport;
-  }
-  return nullptr;
+FlowEngine::~FlowEngine() {
+  // All at once: each lane's end may take a while.
+  for (FlowLane* lane : AllLanes()) lane->BreakOff(Cancelled("the member stops"));
+  slots_.clear();
+}
+
+std::vector<FlowLane*> FlowEngine::AllLanes() const {
+  std::lock_guard lock(mutex_);
+  std::vector<FlowLane*> lanes;
+  for (const Slot& slot : slots_) lanes.push_back(slot.lane.get());
+  return lanes;
 }
 
 void FlowEngine::PostOffer() {
   OfferChanged changed;
   bool has_device = false;
-  for (const Transport* transport : transports_) {
+  for (const Transport* transport : shared_->transports) {
     if (!transport->is_usable()) continue;
     changed.transports.push_back(transport->offer());
     if (transport->device() == nullptr) continue;
     has_device = true;
     changed.memory_free = transport->device()->engine->allocator()->FreeBytes();
   }
-  changed.memory_held = held_bytes_;
+  changed.memory_held = shared_->held_bytes;
   if (has_device) post_(std::move(changed));
 }
 
-std::optional<uint32_t> FlowEngine::MyRank(const Flow& flow) const {
-  for (uint32_t k = 0; k < flow.members.size(); ++k) {
-    if (flow.members[k].member == self_) return k;
+// ---- before a stream ----------------------------------------------------------------------------
+
+Status FlowEngine::MakePlans(const PrepareAttempt& attempt) {
+  plans_.clear();
+  for (const Flow& flow : attempt.contract->flows) {
+    PlanOptions options = PlanOptionsOf(*attempt.contract, flow, *attempt.manifest);
+    PC_ASSIGN_OR_RETURN(Plan plan, MakePlan(*attempt.manifest, options));
+    plans_.emplace_back(std::move(options), std::make_shared<const Plan>(std::move(plan)));
   }
-  return std::nullopt;
-}
-
-std::string FlowEngine::Generation::NameOf(std::optional<uint32_t> rank) const {
-  return rank && *rank < names.size() ? names[*rank] : "";
-}
-
-Status FlowEngine::MakePlanAndBuffers(const PrepareAttempt& attempt) {
-  const Contract& contract = *attempt.contract;
-  const Digest contract_digest = ContractDigest(contract);
-  const bool same = prepared_.manifest != nullptr &&
-                    prepared_.manifest->digest() == attempt.manifest->digest() &&
-                    prepared_.contract_digest == contract_digest;
-  prepared_.key = attempt.key;
-  if (same) return OkStatus();
-  const PlanOptions options = PlanOptionsOf(contract, *attempt.manifest);
-  PC_ASSIGN_OR_RETURN(Plan plan, MakePlan(*attempt.manifest, options));
-  const Status allocated = MakeBuffers(contract, options);
-  PostOffer();
-  PC_RETURN_IF_ERROR(allocated);
-  prepared_.tables.clear();
-  prepared_.manifest = attempt.manifest;
-  prepared_.contract = attempt.contract;
-  prepared_.contract_digest = contract_digest;
-  prepared_.plan = std::move(plan);
-  prepared_.options = options;
   return OkStatus();
 }
 
-// This rank's ring, unless the one at hand fits or it needs none.
-Status FlowEngine::MakeBuffers(const Contract& contract, const PlanOptions& options) {
-  const Flow& flow = contract.flows.front();
-  const std::optional<uint32_t> rank = MyRank(flow);
-  Transport* const transport = FindTransport(flow.transport);
-  if (!rank || transport == nullptr) return OkStatus();  // Join says so
-  const bool is_root = *rank == flow.root;
-  Allocator* allocator = is_root ? transport->allocator() : HostAllocator();
-  if (transport->device() != nullptr) allocator = transport->device()->engine->allocator();
-  const bool needed = is_root || transport->members_need_buffers();
-  const bool fits = prepared_.ring != nullptr && prepared_.allocator == allocator &&
-                    prepared_.ring->bytes() == options.buffer_bytes &&
-                    prepared_.ring->count() == contract.buffer_count;
-  if (needed && fits) return OkStatus();
-  prepared_.ring.reset();  // before the new one: never both
-  held_bytes_ = 0;
-  prepared_.allocator = allocator;
-  if (!needed) return OkStatus();
-  PC_ASSIGN_OR_RETURN(prepared_.ring,
-                      BufferRing::Make(options.buffer_bytes, contract.buffer_count, allocator));
-  held_bytes_ = prepared_.ring->allocated_bytes();
+// A flow whose generation lives stays in its lane. Others take one that is free.
+std::vector<FlowLane*> FlowEngine::ChooseLanes(const PrepareAttempt& attempt) {
+  const auto kept = [&](const Slot& slot) {
+    return slot.generation.value != 0 &&
+           std::any_of(attempt.generations.begin(), attempt.generations.end(),
+                       [&](const FlowGeneration& g) { return g.reuse && g.id == slot.generation; });
+  };
+  std::lock_guard lock(mutex_);
+  std::vector<bool> taken;
+  for (const Slot& slot : slots_) taken.push_back(kept(slot));
+  std::vector<FlowLane*> lanes;
+  for (const Place& place : places_) {
+    const FlowGeneration& generation = attempt.generations[place.flow.value];
+    size_t index = 0;
+    while (index < slots_.size() &&
+           (generation.reuse ? slots_[index].generation != generation.id : taken[index])) {
+      ++index;
+    }
+    if (index == slots_.size()) {
+      slots_.push_back({std::make_unique<FlowLane>(shared_, index == 0), {}});
+      taken.push_back(true);
+    }
+    taken[index] = true;
+    slots_[index].generation = generation.id;
+    lanes.push_back(slots_[index].lane.get());
+  }
+  // Before the others allocate.
+  for (size_t k = 0; k < slots_.size(); ++k) {
+    if (!taken[k]) slots_[k].lane->Release();
+  }
+  return lanes;
+}
+
+Status FlowEngine::PrepareLanes(const PrepareAttempt& attempt, PrepareDone* done) {
+  places_.clear();
+  for (const Flow& flow : attempt.contract->flows) {
+    if (flow.RankOf(self_)) places_.push_back({flow.id, nullptr});
+  }
+  const std::vector<FlowLane*> lanes = ChooseLanes(attempt);
+  for (size_t k = 0; k < places_.size(); ++k) {
+    places_[k].lane = lanes[k];
+    const FlowId id = places_[k].flow;
+    const Flow& flow = attempt.contract->flows[id.value];
+    const uint32_t rank = *flow.RankOf(self_);
+    const auto& [options, plan] = plans_[id.value];
+    PC_RETURN_IF_ERROR(lanes[k]->Prepare({attempt.key, attempt.manifest, attempt.contract, id, rank,
+                                          attempt.generations[id.value].id, plan, options}));
+    if (rank != flow.root || attempt.generations[id.value].reuse) continue;
+    PC_ASSIGN_OR_RETURN(FlowRendezvous rendezvous, lanes[k]->MakeRendezvous());
+    done->rendezvous.push_back(std::move(rendezvous));
+  }
   return OkStatus();
 }
 
 PrepareDone FlowEngine::Prepare(const PrepareAttempt& attempt) {
   PrepareDone done;
   done.key = attempt.key;
-  done.status = MakePlanAndBuffers(attempt);
+  const Digest contract_digest = ContractDigest(*attempt.contract);
+  const bool same = manifest_ != nullptr && manifest_->digest() == attempt.manifest->digest() &&
+                    contract_digest_ == contract_digest;
+  key_ = attempt.key;
+  if (!same) done.status = MakePlans(attempt);
+  if (done.status.ok()) done.status = PrepareLanes(attempt, &done);
   if (!done.status.ok()) {
-    prepared_ = {};
-    held_bytes_ = 0;
-    PostOffer();
-    return done;
+    manifest_.reset();
+    done.rendezvous.clear();
+    for (FlowLane* lane : AllLanes()) lane->Release();
+  } else if (!same) {
+    manifest_ = attempt.manifest;
+    contract_digest_ = contract_digest;
   }
-  done.plan_digest = prepared_.plan.digest;
-  if (!attempt.make_rendezvous) return done;
-  const std::string& kind = attempt.contract->flows.front().transport;
-  Transport* transport = FindTransport(kind);
-  if (transport == nullptr) {
-    done.status = Unimplemented("no transport \"" + kind + "\" here");
-    return done;
-  }
-  StatusOr<Rendezvous> rendezvous = transport->MakeRendezvous(attempt.generation);
-  if (!rendezvous.ok()) {
-    done.status = rendezvous.status();
-    return done;
-  }
-  done.rendezvous_kind = rendezvous->kind;
-  done.rendezvous_blob = rendezvous->blob;
+  contract_ = attempt.contract;
+  if (!same || !done.status.ok()) PostOffer();
+  std::vector<Digest> digests;
+  for (const auto& [options, plan] : plans_) digests.push_back(plan->digest);
+  if (done.status.ok()) done.plan_digest = PlansDigest(digests);
   return done;
 }
 
-void FlowEngine::Submit(DataThread::Job job, std::function<void(const Status&)> rejected) {
-  auto token = data_thread_.Submit(std::move(job));
-  if (token.ok()) {
-    running_ = *token;
-  } else {
-    rejected(token.status());
-  }
-}
-
-void FlowEngine::Join(const JoinGeneration& join) {
-  const auto fail = [this, key = join.key](const Status& status) {
-    post_(GenerationReady{key, status});
+void FlowEngine::Join(const JoinGenerations& join) {
+  struct Joining {
+    std::mutex mutex;
+    size_t open = 0;
+    bool told = false;
   };
-  const Flow& flow = join.contract->flows.front();
-  const std::optional<uint32_t> rank = MyRank(flow);
-  Transport* transport = FindTransport(flow.transport);
-  if (!rank || transport == nullptr) {
-    fail(Internal("asked to join a flow that this rank is not in"));
-    return;
+  const auto joining = std::make_shared<Joining>();
+  joining->open = join.rendezvous.size();
+  const auto tell = [this, joining, key = join.key](const Status& status) {
+    PostOffer();  // first: whoever failed here is asked anew
+    {
+      std::lock_guard lock(joining->mutex);
+      --joining->open;
+      if (joining->told || (status.ok() && joining->open > 0)) return;
+      joining->told = true;
+    }
+    post_(GenerationsReady{key, status});
+  };
+  for (const FlowRendezvous& rendezvous : join.rendezvous) {
+    const auto place = std::find_if(places_.begin(), places_.end(), [&](const Place& p) {
+      return p.flow == rendezvous.flow && p.lane != nullptr;
+    });
+    if (place == places_.end() || key_ != join.key) {
+      tell(Internal("asked to join a flow that this rank is not in"));
+    } else {
+      place->lane->Join(rendezvous, tell);
+    }
   }
-  JoinOptions options;
-  options.rendezvous = {join.kind, join.blob};
-  options.rank = *rank;
-  options.size = static_cast<uint32_t>(flow.members.size());
-  options.root = flow.root;
-  options.generation = join.generation;
-  options.cta_count_max = join.contract->cta_count_max;
-  for (const FlowMember& member : flow.members) options.names.push_back(member.member.name);
-  auto generation = std::make_shared<Generation>();
-  generation->id = join.generation;
-  generation->names = options.names;
-  generation_ = generation;
-  Submit(
-      [this, generation, transport, options, key = join.key](const DataThread::Context& context) {
-        Status status = context.cancel->status();
-        if (status.ok()) {
-          auto collective = transport->Join(options);
-          status = collective.status();
-          if (collective.ok()) {
-            std::lock_guard lock(mutex_);
-            generation->collective = std::move(collective).value();
-            watched_ = generation;
-          }
-        } else {
-          transport->Forget(options.generation);
-        }
-        bool joined = false;
-        while (status.ok() && !joined) {
-          context.Beat();
-          ScopedWake wake(context.cancel, [c = generation->collective.get()] { c->Wake(); });
-          const StatusOr<bool> now = generation->collective->Joined();
-          status = now.status();
-          if (status.ok()) joined = *now;
-          if (status.ok() && !joined) status = generation->collective->Poll(kJoinPoll);
-          if (status.ok()) status = context.cancel->status();
-        }
-        PostOffer();  // first: whoever failed here is asked anew
-        post_(GenerationReady{key, status});
-      },
-      fail);
 }
 
 void FlowEngine::Close(GenerationId generation) {
-  if (generation_ == nullptr || generation_->id != generation) return;
-  const auto closed = std::exchange(generation_, nullptr);
-  Submit(
-      [this, closed](const DataThread::Context&) {
-        {
-          std::lock_guard lock(mutex_);
-          if (watched_ == closed) watched_.reset();
-        }
-        if (closed->collective == nullptr) return;
-        // A generation at rest: nothing is in flight that an error here could leave behind.
-        (void)closed->collective->Abort("the generation is closed");
-        closed->collective.reset();
-      },
-      [](const Status&) {});
-}
-
-const DevicePath* FlowEngine::Device() const {
-  const Transport* transport = FindTransport(prepared_.contract->flows.front().transport);
-  return transport == nullptr ? nullptr : transport->device();
-}
-
-// Data thread, which runs nothing else that uses the tables; Prepare never runs beside a stream.
-StatusOr<std::shared_ptr<const UnpackTable>> FlowEngine::TableFor(const TargetMap& targets,
-                                                                  const BroadcastOptions& options) {
-  if (const auto found = prepared_.tables.find(targets.serial()); found != prepared_.tables.end()) {
-    return found->second;
+  std::lock_guard lock(mutex_);
+  for (Slot& slot : slots_) {
+    if (slot.generation != generation) continue;
+    slot.generation = {};
+    slot.lane->Close();
   }
-  PC_ASSIGN_OR_RETURN(UnpackTable made, UnpackTable::Make(*options.manifest, *options.expected,
-                                                          targets, options.hash));
-  // A sink that binds anew under the same contract leaves tables behind that nobody asks for again.
-  constexpr size_t kBanksMax = 4;
-  if (prepared_.tables.size() >= kBanksMax) prepared_.tables.clear();
-  const auto table = std::make_shared<const UnpackTable>(std::move(made));
-  prepared_.tables[targets.serial()] = table;
-  return table;
 }
 
-BroadcastOptions FlowEngine::Options() const {
-  BroadcastOptions options;
-  options.plan = prepared_.options;
-  options.buffer_count = prepared_.contract->buffer_count;
-  options.hash = prepared_.contract->integrity == Integrity::kContentHash;
-  options.manifest = prepared_.manifest.get();
-  options.expected = &prepared_.plan;
-  options.ring = prepared_.ring.get();
-  return options;
+// ---- streams ------------------------------------------------------------------------------------
+
+size_t FlowEngine::sending_flows() const {
+  return static_cast<size_t>(std::count_if(places_.begin(), places_.end(), [&](const Place& p) {
+    return contract_->flows[p.flow.value].root_member() == self_;
+  }));
 }
 
-template <class Run>
-void FlowEngine::Stream(const EpochKey& key, Duration limit, Run run) {
-  const auto fail = [this, key](const Status& status, const std::string& culprit = "") {
+// Null, and answered, when there is nothing prepared to stream.
+std::shared_ptr<FlowEngine::Streams> FlowEngine::Begin(const EpochKey& key) {
+  if (key_ != key || contract_ == nullptr || places_.empty()) {
     StreamDone done;
     done.key = key;
-    done.status = status;
-    done.culprit = culprit;
+    done.status = Internal("asked to stream without a plan");
     post_(std::move(done));
-  };
-  if (generation_ == nullptr || prepared_.key != key) {
-    fail(Internal("asked to stream without a generation or plan"));
-    return;
+    return nullptr;
   }
-  const StreamId stream{key.version(), key.attempt, FlowId(0), generation_->id,
-                        prepared_.plan.digest};
-  const Time deadline = Now() + limit;
-  Submit(
-      [this, fail, key, stream, deadline, generation = generation_, options = Options(),
-       run = std::move(run)](const DataThread::Context& context) {
-        Status status = context.cancel->status();
-        if (status.ok()) status = generation->collective->Begin(stream);
-        if (!status.ok()) return fail(status);
-        if (options.ring != nullptr) options.ring->Reset();
-        const StatusOr<BroadcastResult> result =
-            run(generation->collective.get(), options, deadline, context);
-        if (!result.ok()) {
-          // The root sees every member; a member sees only the root, which may have gone because
-          // of another, and so accuses nobody.
-          const Collective& collective = *generation->collective;
-          return fail(result.status(),
-                      collective.is_root() ? generation->NameOf(collective.culprit()) : "");
-        }
-        StreamDone done;
-        done.key = key;
-        done.content_digest = result->content_digest;
-        done.bytes = result->bytes;
-        done.phases = PhasesOf(result->seconds, generation->collective->is_root());
-        post_(std::move(done));
-      },
-      fail);
+  return std::make_shared<Streams>(key, contract_, places_, post_);
 }
 
-void FlowEngine::StreamOut(const EpochKey& key, std::shared_ptr<SourcePump> source) {
-  const DevicePath* const device = Device();
-  Stream(key, prepared_.contract->transfer_deadline,
-         [source, device](Collective* collective, const BroadcastOptions& options, Time deadline,
-                          const DataThread::Context& context) -> StatusOr<BroadcastResult> {
-           if (device != nullptr) {
-             PC_ASSIGN_OR_RETURN(
-                 const auto producer,
-                 DeviceProducer::Make(collective, source->batches(), device->engine, options));
-             return producer->Run(deadline, context.cancel, context.beats);
-           }
-           PC_ASSIGN_OR_RETURN(const auto producer,
-                               PackedProducer::Make(collective, source.get(), options));
-           return producer->Run(deadline, context.cancel, context.beats);
-         });
+void FlowEngine::StreamOut(const EpochKey& key, bool early, std::shared_ptr<SourcePump> source) {
+  const std::shared_ptr<Streams> streams = Begin(key);
+  if (streams == nullptr) return;
+  size_t reader = 0;
+  for (const Place& place : places_) {
+    place.lane->StreamOut(early, source->tensors(reader), source->batches(reader), source,
+                          [streams, flow = place.flow](const FlowStreamed& streamed) {
+                            streams->Ended(flow, streamed);
+                          });
+    ++reader;
+  }
+  streams->Started();
 }
 
 void FlowEngine::StreamIn(const EpochKey& key, bool early, std::shared_ptr<const TargetMap> targets,
-                          UnpackCallback callback) {
-  const DevicePath* const device = Device();
-  const Contract& contract = *prepared_.contract;
-  Stream(key, contract.transfer_deadline + (early ? contract.prepare_deadline : Duration::zero()),
-         [this, targets, callback = std::move(callback), device](
-             Collective* collective, const BroadcastOptions& options, Time deadline,
-             const DataThread::Context& context) -> StatusOr<BroadcastResult> {
-           if (device != nullptr) {
-             PC_ASSIGN_OR_RETURN(const std::shared_ptr<const UnpackTable> table,
-                                 TableFor(*targets, options));
-             PC_ASSIGN_OR_RETURN(
-                 const auto consumer,
-                 DeviceConsumer::Make(collective, device->engine, options, table.get(), callback));
-             return consumer->Run(deadline, context.cancel, context.beats);
-           }
-           const std::unique_ptr<RowSource> rows = RowsOf(options.manifest->rows());
-           PC_ASSIGN_OR_RETURN(
-               const auto consumer,
-               PackedConsumer::Make(collective, rows.get(), options, callback, targets.get()));
-           return consumer->Run(deadline, context.cancel, context.beats);
-         });
+                          const UnpackCallback& callback) {
+  const std::shared_ptr<Streams> streams = Begin(key);
+  if (streams == nullptr) return;
+  for (const Place& place : places_) {
+    place.lane->StreamIn(early, targets, callback,
+                         [streams, flow = place.flow](const FlowStreamed& streamed) {
+                           streams->Ended(flow, streamed);
+                         });
+  }
+  streams->Started();
 }
 
 void FlowEngine::Abort(const std::string& reason, std::function<void(AbortOutcome)> done) {
-  if (running_ != nullptr) running_->Cancel(Aborted(reason));
-  const auto retired = std::exchange(generation_, nullptr);
+  struct Aborting {
+    std::atomic<size_t> open{0};
+    std::atomic<AbortOutcome> worst{AbortOutcome::kClean};
+  };
+  std::vector<FlowLane*> lanes;
   {
-    // The data thread may be stuck in a call of the device's that only this ends.
     std::lock_guard lock(mutex_);
-    if (retired != nullptr && retired->collective != nullptr) {
-      retired->collective->BeginAbort(reason);
+    // A member that never had a flow has a data thread all the same, to answer on.
+    if (slots_.empty()) slots_.push_back({std::make_unique<FlowLane>(shared_, true), {}});
+    for (Slot& slot : slots_) {
+      slot.generation = {};
+      lanes.push_back(slot.lane.get());
     }
   }
-  Submit(
-      [this, retired, reason, done](const DataThread::Context&) {
-        Status status;
-        {
-          std::lock_guard lock(mutex_);
-          if (watched_ == retired) watched_.reset();
-        }
-        if (retired != nullptr && retired->collective != nullptr) {
-          status = retired->collective->Abort(reason);
-        }
-        // Its stream waited for that already; where it could not, this says so.
-        for (Transport* transport : transports_) {
-          if (transport->device() == nullptr || !status.ok()) continue;
-          status = transport->device()->engine->Drain(kDrainTimeout);
-        }
-        // Last: kernels may read what it has mapped.
-        if (status.ok() && retired != nullptr) retired->collective.reset();
-        PostOffer();
-        done(status.ok() ? AbortOutcome::kClean : AbortOutcome::kWedged);
-      },
-      [done](const Status&) { done(AbortOutcome::kWedged); });
+  const auto aborting = std::make_shared<Aborting>();
+  aborting->open = lanes.size();
+  for (FlowLane* lane : lanes) {
+    lane->Abort(reason, [aborting, done](AbortOutcome outcome) {
+      if (outcome != AbortOutcome::kClean) aborting->worst = outcome;
+      if (--aborting->open == 0) done(aborting->worst);
+    });
+  }
 }
 
-FlowEngine::Counters FlowEngine::counters() const {
-  std::lock_guard lock(mutex_);
-  if (watched_ == nullptr || watched_->collective == nullptr) return {};
-  const CollectiveProgress& progress = watched_->collective->progress();
-  return {progress.launched.load(), progress.completed.load(), progress.bytes.load()};
+FlowLane::Counters FlowEngine::counters() const {
+  FlowLane::Counters sum;
+  for (const FlowLane* lane : AllLanes()) {
+    const FlowLane::Counters counters = lane->counters();
+    sum.launched += counters.launched;
+    sum.completed += counters.completed;
+    sum.bytes += counters.bytes;
+  }
+  return sum;
 }
 
 }  // namespace packcast

@@ -1,5 +1,7 @@
 #include "actors/member_machine.h"
 
+#include <algorithm>
+#include <string>
 #include <utility>
 
 namespace packcast {
@@ -51,15 +53,12 @@ Status MemberMachine::CheckInvariants() const {
 }
 
 bool MemberMachine::InFlow() const {
-  for (const FlowMember& member : contract_->flows.front().members) {
-    if (member.member == config_.self) return true;
-  }
-  return false;
+  return std::any_of(contract_->flows.begin(), contract_->flows.end(),
+                     [this](const Flow& flow) { return flow.RankOf(config_.self).has_value(); });
 }
 
-bool MemberMachine::IsRoot() const {
-  const Flow& flow = contract_->flows.front();
-  return flow.members[flow.root].member == config_.self;
+bool MemberMachine::Lives(GenerationId generation) const {
+  return std::find(generations_.begin(), generations_.end(), generation) != generations_.end();
 }
 
 bool MemberMachine::FromPast(const EpochKey& key) const {
@@ -206,8 +205,10 @@ void MemberMachine::Answer(const Propose& propose) {
   }
   phase_ = MemberPhase::kProposed;
   if (MayGoAhead(propose)) {
+    std::vector<FlowGeneration> reused;
+    for (const GenerationId generation : *propose.generations) reused.push_back({generation, true});
     Handle(Prepare{key_, label_, propose.manifest_digest, contract_digest_, std::nullopt,
-                   generation_, true});
+                   std::move(reused)});
     ahead_ = true;
     return;
   }
@@ -219,10 +220,14 @@ void MemberMachine::Answer(const Propose& propose) {
 
 // Whether all that the proposal takes for granted is so here.
 bool MemberMachine::MayGoAhead(const Propose& propose) const {
-  if (!propose.contract_digest || !propose.generation || contract_ == nullptr) return false;
+  if (!propose.contract_digest || !propose.generations || contract_ == nullptr) return false;
   if (contract_digest_ != *propose.contract_digest || config_.offer != told_) return false;
-  const bool lives = generation_.value != 0 && generation_ == *propose.generation;
-  return (lives || !InFlow()) && manifests_.Find(propose.manifest_digest) != nullptr;
+  const std::vector<Flow>& flows = contract_->flows;
+  if (propose.generations->size() != flows.size()) return false;
+  for (size_t k = 0; k < flows.size(); ++k) {
+    if (flows[k].RankOf(config_.self) && !Lives((*propose.generations)[k])) return false;
+  }
+  return manifests_.Find(propose.manifest_digest) != nullptr;
 }
 
 void MemberMachine::Handle(const Prepare& prepare) {
@@ -239,27 +244,43 @@ void MemberMachine::Handle(const Prepare& prepare) {
     // As it came: hashing our own encoding would fail on fields that a newer coordinator added.
     contract_digest_ = prepare.contract_digest;
   }
-  if (manifest == nullptr || contract_ == nullptr || contract_digest_ != prepare.contract_digest ||
-      contract_->flows.size() != 1 ||
-      contract_->flows.front().root >= contract_->flows.front().members.size()) {
-    Fail("prepare", FailedPrecondition(manifest == nullptr ? "the manifest never came here"
-                                                           : "the contract is not the agreed one"));
+  if (const Status status = CheckPrepare(prepare, manifest.get()); !status.ok()) {
+    Fail("prepare", status);
     contract_digest_ = {};
     return;
   }
-  const bool have = generation_ == prepare.generation && generation_.value != 0;
-  if (prepare.reuse_generation && InFlow() && !have) {
+  for (size_t k = 0; k < contract_->flows.size(); ++k) {
+    const FlowGeneration& planned = prepare.generations[k];
+    if (!planned.reuse || !contract_->flows[k].RankOf(config_.self) || Lives(planned.id)) continue;
     Fail("prepare", FailedPrecondition("the generation to reuse does not live here any more"));
     return;
   }
-  if (!prepare.reuse_generation) Retire();
-  Emit(PrepareAttempt{key_, prepare.label, manifest, contract_, prepare.generation,
-                      IsRoot() && !prepare.reuse_generation});
+  Retire(prepare.generations);
+  planned_ = prepare.generations;
+  Emit(PrepareAttempt{key_, prepare.label, manifest, contract_, planned_});
 }
 
-void MemberMachine::Retire() {
-  if (generation_.value != 0) Emit(CloseGeneration{generation_});
-  generation_ = {};
+Status MemberMachine::CheckPrepare(const Prepare& prepare, const Manifest* manifest) const {
+  if (manifest == nullptr) return FailedPrecondition("the manifest never came here");
+  if (contract_ == nullptr || contract_digest_ != prepare.contract_digest) {
+    return FailedPrecondition("the contract is not the agreed one");
+  }
+  if (prepare.generations.size() != contract_->flows.size()) {
+    return FailedPrecondition("the contract has " + std::to_string(contract_->flows.size()) +
+                              " flows, and there are generations for " +
+                              std::to_string(prepare.generations.size()));
+  }
+  return CheckFlows(*contract_);
+}
+
+void MemberMachine::Retire(const std::vector<FlowGeneration>& kept) {
+  std::erase_if(generations_, [&](GenerationId live) {
+    const bool stays = std::any_of(kept.begin(), kept.end(), [&](const FlowGeneration& flow) {
+      return flow.reuse && flow.id == live;
+    });
+    if (!stays) Emit(CloseGeneration{live});
+    return !stays;
+  });
 }
 
 void MemberMachine::Handle(const OfferChanged& changed) {
@@ -276,28 +297,42 @@ void MemberMachine::Handle(const PrepareDone& done) {
     return;
   }
   phase_ = MemberPhase::kPrepared;
-  Send(Prepared{key_, done.plan_digest, done.rendezvous_kind, done.rendezvous_blob});
-  // Credit may be there before the root asks for it: nothing is launched until that begins, and it
-  // begins when all are prepared. What is in service must be quiesced first.
-  const bool early = ahead_ && config_.role == Role::kWorker && InFlow() &&
-                     contract_->install == InstallMode::kStaged;
-  if (!early) return;
+  Prepared prepared{key_, done.plan_digest, std::nullopt};
+  if (!done.rendezvous.empty()) prepared.rendezvous = done.rendezvous;
+  Send(std::move(prepared));
+  if (!StreamsEarly()) return;
   phase_ = MemberPhase::kStreaming;
+  started_ = true;
   Emit(StartStream{key_, true});
+}
+
+// Whether it need not wait for Start. The ledger of grants is what keeps a root from launching
+// before all members are prepared: each grant names the plan. What is in service must be quiesced
+// first, and trainer ranks whose sources gather together begin together.
+bool MemberMachine::StreamsEarly() const {
+  return ahead_ && InFlow() && contract_->install == InstallMode::kStaged &&
+         (config_.role == Role::kWorker || config_.unit_size == 1);
 }
 
 void MemberMachine::Handle(const RendezvousBlob& rendezvous) {
   if (phase_ != MemberPhase::kPrepared || rendezvous.key != key_) return;
+  for (const FlowRendezvous& flow : rendezvous.flows) {
+    const bool known = flow.flow.value < planned_.size() && !planned_[flow.flow.value].reuse &&
+                       !Lives(planned_[flow.flow.value].id);
+    if (!known) {
+      return Fail("rendezvous", FailedPrecondition("a rendezvous of a flow that needs none"));
+    }
+    generations_.push_back(planned_[flow.flow.value].id);
+  }
   phase_ = MemberPhase::kJoining;
-  generation_ = rendezvous.generation;
-  Emit(JoinGeneration{key_, generation_, contract_, rendezvous.kind, rendezvous.blob});
+  Emit(JoinGenerations{key_, rendezvous.flows});
 }
 
-void MemberMachine::Handle(const GenerationReady& ready) {
+void MemberMachine::Handle(const GenerationsReady& ready) {
   if (phase_ != MemberPhase::kJoining || ready.key != key_) return;
   if (!ready.status.ok()) return Fail("rendezvous", ready.status);
   phase_ = MemberPhase::kPrepared;
-  Send(GenerationJoined{key_, generation_});
+  Send(GenerationJoined{key_});
 }
 
 void MemberMachine::Handle(const Quiesce& quiesce) {
@@ -337,7 +372,7 @@ void MemberMachine::Handle(const StreamDone& done) {
     phase_ = MemberPhase::kIdle;
     Emit(SourceFree{label_});
     if (!done.status.ok()) {
-      Retire();
+      Retire({});
     } else {
       SendStaged(done);
     }
@@ -459,7 +494,7 @@ void MemberMachine::Handle(const Drain& drain) {
 
 void MemberMachine::Handle(const AbortDone& done) {
   if (phase_ != MemberPhase::kAborting || done.key != key_) return;
-  generation_ = {};  // AbortLocal retired it
+  generations_.clear();  // AbortLocal retired them
   FinishAbort(done);
 }
 

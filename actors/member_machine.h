@@ -28,12 +28,11 @@ struct CoordinatorLost {
 struct PrepareDone {
   EpochKey key;
   Status status;
-  Digest plan_digest;
-  std::string rendezvous_kind;  // of a root that was asked for a rendezvous
-  Bytes rendezvous_blob;
-  std::string row;  // on errors: the tensor it is about
+  Digest plan_digest;                      // PlansDigest of the contract's flows
+  std::vector<FlowRendezvous> rendezvous;  // a root's, for each of its flows without a generation
+  std::string row;                         // on errors: the tensor it is about
 };
-struct GenerationReady {
+struct GenerationsReady {
   EpochKey key;
   Status status;
 };
@@ -73,7 +72,7 @@ struct OfferChanged {
 };
 
 using MemberEvent =
-    std::variant<CoordinatorUp, CoordinatorLost, CoordinatorMessage, PrepareDone, GenerationReady,
+    std::variant<CoordinatorUp, CoordinatorLost, CoordinatorMessage, PrepareDone, GenerationsReady,
                  QuiesceDone, StreamDone, InstallDone, HaltDone, AbortDone, OfferChanged>;
 
 // ---- effects --------------------------------------------------------------------------------
@@ -81,30 +80,27 @@ using MemberEvent =
 struct SendToCoordinator {
   MemberMessage message;
 };
-// Bind the manifest, allocate, compute the plan; a root without a generation to reuse also makes a
-// rendezvous. Answer: PrepareDone.
+// Bind the manifest, allocate, compute the plans; a root also makes a rendezvous for each of its
+// flows without a generation to reuse. Answer: PrepareDone.
 struct PrepareAttempt {
   EpochKey key;
   uint64_t label = 0;
   std::shared_ptr<const Manifest> manifest;
   std::shared_ptr<const Contract> contract;
-  GenerationId generation;
-  bool make_rendezvous = false;
+  std::vector<FlowGeneration> generations;  // in the order of the contract's flows
 };
-// Answer: GenerationReady, once all members of the flow are there.
-struct JoinGeneration {
+// Join the generations of the prepared attempt that are named. Answer: GenerationsReady, once all
+// members of their flows are there.
+struct JoinGenerations {
   EpochKey key;
-  GenerationId generation;
-  std::shared_ptr<const Contract> contract;
-  std::string kind;
-  Bytes blob;
+  std::vector<FlowRendezvous> rendezvous;
 };
 struct QuiesceEngine {  // Answer: QuiesceDone
   EpochKey key;
 };
 struct StartStream {  // Answer: StreamDone
   EpochKey key;
-  bool early = false;  // before Start: it may be some time until the root begins
+  bool early = false;  // before all are prepared: it may be some time until they have begun
 };
 struct InstallVersion {  // Answer: InstallDone
   EpochKey key;
@@ -145,7 +141,7 @@ struct StopMember {
 };
 
 using MemberEffect =
-    std::variant<SendToCoordinator, PrepareAttempt, JoinGeneration, QuiesceEngine, StartStream,
+    std::variant<SendToCoordinator, PrepareAttempt, JoinGenerations, QuiesceEngine, StartStream,
                  InstallVersion, ResumeEngine, HaltSource, AbortLocal, SourceFree, CloseGeneration,
                  SyncRequested, SyncFinished, StopMember>;
 using MemberEffects = std::vector<MemberEffect>;
@@ -203,7 +199,8 @@ class MemberMachine {
   bool connected() const { return connected_; }
   bool joined() const { return joined_; }
   const Term& promised() const { return promised_; }
-  GenerationId generation() const { return generation_; }
+  // Those that live here.
+  const std::vector<GenerationId>& generations() const { return generations_; }
   const MemberConfig& config() const { return config_; }
   ManifestCache& manifests() { return manifests_; }
 
@@ -212,7 +209,7 @@ class MemberMachine {
   void Handle(const CoordinatorLost&);
   void Handle(const CoordinatorMessage&);
   void Handle(const PrepareDone&);
-  void Handle(const GenerationReady&);
+  void Handle(const GenerationsReady&);
   void Handle(const QuiesceDone&);
   void Handle(const StreamDone&);
   void Handle(const InstallDone&);
@@ -240,19 +237,22 @@ class MemberMachine {
   void SendJoin();
   void Answer(const Propose& propose);
   bool MayGoAhead(const Propose& propose) const;
+  bool StreamsEarly() const;
   void SendStaged(const StreamDone& done);
   void Fail(std::string_view phase, const Status& status, const std::string& culprit = "");
   // Starts giving the current attempt up; `report` says Aborted to the coordinator at the end.
   void BeginAbort(bool report);
   void FinishAbort(const AbortDone& done);
-  void Retire();
+  Status CheckPrepare(const Prepare& prepare, const Manifest* manifest) const;
+  bool Lives(GenerationId generation) const;
+  // Closes all generations but those of `kept` that may be reused.
+  void Retire(const std::vector<FlowGeneration>& kept);
   void Abandon();
   void Resume(bool committed);
   void Stop(const Status& why);
   bool Current(const EpochKey& key) const { return phase_ != MemberPhase::kIdle && key == key_; }
   bool FromPast(const EpochKey& key) const;
-  bool InFlow() const;
-  bool IsRoot() const;
+  bool InFlow() const;  // in any of the contract's
 
   MemberConfig config_;
   Offer told_;  // the last offer that the coordinator got; without manifests
@@ -267,12 +267,13 @@ class MemberMachine {
   uint64_t label_ = 0;
   std::shared_ptr<const Contract> contract_;
   Digest contract_digest_;
-  GenerationId generation_;    // live one, or zero
-  bool ahead_ = false;         // prepared with the proposal
-  bool started_ = false;       // Start came
-  bool committed_ = false;     // a trainer: decided before its own StreamDone
-  bool quiesced_ = false;      // asked to be: out of service
-  bool engine_quiet_ = false;  // and is: its memory may be written
+  std::vector<FlowGeneration> planned_;    // of the attempt, in the order of the contract's flows
+  std::vector<GenerationId> generations_;  // live ones
+  bool ahead_ = false;                     // prepared with the proposal
+  bool started_ = false;                   // streams, or did
+  bool committed_ = false;                 // a trainer: decided before its own StreamDone
+  bool quiesced_ = false;                  // asked to be: out of service
+  bool engine_quiet_ = false;              // and is: its memory may be written
   bool report_abort_ = false;
   bool join_after_abort_ = false;
   std::optional<Propose> next_;  // arrived while an abort was under way

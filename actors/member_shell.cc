@@ -9,8 +9,8 @@
 namespace packcast {
 namespace {
 
-// How often a rank says how far its transfer is, between its beginning and its end: often enough
-// for a progress bar, rare enough to cost nothing.
+// How often a rank says how far its transfer is, between its beginning and its end, which the
+// coordinator knows: often enough for a progress bar, rare enough to cost nothing.
 constexpr Duration kProgressInterval = Milliseconds(200);
 
 }  // namespace
@@ -81,15 +81,6 @@ void MemberShell::HandleLocal(Context& context, ShellEvent event) {
   }
 }
 
-// All bytes of the running attempt are through; told before what the machine makes of it, as
-// the coordinator listens to progress only until the epoch has ended.
-bool MemberShell::StreamEnds(const TrainerEvent& event) const {
-  const auto* member = std::get_if<MemberEvent>(&event);
-  const auto* done = member != nullptr ? std::get_if<StreamDone>(member) : nullptr;
-  return done != nullptr && done->status.ok() && machine().phase() == MemberPhase::kStreaming &&
-         machine().key() == done->key;
-}
-
 void MemberShell::OnPeer(Context& context, const PeerEvent& event) {
   if (!(event.ref == coordinator_) || shared_->stopped) return;
   switch (event.kind) {
@@ -115,7 +106,6 @@ void MemberShell::OnPeer(Context& context, const PeerEvent& event) {
 }
 
 void MemberShell::Feed(Context& context, const TrainerEvent& event) {
-  if (StreamEnds(event)) SendProgress(context, engine_.counters());
   MemberEffects effects = Step(event, Now());
   const Status status = Check();
   PC_CHECK(status.ok()) << status.ToString();
@@ -136,7 +126,7 @@ void MemberShell::CarryCommon(Context& context, MemberEffect effect) {
     if (!sent.ok()) LogWarning(MessageName(send->message), " not sent: ", sent.ToString());
     return;
   }
-  if (auto* join = std::get_if<JoinGeneration>(&effect)) {
+  if (auto* join = std::get_if<JoinGenerations>(&effect)) {
     engine_.Join(*join);
     return;
   }
@@ -151,10 +141,7 @@ void MemberShell::CarryCommon(Context& context, MemberEffect effect) {
   if (auto* prepare = std::get_if<PrepareAttempt>(&effect)) attempt_ = *prepare;
   const bool starts = std::holds_alternative<StartStream>(effect);
   Carry(context, std::move(effect));
-  if (!starts) return;
-  // The counters are still those of the last stream.
-  SendProgress(context, {});
-  ArmProgress(context);
+  if (starts) ArmProgress(context);
 }
 
 void MemberShell::ArmProgress(Context& context) {
@@ -165,11 +152,12 @@ void MemberShell::OnTimer(Context& context, TimerId timer) {
   if (progress_timer_ != timer) return;
   progress_timer_.reset();
   if (machine().phase() != MemberPhase::kStreaming) return;
-  SendProgress(context, engine_.counters());
+  SendProgress(context);
   ArmProgress(context);
 }
 
-void MemberShell::SendProgress(Context& context, const FlowEngine::Counters& counters) {
+void MemberShell::SendProgress(Context& context) {
+  const FlowLane::Counters counters = engine_.counters();
   const MemberMessage progress =
       Progress{machine().key(), "streaming", counters.launched, counters.completed, counters.bytes};
   (void)coordinator_.Tell(std::string(MessageName(progress)), MessageBody(progress));

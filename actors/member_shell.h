@@ -85,8 +85,7 @@ class MemberShell : public Actor {
   void Feed(Context& context, const TrainerEvent& event);
   void HandleLocal(Context& context, ShellEvent event);
   void CarryCommon(Context& context, MemberEffect effect);
-  bool StreamEnds(const TrainerEvent& event) const;
-  void SendProgress(Context& context, const FlowEngine::Counters& counters);
+  void SendProgress(Context& context);
   void ArmProgress(Context& context);
 
   std::shared_ptr<Shared> shared_;

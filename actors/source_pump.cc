@@ -1,5 +1,6 @@
 #include "actors/source_pump.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -12,15 +13,20 @@ constexpr int kGroupsPerTurn = 64;
 
 }  // namespace
 
-void SourcePump::Reset() {
+void SourcePump::Reset(size_t readers) {
   std::lock_guard lock(mutex_);
-  waiting_.clear();
+  readers_.clear();
+  for (size_t k = 0; k < readers; ++k) readers_.push_back(std::make_unique<Reader>(this));
   groups_.clear();
   read_.clear();
   bytes_ = 0;
   complete_ = false;
-  is_starved_ = false;
   error_ = OkStatus();
+}
+
+bool SourcePump::AllStarvedLocked() const {
+  return std::all_of(readers_.begin(), readers_.end(),
+                     [](const auto& reader) { return reader->is_starved; });
 }
 
 void SourcePump::Open(WeightSource* source, const EpochInfo& epoch,
@@ -44,7 +50,7 @@ void SourcePump::Open(WeightSource* source, const EpochInfo& epoch,
 bool SourcePump::HasRoom() {
   std::lock_guard lock(mutex_);
   if (!error_.ok()) return false;
-  if (groups_.empty() || is_starved_ || bytes_ahead_ == Cursor::kNoLimit) return true;
+  if (groups_.empty() || AllStarvedLocked() || bytes_ahead_ == Cursor::kNoLimit) return true;
   return groups_.size() < kGroupsAhead && bytes_ < bytes_ahead_;
 }
 
@@ -76,7 +82,10 @@ Status SourcePump::Enter() {
     cursor_->Release(group.id, EventRef{});
     return OkStatus();
   }
-  Waiting waiting{.id = group.id, .first_row = rows_, .ready = group.ready.handle};
+  const auto waiting = std::make_shared<Waiting>();
+  waiting->id = group.id;
+  waiting->first_row = rows_;
+  waiting->ready = group.ready.handle;
   Entered entered;
   for (const SourceTensor& source : group.tensors) {
     // In the manifest's order, as it was described: row numbers beyond it are out of order too.
@@ -85,15 +94,18 @@ Status SourcePump::Enter() {
                              std::to_string(manifest_->size()) + " where row " +
                              std::to_string(rows_) + " was next");
     }
-    waiting.tensors.push_back({source.data, source.dtype, source.strides});
+    waiting->tensors.push_back({source.data, source.dtype, source.strides});
     ++entered.tensors;
     entered.bytes += manifest_->row_bytes(rows_++);
   }
   std::lock_guard lock(mutex_);
   bytes_ += entered.bytes;
+  entered.tensors *= readers_.size();
   groups_[group.id] = entered;
-  waiting_.push_back(std::move(waiting));
-  if (std::exchange(is_starved_, false)) WakeReaderLocked();
+  for (const auto& reader : readers_) {
+    reader->waiting.push_back(waiting);
+    if (std::exchange(reader->is_starved, false) && reader->wake) reader->wake();
+  }
   return OkStatus();
 }
 
@@ -106,12 +118,14 @@ void SourcePump::Finish(const Status& status) {
   } else if (error_.ok()) {
     error_ = status;
   }
-  WakeReaderLocked();
+  WakeReadersLocked();
 }
 
 // Under the lock, so that after SetWake nobody calls what was there before.
-void SourcePump::WakeReaderLocked() {
-  if (wake_reader_) wake_reader_();
+void SourcePump::WakeReadersLocked() {
+  for (const auto& reader : readers_) {
+    if (reader->wake) reader->wake();
+  }
 }
 
 std::optional<Status> SourcePump::idle_end() const { return sends_ ? std::nullopt : end_; }
@@ -130,7 +144,7 @@ Status SourcePump::Close(std::optional<uint64_t> group) {
     std::lock_guard lock(mutex_);
     open.swap(groups_);
     read.swap(read_);
-    waiting_.clear();
+    for (const auto& reader : readers_) reader->waiting.clear();
     bytes_ = 0;
   }
   const std::unique_ptr<Cursor> cursor = std::move(cursor_);
@@ -145,55 +159,67 @@ Status SourcePump::Close(std::optional<uint64_t> group) {
 void SourcePump::Cancel(const Status& why) {
   std::lock_guard lock(mutex_);
   if (error_.ok()) error_ = why;
-  WakeReaderLocked();
+  WakeReadersLocked();
 }
 
-bool SourcePump::Ready() {
+bool SourcePump::Reader::HasNextLocked() const {
+  return !waiting.empty() || pump->complete_ || !pump->error_.ok();
+}
+
+bool SourcePump::Reader::Ready() {
   {
-    std::lock_guard lock(mutex_);
+    std::lock_guard lock(pump->mutex_);
     if (HasNextLocked()) return true;
-    if (is_starved_) return false;
-    is_starved_ = true;
+    if (std::exchange(is_starved, true) || !pump->AllStarvedLocked()) return false;
   }
-  wake_();
+  pump->wake_();
   return false;
 }
 
-void SourcePump::SetWake(std::function<void()> wake) {
-  std::lock_guard lock(mutex_);
-  wake_reader_ = std::move(wake);
+void SourcePump::Reader::SetWake(std::function<void()> wake_up) {
+  std::lock_guard lock(pump->mutex_);
+  wake = std::move(wake_up);
 }
 
-Status SourcePump::CheckNextLocked() const {
-  if (!error_.ok()) return error_;
+Status SourcePump::Reader::CheckNextLocked() const {
+  if (!pump->error_.ok()) return pump->error_;
   return HasNextLocked() ? OkStatus() : FailedPrecondition("the weight source has no tensor ready");
 }
 
-StatusOr<std::optional<NamedTensor>> SourcePump::Next() {
-  std::lock_guard lock(mutex_);
+StatusOr<std::optional<NamedTensor>> SourcePump::Reader::Next() {
+  std::lock_guard lock(pump->mutex_);
   PC_RETURN_IF_ERROR(CheckNextLocked());
-  if (waiting_.empty()) return std::optional<NamedTensor>();
-  Waiting& group = waiting_.front();
-  const Row& row = manifest_->rows()[group.first_row + group.taken];
-  BatchTensor& source = group.tensors[group.taken];
-  NamedTensor tensor{row.name, row.dtype, row.shape, source.data, std::move(source.strides)};
+  if (waiting.empty()) return std::optional<NamedTensor>();
+  const Waiting& group = *waiting.front();
+  const Row& row = pump->manifest_->rows()[group.first_row + taken];
+  const BatchTensor& source = group.tensors[taken];
+  NamedTensor tensor{row.name, row.dtype, row.shape, source.data, source.strides};
   if (source.dtype != row.dtype) tensor.source_dtype = source.dtype;
-  tensor.release = [this, id = group.id] { OnReleased(id, 1); };
-  if (++group.taken == group.tensors.size()) waiting_.pop_front();
+  tensor.release = [p = pump, id = group.id] { p->OnReleased(id, 1); };
+  if (++taken == group.tensors.size()) {
+    waiting.pop_front();
+    taken = 0;
+  }
   return std::optional<NamedTensor>(std::move(tensor));
 }
 
-StatusOr<std::optional<TensorBatch>> SourcePump::NextBatch() {
-  std::lock_guard lock(mutex_);
+StatusOr<std::optional<TensorBatch>> SourcePump::Reader::NextBatch() {
+  std::lock_guard lock(pump->mutex_);
   PC_RETURN_IF_ERROR(CheckNextLocked());
-  if (waiting_.empty()) return std::optional<TensorBatch>();
+  if (waiting.empty()) return std::optional<TensorBatch>();
+  const std::shared_ptr<Waiting> group = std::move(waiting.front());
+  waiting.pop_front();
   TensorBatch batch;
-  batch.tensors = std::move(waiting_.front().tensors);
-  batch.ready = waiting_.front().ready;
-  batch.release = [this, id = waiting_.front().id, count = batch.tensors.size()] {
-    OnReleased(id, count);
+  // The last reader that takes it needs no copy.
+  if (group.use_count() == 1) {
+    batch.tensors = std::move(group->tensors);
+  } else {
+    batch.tensors = group->tensors;
+  }
+  batch.ready = group->ready;
+  batch.release = [p = pump, id = group->id, count = batch.tensors.size()] {
+    p->OnReleased(id, count);
   };
-  waiting_.pop_front();
   return std::optional<TensorBatch>(std::move(batch));
 }
 

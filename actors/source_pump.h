@@ -20,14 +20,15 @@
 namespace packcast {
 
 // Carries a source's groups from the caller's thread, where a lazy source may gather them with
-// collectives of its own, to the data thread, which packs and sends them. Calls of the two threads
-// are marked. Groups are pulled ahead of the wire within a bound, so pulling never waits behind a
-// pending broadcast for long, and memory is bounded.
-class SourcePump : public TensorSource {
+// collectives of its own, to the data threads, which pack and send them: each reader, one for a
+// flow, gets all of them. Calls of the two sides are marked. Groups are pulled ahead of the wire
+// within a bound, so pulling never waits behind a pending broadcast for long, and memory is
+// bounded.
+class SourcePump {
  public:
-  // Groups entered and not released, of a source that limits their bytes too (bytes_ahead). One
-  // more may always be when the data thread has taken all and asks for more: what it holds then,
-  // it holds for a step that is not full yet, so the plan bounds it.
+  // Groups entered and not released by all readers, of a source that limits their bytes too
+  // (bytes_ahead). One more may always be when every reader has taken all and asks for more: what
+  // they hold then, they hold for steps that are not full yet, so the plans bound it.
   static constexpr size_t kGroupsAhead = 256;
 
   // `wake` makes the caller's thread look again; any thread calls it.
@@ -51,48 +52,61 @@ class SourcePump : public TensorSource {
 
   // Any thread: every later Next fails with `why` until the next Reset.
   void Cancel(const Status& why);
-  // Before a new attempt's Open, while no stream reads from here.
-  void Reset();
+  // Before a new attempt's Open, while no stream reads from here; readers of before are gone then.
+  void Reset(size_t readers = 1);
 
-  // Data thread. Next never waits: kFailedPrecondition when there is nothing (see Ready).
-  StatusOr<std::optional<NamedTensor>> Next() override;
-  bool Ready() override;
-  void SetWake(std::function<void()> wake) override;
-
-  // Data thread: the same groups, for a stream from a device's memory. Lives in the pump.
-  BatchSource* batches() { return &batches_; }
+  // Data thread of the flow that is the `index`th to read: tensor after tensor. Next never waits:
+  // kFailedPrecondition when there is nothing (see Ready). Lives in the pump until the next Reset.
+  TensorSource* tensors(size_t index) { return readers_[index].get(); }
+  // The same groups, for a stream from a device's memory; either or.
+  BatchSource* batches(size_t index) { return &readers_[index]->batches; }
 
  private:
   struct Entered {
-    size_t tensors = 0;  // not released by the data thread
+    size_t tensors = 0;  // not released, counted once for each reader
     uint64_t bytes = 0;
   };
-  // A group on its way to the data thread.
+  // A group on its way to the data threads.
   struct Waiting {
     uint64_t id = 0;
     uint32_t first_row = 0;
-    size_t taken = 0;  // by Next, one tensor at a time
     std::vector<BatchTensor> tensors;
     void* ready = nullptr;
   };
+  struct Reader;
   class Batches final : public BatchSource {
    public:
-    explicit Batches(SourcePump* pump) : pump_(pump) {}
-    StatusOr<std::optional<TensorBatch>> Next() override { return pump_->NextBatch(); }
-    bool Ready() override { return pump_->Ready(); }
-    void SetWake(std::function<void()> wake) override { pump_->SetWake(std::move(wake)); }
+    explicit Batches(Reader* reader) : reader_(reader) {}
+    StatusOr<std::optional<TensorBatch>> Next() override { return reader_->NextBatch(); }
+    bool Ready() override { return reader_->Ready(); }
+    void SetWake(std::function<void()> wake) override { reader_->SetWake(std::move(wake)); }
 
    private:
-    SourcePump* const pump_;
+    Reader* const reader_;
   };
-  StatusOr<std::optional<TensorBatch>> NextBatch();
+  struct Reader final : public TensorSource {
+    explicit Reader(SourcePump* p) : pump(p) {}
+    StatusOr<std::optional<NamedTensor>> Next() override;
+    StatusOr<std::optional<TensorBatch>> NextBatch();
+    bool Ready() override;
+    void SetWake(std::function<void()> wake) override;
+    bool HasNextLocked() const;
+    Status CheckNextLocked() const;
+
+    SourcePump* const pump;
+    Batches batches{this};
+    // Under the pump's lock:
+    std::deque<std::shared_ptr<Waiting>> waiting;
+    size_t taken = 0;  // of the first one's, by Next
+    std::function<void()> wake;
+    bool is_starved = false;  // found nothing since the last group
+  };
   bool HasRoom();
   Status Enter();
   void Finish(const Status& status);
   void OnReleased(uint64_t group, size_t tensors);
-  Status CheckNextLocked() const;
-  bool HasNextLocked() const { return !waiting_.empty() || complete_ || !error_.ok(); }
-  void WakeReaderLocked();
+  bool AllStarvedLocked() const;
+  void WakeReadersLocked();
 
   const std::function<void()> wake_;
 
@@ -105,14 +119,11 @@ class SourcePump : public TensorSource {
   std::optional<Status> end_;
   uint32_t rows_ = 0;  // entered
   uint64_t bytes_ahead_ = 0;
-  Batches batches_{this};
 
-  std::mutex mutex_;  // guards what follows
-  std::deque<Waiting> waiting_;
+  std::mutex mutex_;  // guards what follows, but for which readers there are: no stream runs then
+  std::vector<std::unique_ptr<Reader>> readers_;
   std::map<uint64_t, Entered> groups_;
   std::vector<uint64_t> read_;  // groups to release on the caller's thread
-  std::function<void()> wake_reader_;
-  bool is_starved_ = false;  // the data thread found nothing since the last group
   uint64_t bytes_ = 0;
   bool complete_ = false;
   Status error_;

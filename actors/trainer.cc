@@ -5,6 +5,7 @@
 #include <mutex>
 #include <utility>
 
+#include "actors/held_ranges.h"
 #include "actors/member_handle.h"
 #include "actors/member_transport.h"
 #include "actors/trainer_shell.h"
@@ -144,8 +145,9 @@ SyncResult Trainer::Sync(uint64_t label, Duration deadline, const SyncOptions& o
 SyncResult Trainer::Impl::Run(uint64_t label, Duration deadline, const SyncOptions& options) {
   if (const Status standing = handle.Standing(); !standing.ok()) return {standing, {}};
   StatusOr<Manifest> manifest = side->source->Describe(SyncRequest{label, options.kind});
-  if (!manifest.ok()) {
-    const Status status = manifest.status().WithContext("describing the weights");
+  auto held = manifest.ok() ? HeldRanges(side->source->Held(), *manifest) : manifest.status();
+  if (!held.ok()) {
+    const Status status = held.status().WithContext("describing the weights");
     handle.shared().inbox.Post(UserCancel{label, status});  // a script may wait for it
     return {status, {}};
   }
@@ -155,8 +157,9 @@ SyncResult Trainer::Impl::Run(uint64_t label, Duration deadline, const SyncOptio
     side->result.reset();
     side->source_free = false;
   }
-  handle.shared().inbox.Post(
-      UserSync{label, options.kind, std::make_shared<const Manifest>(std::move(manifest).value())});
+  UserSync sync{label, options.kind, std::make_shared<const Manifest>(std::move(manifest).value()),
+                false, std::move(held).value()};
+  handle.shared().inbox.Post(std::move(sync));
   bool told_free = false;
   SyncResult result = Await(label, deadline, [&] {
     if (!std::exchange(told_free, true) && options.source_free) options.source_free();

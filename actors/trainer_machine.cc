@@ -58,9 +58,9 @@ void TrainerMachine::SendWaiting(MemberEffects* effects) {
       if (told_.size() >= ManifestCache::kManifests) told_.erase(told_.begin());
       told_.push_back(manifest.digest());
     }
-    effects->push_back(
-        SendToCoordinator{SyncCall{member_.config().model, call.sync.label, call.sync.kind,
-                                   std::nullopt, manifest.digest(), call.sync.supersede}});
+    effects->push_back(SendToCoordinator{SyncCall{member_.config().model, call.sync.label,
+                                                  call.sync.kind, std::nullopt, manifest.digest(),
+                                                  call.sync.supersede, call.sync.held}});
     call.sent = true;
   }
 }
@@ -114,7 +114,7 @@ void TrainerMachine::Carry(MemberEffects from, Time now, MemberEffects* effects)
       // Only an open call promises that the bytes stay as they are.
       const Status status = FailedPrecondition("no sync(" + std::to_string(prepare->label) +
                                                ") is open at this trainer");
-      Carry(member_.On(PrepareDone{prepare->key, status, {}, "", {}, ""}, now), now, effects);
+      Carry(member_.On(PrepareDone{prepare->key, status, {}, {}, ""}, now), now, effects);
       continue;
     }
     effects->push_back(std::move(effect));

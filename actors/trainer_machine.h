@@ -16,6 +16,7 @@ struct UserSync {
   SyncKind kind = SyncKind::kFull;
   std::shared_ptr<const Manifest> manifest;
   bool supersede = false;
+  std::optional<std::vector<RowRange>> held;  // rows that this rank can send; none: all
 };
 // The caller gives up (deadline, cancel). The call then resolves as the coordinator answers, or at
 // once when there is none.

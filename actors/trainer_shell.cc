@@ -27,7 +27,7 @@ void TrainerShell::Carry(Context&, MemberEffect effect) {
   if (auto* prepare = std::get_if<PrepareAttempt>(&effect)) {
     Post(engine().Prepare(*prepare));
   } else if (auto* start = std::get_if<StartStream>(&effect)) {
-    StartSending(start->key);
+    StartSending(*start);
   } else if (auto* halt = std::get_if<HaltSource>(&effect)) {
     shared().drive.Post([self = shared_ptr(), side = side_, key = halt->key] {
       self->inbox.Post(MemberEvent(HaltDone{key, side->pump.Halt()}));
@@ -65,12 +65,11 @@ bool TrainerShell::SourceSide::Request(uint64_t label) {
   return true;
 }
 
-void TrainerShell::StartSending(const EpochKey& key) {
-  const auto& members = attempt_.contract->flows.front().members;
-  const bool sends = std::any_of(members.begin(), members.end(), [&](const FlowMember& m) {
-    return m.member == machine().config().self;
-  });
-  side_->pump.Reset();
+void TrainerShell::StartSending(const StartStream& start) {
+  const EpochKey& key = start.key;
+  const size_t flows = engine().sending_flows();
+  const bool sends = flows > 0;
+  side_->pump.Reset(flows);
   {
     std::lock_guard lock(side_->mutex);
     side_->keeping_pace.reset();
@@ -79,7 +78,7 @@ void TrainerShell::StartSending(const EpochKey& key) {
   shared().drive.Post([side = side_, info = InfoOf(key), manifest = attempt_.manifest, sends] {
     side->pump.Open(side->source, info, manifest, sends);
   });
-  if (sends) engine().StreamOut(key, std::shared_ptr<SourcePump>(side_, &side_->pump));
+  if (sends) engine().StreamOut(key, start.early, std::shared_ptr<SourcePump>(side_, &side_->pump));
 }
 
 void TrainerShell::Abort(const AbortLocal& abort) {
@@ -90,10 +89,12 @@ void TrainerShell::Abort(const AbortLocal& abort) {
   side_->pump.Cancel(Aborted("the attempt is given up"));
   engine().Abort("attempt " + std::to_string(abort.key.attempt.value) + " is given up",
                  [self = shared_ptr(), side = side_, transports = transports_, abort,
-                  generation = attempt_.generation](AbortOutcome outcome) {
-                   self->drive.Post([self, side, transports, abort, generation, outcome] {
+                  generations = attempt_.generations](AbortOutcome outcome) {
+                   self->drive.Post([self, side, transports, abort, generations, outcome] {
                      // A rendezvous that was made and never joined.
-                     for (Transport* transport : transports) transport->Forget(generation);
+                     for (Transport* transport : transports) {
+                       for (const FlowGeneration& g : generations) transport->Forget(g.id);
+                     }
                      AbortDone done{abort.key, outcome};
                      // What may still be read is never released: the process is to end.
                      if (outcome == AbortOutcome::kWedged) {

@@ -48,7 +48,7 @@ class TrainerShell : public MemberShell {
   void Carry(Context& context, MemberEffect effect) override;
 
  private:
-  void StartSending(const EpochKey& key);
+  void StartSending(const StartStream& start);
   void Abort(const AbortLocal& abort);
 
   TrainerMachine machine_;

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -65,7 +66,8 @@ class Cursor {
  public:
   virtual ~Cursor() = default;
   // The next group, or an empty one (no tensors) at the end. Its bytes stay valid and constant
-  // until Release. Rows come in the manifest's order.
+  // until Release. Rows come in the manifest's order; those that this rank does not hold
+  // (WeightSource::Held) have no data.
   virtual StatusOr<TensorGroup> Next(StreamRef stream) = 0;
   // How many bytes of groups may be entered and not released, about. A source whose tensors lie in
   // memory anyway says kNoLimit: to wait for releases would only slow it down.
@@ -85,8 +87,10 @@ class WeightSource {
   virtual ~WeightSource() = default;
   // The rows that this sync sends, in order. Equal on every trainer rank.
   virtual StatusOr<Manifest> Describe(const SyncRequest& request) = 0;
-  // The regions this rank holds; empty means all of the manifest (the only case so far).
-  virtual std::vector<Region> Held() { return {}; }
+  // The regions of the manifest described last that this rank holds and can send; nothing: all of
+  // it. Whole rows only, in any order. A row that several ranks hold is sent by the first of them.
+  // A rank's cursor gives all rows all the same, those that it does not hold without data.
+  virtual std::optional<std::vector<Region>> Held() { return std::nullopt; }
   virtual StatusOr<std::unique_ptr<Cursor>> Open(const EpochInfo& epoch) = 0;
 };
 

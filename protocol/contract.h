@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -117,12 +118,21 @@ struct FlowMember {
   }
 };
 
-// One plan over one transport with its members.
+// One plan over one transport with its members. An epoch has a flow for each transport that some
+// of its workers take, and for each trainer rank that sends rows of its own: every worker is in
+// flows that carry all rows together, each row once.
 struct Flow {
-  FlowId id;
+  FlowId id;  // its place in the contract
   std::string transport;
   std::vector<FlowMember> members;
   uint32_t root = 0;
+  std::vector<RowRange> rows;     // that it carries; empty: all of the manifest
+  uint64_t direct_bytes_min = 0;  // rows from this size travel direct; 0: none
+  uint32_t cta_count_max = 0;     // blocks of each device that it may take; 0: as it likes
+
+  // The rank of a member in it.
+  std::optional<uint32_t> RankOf(const MemberId& member) const;
+  const MemberId& root_member() const { return members[root].member; }
 
   template <class V>
   void Fields(V& v) {
@@ -130,18 +140,19 @@ struct Flow {
     v("transport", transport);
     v("members", members);
     v("root", root);
+    v("rows", rows);
+    v("direct_bytes_min", direct_bytes_min);
+    v("cta_count_max", cta_count_max);
   }
 };
 
 // What the coordinator decides from all offers; the same bytes for every member.
 struct Contract {
-  uint64_t buffer_bytes = 0;
+  uint64_t buffer_bytes = 0;  // of each flow's buffers, on each of its ranks
   uint32_t buffer_count = 0;
   Layout layout = Layout::kAligned;
   InstallMode install = InstallMode::kStaged;
   Integrity integrity = Integrity::kContentHash;
-  uint64_t direct_bytes_min = 0;
-  uint32_t cta_count_max = 0;  // blocks of each device that the transport may take; 0: as it likes
   std::vector<Flow> flows;
   // From Start until a member gives its stream up by itself: somewhat after the coordinator does,
   // which knows better whom to blame.
@@ -157,18 +168,20 @@ struct Contract {
     v("layout", layout);
     v("install", install);
     v("integrity", integrity);
-    v("direct_bytes_min", direct_bytes_min);
-    v("cta_count_max", cta_count_max);
     v("flows", flows);
     v("transfer_deadline", transfer_deadline);
     v("prepare_deadline", prepare_deadline);
   }
 };
 
-// How every member plans `manifest` under `contract`. The agreed size bounds a buffer; a model
-// whose packed rows fill less than 8 buffers takes smaller ones (an eighth, at least 1 MiB), so
-// that packing, sending and unpacking still overlap and no memory is wasted.
-PlanOptions PlanOptionsOf(const Contract& contract, const Manifest& manifest);
+// Whether a member can follow it at all; kFailedPrecondition says what is wrong. What a contract of
+// MakeContract always is, and one that came over the wire may not be.
+Status CheckFlows(const Contract& contract);
+
+// How every member of `flow` plans `manifest` under `contract`. The agreed size bounds a buffer; a
+// model whose packed rows fill less than 8 buffers takes smaller ones (an eighth, at least 1 MiB),
+// so that packing, sending and unpacking still overlap and no memory is wasted.
+PlanOptions PlanOptionsOf(const Contract& contract, const Flow& flow, const Manifest& manifest);
 
 // A rank and what it offers.
 struct MemberOffer {
@@ -177,14 +190,21 @@ struct MemberOffer {
   std::string unit;
   uint32_t rank_in_unit = 0;
   Offer offer;
+  std::optional<std::vector<RowRange>> held;  // trainers: the rows that it can send; none: all
 };
 
-// The contract of `offers`: buffer size and count are the minimum over policy and offers (size
-// rounded down to 256), the size no more than fits into every device's memory; the transport is the
-// first of the root's that all offer and that serves so many receivers, the install mode the
-// policy's, which every worker must offer. Order: trainers' rank 0 first, then workers by
-// unit and rank. Pure; independent of the order of `offers`. Errors name the member and both
-// sides' values.
-StatusOr<Contract> MakeContract(const ContractPolicy& policy, std::vector<MemberOffer> offers);
+// The contract of `offers` for a manifest of `rows` rows: buffer size and count are the minimum
+// over policy and offers (size rounded down to 256), the size no more than fits into every device's
+// memory; the install mode is the policy's, which every worker must offer.
+//
+// Flows: a row's root is the first trainer rank that holds it. Of a root's transports, in its
+// order, each takes the workers that offer it and that none before it took; one for so many
+// receivers only (receivers_max) takes all workers or none. A flow's members: the root first, then
+// workers by unit and rank.
+//
+// Pure; independent of the order of `offers`. Errors name the member and both sides' values, or the
+// row that nobody holds.
+StatusOr<Contract> MakeContract(const ContractPolicy& policy, std::vector<MemberOffer> offers,
+                                uint32_t rows);
 
 }  // namespace packcast

@@ -61,11 +61,11 @@ struct Propose {
   SyncKind kind = SyncKind::kFull;
   std::optional<Version> base;
   Digest manifest_digest;
-  // All is as in the last epoch: a member that holds this contract and lives in this generation,
-  // and whose offer is what it last told, prepares at once and answers Prepared instead of
-  // OfferReply.
+  // All is as in the last epoch: a member that holds this contract and lives in the generations of
+  // its flows, and whose offer is what it last told, prepares at once and answers Prepared instead
+  // of OfferReply.
   std::optional<Digest> contract_digest;
-  std::optional<GenerationId> generation;
+  std::optional<std::vector<GenerationId>> generations;  // in the order of the contract's flows
   template <class V>
   void Fields(V& v) {
     v("key", key);
@@ -74,11 +74,11 @@ struct Propose {
     v("base", base);
     v("manifest_digest", manifest_digest);
     v("contract_digest", contract_digest);
-    v("generation", generation);
+    v("generations", generations);
   }
 };
 
-// The contract, or the digest of one this member holds already; and which generation carries it.
+// The contract, or the digest of one this member holds already; and which generations carry it.
 struct Prepare {
   PC_MESSAGE("prepare");
   EpochKey key;
@@ -86,8 +86,7 @@ struct Prepare {
   Digest manifest_digest;
   Digest contract_digest;
   std::optional<Contract> contract;
-  GenerationId generation;
-  bool reuse_generation = false;
+  std::vector<FlowGeneration> generations;  // in the order of the contract's flows
   template <class V>
   void Fields(V& v) {
     v("key", key);
@@ -95,23 +94,19 @@ struct Prepare {
     v("manifest_digest", manifest_digest);
     v("contract_digest", contract_digest);
     v("contract", contract);
-    v("generation", generation);
-    v("reuse_generation", reuse_generation);
+    v("generations", generations);
   }
 };
 
+// Of all new generations that this member is in.
 struct RendezvousBlob {
   PC_MESSAGE("rendezvous");
   EpochKey key;
-  GenerationId generation;
-  std::string kind;
-  Bytes blob;
+  std::vector<FlowRendezvous> flows;
   template <class V>
   void Fields(V& v) {
     v("key", key);
-    v("generation", generation);
-    v("kind", kind);
-    v("blob", blob);
+    v("flows", flows);
   }
 };
 

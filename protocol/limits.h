@@ -46,6 +46,9 @@ inline constexpr size_t kPlanSteps = 1u << 22;
 // The counter of a term. Far from overflow: a coordinator goes beyond what any member promised.
 inline constexpr uint64_t kTermCounter = uint64_t{1} << 62;
 
+// Flows of one contract: transports times roots.
+inline constexpr size_t kFlows = 64;
+
 // Members of a cluster, calls in flight per peer, messages queued per actor.
 inline constexpr size_t kMembers = 8192;
 inline constexpr size_t kCallsInFlight = 4096;

@@ -63,7 +63,8 @@ struct SyncCall {
   SyncKind kind = SyncKind::kFull;
   std::optional<Version> base;  // reserved: deltas
   Digest manifest_digest;
-  bool supersede = false;  // replace a queued sync instead of getting Busy
+  bool supersede = false;                     // replace a queued sync instead of getting Busy
+  std::optional<std::vector<RowRange>> held;  // rows that this rank can send; none: all
   template <class V>
   void Fields(V& v) {
     v("model", model);
@@ -72,6 +73,7 @@ struct SyncCall {
     v("base", base);
     v("manifest_digest", manifest_digest);
     v("supersede", supersede);
+    v("held", held);
   }
 };
 
@@ -117,19 +119,18 @@ struct OfferReply {
   }
 };
 
-// Bound, allocated and planned. A root that was asked for a rendezvous gives its blob.
+// Bound, allocated and planned, all flows. A root gives a rendezvous for each of its flows that has
+// a new generation.
 struct Prepared {
   PC_MESSAGE("prepared");
   EpochKey key;
   Digest plan_digest;
-  std::string rendezvous_kind;
-  Bytes rendezvous_blob;  // a secret: never logged
+  std::optional<std::vector<FlowRendezvous>> rendezvous;
   template <class V>
   void Fields(V& v) {
     v("key", key);
     v("plan_digest", plan_digest);
-    v("rendezvous_kind", rendezvous_kind);
-    v("rendezvous_blob", rendezvous_blob);
+    v("rendezvous", rendezvous);
   }
 };
 
@@ -151,14 +152,13 @@ struct Refused {
   }
 };
 
+// All that the rendezvous named.
 struct GenerationJoined {
   PC_MESSAGE("generation.joined");
   EpochKey key;
-  GenerationId generation;
   template <class V>
   void Fields(V& v) {
     v("key", key);
-    v("generation", generation);
   }
 };
 

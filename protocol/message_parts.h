@@ -3,9 +3,11 @@
 #include <cstdint>
 #include <string>
 
+#include "protocol/fields.h"
 #include "protocol/ids.h"
 #include "protocol/status.h"
 #include "protocol/text.h"
+#include "protocol/value.h"
 
 // What several messages carry (messages.h).
 namespace packcast {
@@ -19,12 +21,23 @@ struct EpochKey {
 
   Version version() const { return Version{term, epoch}; }
   friend auto operator<=>(const EpochKey&, const EpochKey&) = default;
-  template <class V>
-  void Fields(V& v) {
-    v("model", model);
-    v("term", term);
-    v("epoch", epoch);
-    v("attempt", attempt);
+};
+
+template <>
+struct fields::Convert<EpochKey> {  // [model, counter, nonce, epoch, attempt]: in every message
+  static Value To(const EpochKey& v) {
+    return ValueArray{v.model, v.term.counter, v.term.nonce, v.epoch.value, v.attempt.value};
+  }
+  static Status From(const Value& value, EpochKey* out) {
+    const ValueArray* array = value.AsArray();
+    if (array == nullptr || array->size() != 5) {
+      return WrongKind("[model, counter, nonce, epoch, attempt]", value);
+    }
+    PC_RETURN_IF_ERROR(Convert<std::string>::From((*array)[0], &out->model));
+    PC_RETURN_IF_ERROR(Convert<uint64_t>::From((*array)[1], &out->term.counter));
+    PC_RETURN_IF_ERROR(Convert<uint64_t>::From((*array)[2], &out->term.nonce));
+    PC_RETURN_IF_ERROR(Convert<EpochId>::From((*array)[3], &out->epoch));
+    return Convert<Attempt>::From((*array)[4], &out->attempt);
   }
 };
 
@@ -54,6 +67,30 @@ struct Phase {
   void Fields(V& v) {
     v("name", name);
     v("seconds", seconds);
+  }
+};
+
+// Which generation carries a flow, and whether it lives already.
+struct FlowGeneration {
+  GenerationId id;
+  bool reuse = false;
+  template <class V>
+  void Fields(V& v) {
+    v("id", id);
+    v("reuse", reuse);
+  }
+};
+
+// How the members of a flow's new generation find each other.
+struct FlowRendezvous {
+  FlowId flow;
+  std::string kind;
+  Bytes blob;  // a secret of the flow's members: never logged
+  template <class V>
+  void Fields(V& v) {
+    v("flow", flow);
+    v("kind", kind);
+    v("blob", blob);
   }
 };
 

@@ -1,6 +1,7 @@
 #include "protocol/plan.h"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 #include <string>
 
@@ -10,6 +11,7 @@ namespace packcast {
 namespace {
 
 Status CheckOptions(const PlanOptions& options) {
+  PC_RETURN_IF_ERROR(CheckRanges(options.rows));
   if (options.buffer_bytes < limits::kBufferBytesMin ||
       options.buffer_bytes > limits::kBufferBytesMax) {
     return InvalidArgument("buffer size " + std::to_string(options.buffer_bytes) +
@@ -60,6 +62,25 @@ Digest PlanDigest(const Manifest& manifest, const PlanOptions& options, const Pl
 
 }  // namespace
 
+bool Contains(const std::vector<RowRange>& ranges, uint32_t row) {
+  if (ranges.empty()) return true;
+  const auto after =
+      std::upper_bound(ranges.begin(), ranges.end(), row,
+                       [](uint32_t r, const RowRange& range) { return r < range.begin; });
+  return after != ranges.begin() && row < std::prev(after)->end;
+}
+
+Status CheckRanges(const std::vector<RowRange>& ranges) {
+  for (size_t k = 0; k < ranges.size(); ++k) {
+    const bool apart = k == 0 || ranges[k - 1].end < ranges[k].begin;
+    if (ranges[k].begin < ranges[k].end && apart) continue;
+    return InvalidArgument("rows " + std::to_string(ranges[k].begin) + " to " +
+                           std::to_string(ranges[k].end) +
+                           ": ranges must be ascending, not empty and apart");
+  }
+  return OkStatus();
+}
+
 StatusOr<Planner> Planner::Make(PlanOptions options) {
   PC_RETURN_IF_ERROR(CheckOptions(options));
   return Planner(std::move(options));
@@ -71,7 +92,7 @@ void Planner::AddRow(uint64_t bytes) {
   if (listed) ++next_direct_;
   row_direct_ = listed && options_.layout == Layout::kAligned && options_.direct_bytes_min > 0 &&
                 bytes >= options_.direct_bytes_min;
-  row_bytes_ = bytes;
+  row_bytes_ = Contains(options_.rows, rows_) ? bytes : 0;
   row_done_ = 0;
   ++rows_;
 }

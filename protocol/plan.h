@@ -26,6 +26,24 @@ enum class Layout : uint8_t {
   kCompat = 1,
 };
 
+// Rows begin, begin + 1, ... end - 1 of a manifest.
+struct RowRange {
+  uint32_t begin = 0;
+  uint32_t end = 0;
+
+  template <class V>
+  void Fields(V& v) {
+    v("begin", begin);
+    v("end", end);
+  }
+  friend bool operator==(const RowRange&, const RowRange&) = default;
+};
+
+// Rows that are listed by ascending ranges that do not touch; no ranges stand for all rows.
+bool Contains(const std::vector<RowRange>& ranges, uint32_t row);
+// Ascending, not empty, apart. kInvalidArgument names the first range that is not.
+Status CheckRanges(const std::vector<RowRange>& ranges);
+
 // What the plan depends on besides the manifest; part of the contract's flow.
 struct PlanOptions {
   Layout layout = Layout::kAligned;
@@ -42,6 +60,8 @@ struct PlanOptions {
   uint64_t direct_bytes_total = 0;
   uint64_t packed_bytes_total = 0;    // each row rounded up to 256
   std::vector<uint32_t> direct_rows;  // ascending; eligible on every member
+  // The rows that travel; those that do not have no region, as empty ones. Empty: all.
+  std::vector<RowRange> rows;
 };
 
 inline constexpr uint64_t kTaperBytes = uint64_t{64} << 20;

@@ -45,6 +45,12 @@ class CopyEngine {
   virtual std::span<const Digest> digests(Ticket ticket) const = 0;
   virtual void Forget(Ticket ticket) = 0;
 
+  // One more of the same kind, for another thread: it has streams and tables of its own.
+  // kUnimplemented where there is only one; else as what made this one.
+  virtual StatusOr<std::unique_ptr<CopyEngine>> Another() const {
+    return Unimplemented("this copy engine is the only one of its kind");
+  }
+
   // Waits until nothing is under way, and forgets everything: then no memory is touched any more.
   // kDeadlineExceeded otherwise.
   virtual Status Drain(Duration timeout) = 0;

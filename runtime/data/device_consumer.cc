@@ -278,7 +278,8 @@ Status DeviceConsumer::Impl::Deliver(const InStep& step) {
 Status DeviceConsumer::Impl::DeliverEmpty() {
   std::vector<UnpackedRegion> shown;
   for (const uint32_t row : table_.callback_rows()) {
-    if (options_.manifest->row_bytes(row) == 0) shown.push_back({row, &rows_[row]});
+    const bool empty = options_.manifest->row_bytes(row) == 0;
+    if (empty && Contains(options_.plan.rows, row)) shown.push_back({row, &rows_[row]});
   }
   return shown.empty() ? OkStatus() : callback_(shown);
 }

@@ -208,6 +208,10 @@ StatusOr<bool> DeviceProducer::Impl::NextBatch() {
 
 Status DeviceProducer::Impl::BeginRow() {
   row_done_ = 0;
+  if (!Contains(options_.plan.rows, row_)) {  // not of this broadcast
+    access_ = TensorAccess();
+    return OkStatus();
+  }
   PC_RETURN_IF_ERROR(access_.Set(options_.manifest->rows()[row_],
                                  options_.manifest->row_bytes(row_),
                                  batch_->tensors()[batch_row_]));

@@ -16,6 +16,9 @@ class HostCopyEngine final : public CopyEngine {
   uint32_t pieces_max() const override { return 256; }
   uint32_t layouts_max() const override { return 16; }
   bool HasRoom() const override { return works_.size() < 8; }
+  StatusOr<std::unique_ptr<CopyEngine>> Another() const override {
+    return MakeHostCopyEngine(pieces_per_turn_);
+  }
 
   StatusOr<Ticket> Submit(std::span<const CopyPiece> pieces, std::span<const PieceLayout> layouts,
                           void*, bool) override {

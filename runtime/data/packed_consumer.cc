@@ -150,6 +150,10 @@ Status PackedConsumer::Impl::NextRow() {
     planner_.Finish();
     return OkStatus();
   }
+  if (!Contains(options_.plan.rows, number)) {  // not of this broadcast
+    planner_.AddRow(0);
+    return OkStatus();
+  }
   PC_ASSIGN_OR_RETURN(const uint64_t bytes, RowBytes(*row));
   PC_RETURN_IF_ERROR(CheckRow(options_, number, *row, bytes));
   const RowTarget& target = targets_->Find(number, row->name);

@@ -375,6 +375,12 @@ StatusOr<bool> PackedProducer::Impl::NextRow() {
     planner_.Finish();
     return true;
   }
+  if (!Contains(options_.plan.rows, row)) {  // not of this broadcast
+    if (tensor->release) tensor->release();
+    rows_released.fetch_add(1);
+    planner_.AddRow(0);
+    return true;
+  }
   StatusOr<TensorReader> reader = TensorReader::Make(*tensor);
   Status status = reader.status();
   if (status.ok()) status = CheckRow(options_, row, RowOf(*tensor), reader->wire_bytes());

@@ -101,7 +101,7 @@ class ZmqMember final : public ZmqEnd {
   StreamId stream_;
   Digest tag_;
   bool hello_sent_ = false;
-  bool root_aborted_ = false;  // and said so: it needs no reason of ours, and confirms none
+  bool root_aborted_ = false;       // and said so: it needs no reason of ours, and confirms none
   std::deque<std::string> outbox_;  // one per grant, release, ping and stream, at most
   std::deque<Receiving> operations_;
   net::Frames held_;

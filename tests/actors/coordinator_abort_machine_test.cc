@@ -84,13 +84,13 @@ TEST_F(CoordinatorAbortTest, AWorkerLostInAnyPhaseBeforeTheDecisionIsDoneWithout
 TEST_F(CoordinatorAbortTest, ARetryHasANewGenerationAndNotTheLostReplica) {
   c.Sync(trainer, 5);
   c.AnswerUntil(EpochPhase::kStreaming);
-  const GenerationId first = c.machine.epoch()->generation;
+  const GenerationId first = c.machine.epoch()->generations.front().id;
   c.On(MemberLost{worker[0], PeerDied("killed")});
   c.Forget();
   c.Answer();
   EXPECT_EQ(c.phase(), EpochPhase::kPreparing);
   EXPECT_EQ(c.key().attempt, Attempt(2));
-  EXPECT_GT(c.machine.epoch()->generation, first);
+  EXPECT_GT(c.machine.epoch()->generations.front().id, first);
   EXPECT_EQ(c.To<Prepare>("worker-1"), nullptr);  // the sibling
   EXPECT_TRUE(c.To<Prepare>("worker-2")->contract.has_value());
 }
@@ -172,7 +172,7 @@ TEST_F(CoordinatorAbortTest, AStuckTransferIsBlamedOnWhoIsFurthestBehind) {
   c.Sync(trainer, 5);
   c.AnswerUntil(EpochPhase::kStreaming);
   for (uint64_t k = 0; k < 4; ++k) {
-    c.From(worker[k], Progress{c.key(), "streaming", 9, k == 2 ? 1u : 8u, 100});
+    c.From(worker[k], Progress{c.key(), "streaming", 9, 8, k == 2 ? 1u : 100u});
   }
   c.WaitPastDeadline();
   EXPECT_NE(c.To<Expelled>("worker-2"), nullptr);
@@ -194,13 +194,13 @@ TEST_F(CoordinatorAbortTest, AMissingGenerationIsMadeAnewEvenIfTheTrainerMissesI
   c.Sync(trainer, 5);
   c.AnswerAll();
   c.Sync(trainer, 6);
-  EXPECT_TRUE(c.To<Propose>("trainer-0")->generation.has_value());
+  EXPECT_TRUE(c.To<Propose>("trainer-0")->generations.has_value());
   c.From(trainer, Failed{c.key(), "prepare",
                          WireStatus::From(FailedPrecondition("it does not live here")), ""});
   c.Answer();
-  EXPECT_FALSE(c.To<Propose>("trainer-0")->generation.has_value());
+  EXPECT_FALSE(c.To<Propose>("trainer-0")->generations.has_value());
   c.AnswerUntil(EpochPhase::kPreparing);
-  EXPECT_FALSE(c.To<Prepare>("trainer-0")->reuse_generation);
+  EXPECT_FALSE(c.To<Prepare>("trainer-0")->generations.front().reuse);
   EXPECT_TRUE(c.To<Prepare>("trainer-0")->contract.has_value());
   c.AnswerAll();
   EXPECT_EQ(SyncStatus(), OkStatus());
@@ -212,7 +212,7 @@ TEST_F(CoordinatorAbortTest, AGenerationEndsWithTheSessionOfAMember) {
   c.JoinWorker(0, 2);  // the same life in a new session: it may have given its end up
   c.Sync(trainer, 6);
   c.AnswerUntil(EpochPhase::kPreparing);
-  EXPECT_FALSE(c.To<Prepare>("worker-1")->reuse_generation);
+  EXPECT_FALSE(c.To<Prepare>("worker-1")->generations.front().reuse);
 }
 
 TEST_F(CoordinatorAbortTest, TrainerRanksDrainToTheFurthestGroup) {

@@ -106,12 +106,11 @@ class CoordinatorKit {
     switch (asked) {
       case EpochPhase::kWaitReplicas: return;
       case EpochPhase::kOffers:
-        if (machine.epoch()->ahead) return From(p.id, Prepared{present, Digest{1, 2}, "", {}});
+        if (machine.epoch()->ahead) return From(p.id, Prepared{present, Digest{1, 2}, {}});
         return From(p.id, OfferReply{present, SmallOffer(p.role)});
       case EpochPhase::kPreparing:
-        return From(p.id, Prepared{present, Digest{1, 2}, "zmq", Bytes(8)});
-      case EpochPhase::kJoining:
-        return From(p.id, GenerationJoined{present, machine.epoch()->generation});
+        return From(p.id, Prepared{present, Digest{1, 2}, RendezvousOf(p.id)});
+      case EpochPhase::kJoining: return From(p.id, GenerationJoined{present});
       case EpochPhase::kQuiescing: return From(p.id, Quiesced{present});
       case EpochPhase::kStreaming: return From(p.id, Staged{present, Digest{3, 4}, 1024, {}});
       case EpochPhase::kCommitting:
@@ -120,6 +119,14 @@ class CoordinatorKit {
       case EpochPhase::kAborting:
         return From(p.id, AttemptAborted{present, AbortOutcome::kClean, false});
     }
+  }
+  // Of the flows that a member is the root of.
+  std::vector<FlowRendezvous> RendezvousOf(const MemberId& member) const {
+    std::vector<FlowRendezvous> made;
+    for (const Flow& flow : machine.epoch()->contract->flows) {
+      if (flow.root_member() == member) made.push_back(Found(flow.id.value));
+    }
+    return made;
   }
   // Answers phase by phase until `until` is asked, or the epoch ends.
   void AnswerUntil(EpochPhase until) {

@@ -38,7 +38,7 @@ TEST_F(CoordinatorMachineTest, RunsAnEpoch) {
   EXPECT_NE(c.To<ManifestPart>("worker-0"), nullptr);
   c.Answer();
   EXPECT_EQ(c.phase(), EpochPhase::kJoining);
-  EXPECT_EQ(c.To<RendezvousBlob>("worker-1")->blob, Bytes(8));
+  EXPECT_EQ(c.To<RendezvousBlob>("worker-1")->flows.front().blob, Bytes(8));
   c.Answer();
   EXPECT_EQ(c.phase(), EpochPhase::kStreaming);
   EXPECT_NE(c.To<Start>("trainer-0"), nullptr);
@@ -212,13 +212,14 @@ TEST_F(CoordinatorMachineTest, OnlyAnAnswerThatIsAskedForChangesAnything) {
   Assemble();
   c.Sync(trainer, 5);
   c.AnswerUntil(EpochPhase::kPreparing);
-  c.From(worker[0], Prepared{c.key(), Digest{1, 2}, "zmq", Bytes(3)});  // not the root
-  c.From(worker[0], Prepared{c.key(), Digest{9, 9}, "", {}});           // has answered
+  const std::vector<FlowRendezvous> own = {{FlowId(0), "zmq", Bytes(3)}};
+  c.From(worker[0], Prepared{c.key(), Digest{1, 2}, own});  // not the root
+  c.From(worker[0], Prepared{c.key(), Digest{9, 9}, {}});   // has answered
   c.Answer({worker[0]});
   ASSERT_EQ(c.phase(), EpochPhase::kJoining);
-  EXPECT_EQ(c.To<RendezvousBlob>("worker-1")->blob, Bytes(8));
+  EXPECT_EQ(c.To<RendezvousBlob>("worker-1")->flows.front().blob, Bytes(8));
   c.From(worker[0], Staged{c.key(), Digest{9, 9}, 1024, {}});
-  c.From(worker[0], Prepared{c.key(), Digest{9, 9}, "zmq", Bytes(3)});
+  c.From(worker[0], Prepared{c.key(), Digest{9, 9}, own});
   c.AnswerUntil(EpochPhase::kStreaming);
   EXPECT_FALSE(c.machine.epoch()->participants.back().staged);
   c.AnswerUntil(EpochPhase::kCommitting);
@@ -251,9 +252,9 @@ TEST_F(CoordinatorMachineTest, NoMessageInAnyPhaseBreaksAnInvariant) {
       const WireStatus none;
       const MemberMessage messages[kinds] = {
           OfferReply{key, {}},
-          Prepared{key, Digest{9, 9}, "", {}},
+          Prepared{key, Digest{9, 9}, std::vector<FlowRendezvous>{Found(99)}},
           Refused{key, none, "", "", ""},
-          GenerationJoined{key, GenerationId(99)},
+          GenerationJoined{key},
           Quiesced{key},
           Progress{key, "", ~uint64_t{0}, ~uint64_t{0}, ~uint64_t{0}},
           Staged{key, Digest{9, 9}, 0, {}},

@@ -47,6 +47,12 @@ inline Contract SmallContract(InstallMode install = InstallMode::kStaged) {
   return contract;
 }
 
+// Of a contract of one flow.
+inline std::vector<FlowGeneration> Generations(uint64_t id, bool reuse = false) {
+  return {{GenerationId(id), reuse}};
+}
+inline FlowRendezvous Found(uint64_t flow = 0) { return {FlowId(flow), "zmq", Bytes(8)}; }
+
 // The first effect or message of a type; null when there is none.
 template <class T, class Effects>
 const T* Effect(const Effects& effects) {
@@ -99,13 +105,13 @@ class MemberKit {
     for (ManifestPart& part : ManifestParts(*manifest)) On(CoordinatorMessage(std::move(part)));
     On(CoordinatorMessage(Propose{key, 5, SyncKind::kFull, std::nullopt, manifest->digest()}));
     On(CoordinatorMessage(Prepare{key, 5, manifest->digest(), ContractDigest(contract), contract,
-                                  GenerationId(generation), reuse}));
-    return On(PrepareDone{key, OkStatus(), Digest{1, 2}, "", {}, ""});
+                                  Generations(generation, reuse)}));
+    return On(PrepareDone{key, OkStatus(), Digest{1, 2}, {}, ""});
   }
   void ToJoined(const EpochKey& key, uint64_t generation = 1) {
     ToPrepared(key, false, generation);
-    On(CoordinatorMessage(RendezvousBlob{key, GenerationId(generation), "zmq", Bytes(8)}));
-    On(GenerationReady{key, OkStatus()});
+    On(CoordinatorMessage(RendezvousBlob{key, {Found()}}));
+    On(GenerationsReady{key, OkStatus()});
     if (contract.install == InstallMode::kStaged || machine.config().role == Role::kTrainer) return;
     On(CoordinatorMessage(Quiesce{key}));
     On(QuiesceDone{key, OkStatus()});

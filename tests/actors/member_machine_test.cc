@@ -34,15 +34,14 @@ TEST(MemberMachine, GoesThroughAStagedEpoch) {
 
   effects = worker.On(
       CoordinatorMessage(Prepare{key, 5, worker.manifest->digest(), ContractDigest(worker.contract),
-                                 worker.contract, GenerationId(1), false}));
+                                 worker.contract, Generations(1, false)}));
   ASSERT_NE(Effect<PrepareAttempt>(effects), nullptr);
-  EXPECT_FALSE(Effect<PrepareAttempt>(effects)->make_rendezvous);  // not the root
-  effects = worker.On(PrepareDone{key, OkStatus(), Digest{1, 2}, "", {}, ""});
+  effects = worker.On(PrepareDone{key, OkStatus(), Digest{1, 2}, {}, ""});
   EXPECT_EQ(Sent<Prepared>(effects)->plan_digest, (Digest{1, 2}));
 
-  effects = worker.On(CoordinatorMessage(RendezvousBlob{key, GenerationId(1), "zmq", Bytes(8)}));
-  EXPECT_NE(Effect<JoinGeneration>(effects), nullptr);
-  EXPECT_NE(Sent<GenerationJoined>(worker.On(GenerationReady{key, OkStatus()})), nullptr);
+  effects = worker.On(CoordinatorMessage(RendezvousBlob{key, {Found()}}));
+  EXPECT_NE(Effect<JoinGenerations>(effects), nullptr);
+  EXPECT_NE(Sent<GenerationJoined>(worker.On(GenerationsReady{key, OkStatus()})), nullptr);
 
   EXPECT_NE(Effect<StartStream>(worker.On(CoordinatorMessage(Start{key}))), nullptr);
   EXPECT_TRUE(worker.machine.in_service());  // the old version serves on
@@ -65,7 +64,7 @@ Propose Again(const MemberKit& kit, const EpochKey& key) {
                  std::nullopt,
                  kit.manifest->digest(),
                  ContractDigest(kit.contract),
-                 GenerationId(1)};
+                 std::vector<GenerationId>{GenerationId(1)}};
 }
 
 TEST(MemberMachine, PreparesAndGrantsAtOnceWhenTheProposalHoldsHere) {
@@ -75,8 +74,7 @@ TEST(MemberMachine, PreparesAndGrantsAtOnceWhenTheProposalHoldsHere) {
   MemberEffects effects = worker.On(CoordinatorMessage(Again(worker, Key(2))));
   EXPECT_EQ(Sent<OfferReply>(effects), nullptr);
   ASSERT_NE(Effect<PrepareAttempt>(effects), nullptr);
-  EXPECT_FALSE(Effect<PrepareAttempt>(effects)->make_rendezvous);
-  effects = worker.On(PrepareDone{Key(2), OkStatus(), Digest{1, 2}, "", {}, ""});
+  effects = worker.On(PrepareDone{Key(2), OkStatus(), Digest{1, 2}, {}, ""});
   EXPECT_NE(Sent<Prepared>(effects), nullptr);
   ASSERT_NE(Effect<StartStream>(effects), nullptr);
   EXPECT_TRUE(Effect<StartStream>(effects)->early);
@@ -85,13 +83,27 @@ TEST(MemberMachine, PreparesAndGrantsAtOnceWhenTheProposalHoldsHere) {
   EXPECT_NE(Effect<InstallVersion>(worker.On(CoordinatorMessage(Commit{Key(2)}))), nullptr);
 }
 
+TEST(MemberMachine, ATrainerBeginsByItselfUnlessItsSourceGathersWithOthers) {
+  for (const uint32_t ranks : {1u, 2u}) {
+    MemberKit trainer(Role::kTrainer);
+    trainer.machine = MemberMachine(MemberKit::Config(Role::kTrainer, 0, ranks));
+    trainer.Join();
+    trainer.ToStaged(Key(1));
+    trainer.On(CoordinatorMessage(Commit{Key(1)}));
+    trainer.On(CoordinatorMessage(Again(trainer, Key(2))));
+    const MemberEffects effects = trainer.On(PrepareDone{Key(2), OkStatus(), Digest{1, 2}, {}, ""});
+    EXPECT_EQ(Effect<StartStream>(effects) != nullptr, ranks == 1);
+    // Its cursor may have been opened: it stops where the coordinator says.
+    EXPECT_EQ(Effect<HaltSource>(trainer.Abort(Key(2))) != nullptr, ranks == 1);
+  }
+}
+
 TEST(MemberMachine, WaitsForQuiesceAndStartWhereItsMemoryIsInService) {
   MemberKit worker(Role::kWorker, InstallMode::kInPlace);
   worker.Join();
   worker.ToServing(Key(1));
   worker.On(CoordinatorMessage(Again(worker, Key(2))));
-  const MemberEffects effects =
-      worker.On(PrepareDone{Key(2), OkStatus(), Digest{1, 2}, "", {}, ""});
+  const MemberEffects effects = worker.On(PrepareDone{Key(2), OkStatus(), Digest{1, 2}, {}, ""});
   EXPECT_NE(Sent<Prepared>(effects), nullptr);
   EXPECT_EQ(Effect<StartStream>(effects), nullptr);
   EXPECT_TRUE(worker.machine.in_service());
@@ -109,7 +121,7 @@ TEST(MemberMachine, OffersWhereTheProposalDoesNotHold) {
   propose.contract_digest = Digest{7, 7};
   EXPECT_TRUE(answers_with_offer(worker, propose));
   propose = Again(worker, Key(2));
-  propose.generation = GenerationId(9);
+  propose.generations = std::vector<GenerationId>{GenerationId(9)};
   EXPECT_TRUE(answers_with_offer(worker, propose));
   propose = Again(worker, Key(2));
   propose.manifest_digest = Digest{7, 7};
@@ -131,7 +143,7 @@ TEST(MemberMachine, TellsAnOfferThatHasChangedWithItsLastWord) {
   worker.On(CoordinatorMessage(Commit{Key(1)}));
   worker.On(InstallDone{Key(1), OkStatus()});
   worker.On(CoordinatorMessage(Again(worker, Key(2))));
-  worker.On(PrepareDone{Key(2), OkStatus(), Digest{1, 2}, "", {}, ""});
+  worker.On(PrepareDone{Key(2), OkStatus(), Digest{1, 2}, {}, ""});
   const MemberEffects again = worker.On(StreamDone{Key(2), OkStatus(), Digest{3, 4}, 1024, {}, ""});
   EXPECT_FALSE(Sent<Staged>(again)->offer.has_value());
 }
@@ -141,8 +153,8 @@ TEST(MemberMachine, IsOutOfServiceWhileItIsWrittenInPlace) {
   worker.Join();
   const EpochKey key = Key(1);
   worker.ToPrepared(key);
-  worker.On(CoordinatorMessage(RendezvousBlob{key, GenerationId(1), "zmq", Bytes(8)}));
-  worker.On(GenerationReady{key, OkStatus()});
+  worker.On(CoordinatorMessage(RendezvousBlob{key, {Found()}}));
+  worker.On(GenerationsReady{key, OkStatus()});
   EXPECT_NE(Effect<QuiesceEngine>(worker.On(CoordinatorMessage(Quiesce{key}))), nullptr);
   EXPECT_FALSE(worker.machine.in_service());
   EXPECT_NE(Sent<Quiesced>(worker.On(QuiesceDone{key, OkStatus()})), nullptr);
@@ -234,9 +246,9 @@ TEST(MemberMachine, RefusesAndWaitsForTheAbort) {
       Propose{Key(1), 5, SyncKind::kFull, std::nullopt, worker.manifest->digest()}));
   worker.On(CoordinatorMessage(Prepare{Key(1), 5, worker.manifest->digest(),
                                        ContractDigest(worker.contract), worker.contract,
-                                       GenerationId(1), false}));
+                                       Generations(1, false)}));
   const MemberEffects effects =
-      worker.On(PrepareDone{Key(1), InvalidArgument("shape differs"), {}, "", {}, "layer.0"});
+      worker.On(PrepareDone{Key(1), InvalidArgument("shape differs"), {}, {}, "layer.0"});
   EXPECT_EQ(Sent<Refused>(effects)->row, "layer.0");
   EXPECT_EQ(worker.machine.phase(), MemberPhase::kBroken);
   worker.Abort(Key(1));
@@ -251,11 +263,74 @@ TEST(MemberMachine, ReusesItsGenerationAndContractInTheSteadyState) {
       Propose{Key(2), 6, SyncKind::kFull, std::nullopt, worker.manifest->digest()}));
   const MemberEffects effects = worker.On(CoordinatorMessage(
       Prepare{Key(2), 6, worker.manifest->digest(), ContractDigest(worker.contract), std::nullopt,
-              GenerationId(1), true}));
+              Generations(1, true)}));
   EXPECT_NE(Effect<PrepareAttempt>(effects), nullptr);
   EXPECT_EQ(Effect<CloseGeneration>(effects), nullptr);
-  worker.On(PrepareDone{Key(2), OkStatus(), Digest{1, 2}, "", {}, ""});
+  worker.On(PrepareDone{Key(2), OkStatus(), Digest{1, 2}, {}, ""});
   EXPECT_NE(Effect<StartStream>(worker.On(CoordinatorMessage(Start{Key(2)}))), nullptr);
+}
+
+// trainer-0 sends to worker-0 over zmq, trainer-1 the other rows.
+TEST(MemberMachine, KeepsAGenerationAsLongAsItsFlowNeedsIt) {
+  MemberKit worker(Role::kWorker);
+  Flow second = worker.contract.flows.front();
+  second.id = FlowId(1);
+  second.members.front().member = Id("trainer-1");
+  worker.contract.flows.push_back(second);
+  worker.Join();
+  for (ManifestPart& part : ManifestParts(*worker.manifest)) {
+    worker.On(CoordinatorMessage(std::move(part)));
+  }
+  const auto prepare = [&](uint64_t epoch, std::vector<FlowGeneration> generations) {
+    worker.On(CoordinatorMessage(
+        Propose{Key(epoch), epoch, SyncKind::kFull, std::nullopt, worker.manifest->digest()}));
+    return worker.On(CoordinatorMessage(Prepare{Key(epoch), epoch, worker.manifest->digest(),
+                                                ContractDigest(worker.contract), worker.contract,
+                                                std::move(generations)}));
+  };
+  const auto finish = [&](uint64_t epoch) {
+    worker.On(GenerationsReady{Key(epoch), OkStatus()});
+    worker.On(CoordinatorMessage(Start{Key(epoch)}));
+    worker.On(StreamDone{Key(epoch), OkStatus(), Digest{3, 4}, 1024, {}, ""});
+    worker.On(CoordinatorMessage(Commit{Key(epoch)}));
+    worker.On(InstallDone{Key(epoch), OkStatus()});
+  };
+  prepare(1, {{GenerationId(1), false}, {GenerationId(2), false}});
+  worker.On(PrepareDone{Key(1), OkStatus(), Digest{1, 2}, {}, ""});
+  const MemberEffects joins =
+      worker.On(CoordinatorMessage(RendezvousBlob{Key(1), {Found(0), Found(1)}}));
+  EXPECT_EQ(Effect<JoinGenerations>(joins)->rendezvous.size(), 2u);
+  finish(1);
+  EXPECT_EQ(worker.machine.generations().size(), 2u);
+
+  const MemberEffects second_epoch =
+      prepare(2, {{GenerationId(1), true}, {GenerationId(3), false}});
+  EXPECT_EQ(Effect<CloseGeneration>(second_epoch)->generation, GenerationId(2));
+  worker.On(PrepareDone{Key(2), OkStatus(), Digest{1, 2}, {}, ""});
+  // Of a flow that lives already: a blob has no business there.
+  MemberKit confused = worker;
+  EXPECT_EQ(
+      Sent<Failed>(confused.On(CoordinatorMessage(RendezvousBlob{Key(2), {Found(0)}})))->phase,
+      "rendezvous");
+  worker.On(CoordinatorMessage(RendezvousBlob{Key(2), {Found(1)}}));
+  finish(2);
+  EXPECT_EQ(worker.machine.generations(),
+            (std::vector<GenerationId>{GenerationId(1), GenerationId(3)}));
+  EXPECT_EQ(worker.invariants, OkStatus());
+}
+
+TEST(MemberMachine, RefusesAContractWithoutAGenerationForEachFlow) {
+  MemberKit worker(Role::kWorker);
+  worker.Join();
+  for (ManifestPart& part : ManifestParts(*worker.manifest)) {
+    worker.On(CoordinatorMessage(std::move(part)));
+  }
+  worker.On(CoordinatorMessage(
+      Propose{Key(1), 5, SyncKind::kFull, std::nullopt, worker.manifest->digest()}));
+  const MemberEffects effects = worker.On(CoordinatorMessage(Prepare{
+      Key(1), 5, worker.manifest->digest(), ContractDigest(worker.contract), worker.contract, {}}));
+  EXPECT_NE(Sent<Failed>(effects)->status.message.find("1 flows, and there are generations for 0"),
+            std::string::npos);
 }
 
 TEST(MemberMachine, CannotReuseAGenerationThatAnAbortRetired) {
@@ -268,7 +343,7 @@ TEST(MemberMachine, CannotReuseAGenerationThatAnAbortRetired) {
       Propose{Key(2), 6, SyncKind::kFull, std::nullopt, worker.manifest->digest()}));
   const MemberEffects effects = worker.On(CoordinatorMessage(
       Prepare{Key(2), 6, worker.manifest->digest(), ContractDigest(worker.contract),
-              worker.contract, GenerationId(1), true}));
+              worker.contract, Generations(1, true)}));
   EXPECT_EQ(Sent<Failed>(effects)->phase, "prepare");
 }
 
@@ -280,7 +355,7 @@ TEST(MemberMachine, TriesAgainOnANewGeneration) {
   worker.On(AbortDone{Key(1)});
   const MemberEffects effects = worker.On(CoordinatorMessage(
       Prepare{Key(1, 2), 5, worker.manifest->digest(), ContractDigest(worker.contract),
-              worker.contract, GenerationId(2), false}));
+              worker.contract, Generations(2, false)}));
   EXPECT_NE(Effect<PrepareAttempt>(effects), nullptr);
 }
 

@@ -79,8 +79,8 @@ class FakeSource : public WeightSource {
 
 class SourcePumpTest : public ::testing::Test {
  protected:
-  void Open(bool sends = true) {
-    pump_.Reset();
+  void Open(bool sends = true, size_t readers = 1) {
+    pump_.Reset(readers);
     pump_.Open(&source_, EpochInfo{},
                std::make_shared<const Manifest>(source_.Describe({}).value()), sends);
   }
@@ -89,8 +89,8 @@ class SourcePumpTest : public ::testing::Test {
     }
   }
   // The next tensor on the data thread, which must be there without waiting.
-  NamedTensor Take() {
-    auto tensor = pump_.Next();
+  NamedTensor Take(size_t reader = 0) {
+    auto tensor = pump_.tensors(reader)->Next();
     EXPECT_TRUE(tensor.ok() && tensor->has_value());
     return std::move(**tensor);
   }
@@ -111,7 +111,7 @@ TEST_F(SourcePumpTest, CarriesTensorsInOrderAndReleasesThem) {
     EXPECT_EQ(wakes_, 1) << "it takes all that are there";
   }
   EXPECT_TRUE(script_.released.empty()) << "released on the caller's thread only";
-  EXPECT_EQ(pump_.Next().value(), std::nullopt);
+  EXPECT_EQ(pump_.tensors(0)->Next().value(), std::nullopt);
   TurnUntilIdle();
   EXPECT_EQ(script_.released, (std::vector<uint64_t>{0, 1, 2, 3}));
   EXPECT_TRUE(pump_.Close(std::nullopt).ok());
@@ -159,6 +159,46 @@ TEST_F(SourcePumpTest, StaysWithinTheBytesButOneGroupMayAlwaysBe) {
   EXPECT_EQ(script_.entered.size(), 2u);
 }
 
+TEST_F(SourcePumpTest, EveryReaderGetsAllAndAGroupIsReleasedWithTheLast) {
+  script_.rows_per_group = 2;
+  Open(true, 2);
+  TurnUntilIdle();
+  for (uint64_t k = 0; k < script_.groups; ++k) {
+    auto batch = pump_.batches(1)->Next().value();
+    ASSERT_EQ(batch->tensors.size(), 2u);
+    batch->release();
+    TurnUntilIdle();
+    EXPECT_EQ(script_.released.size(), k) << "the other reader still has it";
+    for (int row = 0; row < 2; ++row) {
+      const NamedTensor tensor = Take(0);
+      EXPECT_EQ(tensor.name, "row." + std::to_string(2 * k + static_cast<uint64_t>(row)));
+      tensor.release();
+    }
+    TurnUntilIdle();
+    EXPECT_EQ(script_.released.size(), k + 1);
+  }
+  EXPECT_EQ(pump_.batches(1)->Next().value(), std::nullopt);
+  EXPECT_EQ(pump_.tensors(0)->Next().value(), std::nullopt);
+}
+
+TEST_F(SourcePumpTest, OneMoreGroupComesOnlyWhenAllReadersAreStarved) {
+  script_.row_bytes = kBytesAhead * 2;
+  Open(true, 2);
+  TurnUntilIdle();
+  const NamedTensor ahead = Take(0);
+  EXPECT_FALSE(pump_.tensors(0)->Ready());
+  EXPECT_EQ(wakes_, 0);
+  TurnUntilIdle();
+  EXPECT_EQ(script_.entered.size(), 1u) << "the other reader has not even taken the first";
+  const NamedTensor behind = Take(1);
+  EXPECT_FALSE(pump_.tensors(1)->Ready());
+  EXPECT_EQ(wakes_, 1);
+  TurnUntilIdle();
+  EXPECT_EQ(script_.entered.size(), 2u);
+  EXPECT_TRUE(pump_.tensors(0)->Ready());
+  EXPECT_TRUE(pump_.tensors(1)->Ready());
+}
+
 TEST_F(SourcePumpTest, ARankThatKeepsPaceEntersAndReleasesAll) {
   script_.groups = SourcePump::kGroupsAhead * 2;
   Open(false);
@@ -174,8 +214,9 @@ TEST_F(SourcePumpTest, ErrorsOfTheSourceReachTheDataThread) {
   script_.fails_at = 1;
   Open();
   TurnUntilIdle();
-  EXPECT_EQ(pump_.Next().status().code(), StatusCode::kDataLoss);
-  EXPECT_EQ(pump_.Next().status().code(), StatusCode::kDataLoss) << "and all later ones";
+  EXPECT_EQ(pump_.tensors(0)->Next().status().code(), StatusCode::kDataLoss);
+  EXPECT_EQ(pump_.tensors(0)->Next().status().code(), StatusCode::kDataLoss)
+      << "and all later ones";
   EXPECT_TRUE(pump_.Close(std::nullopt).ok());
   EXPECT_EQ(script_.released, (std::vector<uint64_t>{0}));
   EXPECT_EQ(script_.stopped_at, 0u);
@@ -185,7 +226,7 @@ TEST_F(SourcePumpTest, ASourceThatDoesNotOpenFailsTheNext) {
   script_.opens = false;
   Open();
   EXPECT_FALSE(pump_.Turn());
-  EXPECT_EQ(pump_.Next().status().code(), StatusCode::kUnavailable);
+  EXPECT_EQ(pump_.tensors(0)->Next().status().code(), StatusCode::kUnavailable);
   EXPECT_TRUE(pump_.Close(std::nullopt).ok());
 }
 
@@ -199,7 +240,7 @@ TEST_F(SourcePumpTest, RefusesRowsThatAreNotInTheManifest) {
   script_.out_of_range = true;
   Open();
   TurnUntilIdle();
-  EXPECT_EQ(pump_.Next().status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(pump_.tensors(0)->Next().status().code(), StatusCode::kInvalidArgument);
 }
 
 TEST_F(SourcePumpTest, HaltStopsAndNamesTheLastGroup) {
@@ -266,20 +307,20 @@ TEST_F(SourcePumpTest, NextNeverWaitsAndAnyChangeWakesTheReader) {
   script_.groups = 1;
   Open();
   int woken = 0;
-  pump_.SetWake([&woken] { ++woken; });
-  EXPECT_FALSE(pump_.Ready());
-  EXPECT_EQ(pump_.Next().status().code(), StatusCode::kFailedPrecondition);
+  pump_.tensors(0)->SetWake([&woken] { ++woken; });
+  EXPECT_FALSE(pump_.tensors(0)->Ready());
+  EXPECT_EQ(pump_.tensors(0)->Next().status().code(), StatusCode::kFailedPrecondition);
   EXPECT_TRUE(pump_.Turn());
   EXPECT_EQ(woken, 1) << "a group";
-  EXPECT_TRUE(pump_.Ready());
+  EXPECT_TRUE(pump_.tensors(0)->Ready());
   Take();
-  EXPECT_FALSE(pump_.Ready());
+  EXPECT_FALSE(pump_.tensors(0)->Ready());
   EXPECT_FALSE(pump_.Turn());
   EXPECT_EQ(woken, 2) << "the end";
-  EXPECT_TRUE(pump_.Ready());
+  EXPECT_TRUE(pump_.tensors(0)->Ready());
   pump_.Cancel(Aborted("given up"));
   EXPECT_EQ(woken, 3);
-  pump_.SetWake(nullptr);
+  pump_.tensors(0)->SetWake(nullptr);
   pump_.Cancel(Aborted("again"));
   EXPECT_EQ(woken, 3);
 }
@@ -291,9 +332,9 @@ TEST_F(SourcePumpTest, AReaderThatHasTakenAllGetsOneMoreGroup) {
   TurnUntilIdle();
   const NamedTensor first = Take();
   EXPECT_EQ(wakes_, 0);
-  EXPECT_FALSE(pump_.Ready());
+  EXPECT_FALSE(pump_.tensors(0)->Ready());
   EXPECT_EQ(wakes_, 1) << "the caller's thread sleeps";
-  EXPECT_FALSE(pump_.Ready());
+  EXPECT_FALSE(pump_.tensors(0)->Ready());
   EXPECT_EQ(wakes_, 1) << "once is enough";
   TurnUntilIdle();
   EXPECT_EQ(script_.entered.size(), 2u);
@@ -303,24 +344,24 @@ TEST_F(SourcePumpTest, AReaderThatHasTakenAllGetsOneMoreGroup) {
 
 TEST_F(SourcePumpTest, CancelFailsTheNextAndAllLaterOnes) {
   Open();
-  EXPECT_FALSE(pump_.Ready());
+  EXPECT_FALSE(pump_.tensors(0)->Ready());
   pump_.Cancel(Aborted("given up"));
-  EXPECT_TRUE(pump_.Ready());
-  EXPECT_EQ(pump_.Next().status().code(), StatusCode::kAborted);
+  EXPECT_TRUE(pump_.tensors(0)->Ready());
+  EXPECT_EQ(pump_.tensors(0)->Next().status().code(), StatusCode::kAborted);
   EXPECT_FALSE(pump_.Turn()) << "no group is entered for nobody";
-  EXPECT_EQ(pump_.Next().status().code(), StatusCode::kAborted);
+  EXPECT_EQ(pump_.tensors(0)->Next().status().code(), StatusCode::kAborted);
   EXPECT_TRUE(script_.entered.empty());
   EXPECT_TRUE(pump_.Close(std::nullopt).ok());
   Open();
   TurnUntilIdle();
-  EXPECT_TRUE(pump_.Next().ok()) << "until the next attempt";
+  EXPECT_TRUE(pump_.tensors(0)->Next().ok()) << "until the next attempt";
 }
 
 TEST_F(SourcePumpTest, TheFirstErrorIsKept) {
   Open();
   pump_.Cancel(Cancelled("first"));
   pump_.Cancel(Aborted("second"));
-  EXPECT_EQ(pump_.Next().status().code(), StatusCode::kCancelled);
+  EXPECT_EQ(pump_.tensors(0)->Next().status().code(), StatusCode::kCancelled);
 }
 
 TEST_F(SourcePumpTest, TwoThreadsMoveManyGroups) {
@@ -331,8 +372,8 @@ TEST_F(SourcePumpTest, TwoThreadsMoveManyGroups) {
   size_t taken = 0;
   std::thread data([&] {
     while (true) {
-      if (!pump_.Ready()) continue;
-      auto tensor = pump_.Next();
+      if (!pump_.tensors(0)->Ready()) continue;
+      auto tensor = pump_.tensors(0)->Next();
       ASSERT_TRUE(tensor.ok());
       if (!tensor->has_value()) break;
       EXPECT_EQ((*tensor)->name, "row." + std::to_string(taken++));

@@ -26,13 +26,13 @@ class TrainerMachineTest : public testing::Test {
   MemberEffects ToPreparing(const EpochKey& key, uint64_t label) {
     Hear(Propose{key, label, SyncKind::kFull, std::nullopt, manifest_->digest()});
     return Hear(Prepare{key, label, manifest_->digest(), ContractDigest(contract_), contract_,
-                        GenerationId(key.epoch.value), false});
+                        Generations(key.epoch.value)});
   }
   void ToStreaming(const EpochKey& key, uint64_t label) {
     ToPreparing(key, label);
-    On(MemberEvent(PrepareDone{key, OkStatus(), Digest{1, 2}, "zmq", Bytes(8), ""}));
-    Hear(RendezvousBlob{key, GenerationId(key.epoch.value), "zmq", Bytes(8)});
-    On(MemberEvent(GenerationReady{key, OkStatus()}));
+    On(MemberEvent(PrepareDone{key, OkStatus(), Digest{1, 2}, {Found()}, ""}));
+    Hear(RendezvousBlob{key, {Found()}});
+    On(MemberEvent(GenerationsReady{key, OkStatus()}));
     Hear(Start{key});
   }
   void ToStreamed(const EpochKey& key, uint64_t label) {
@@ -62,10 +62,10 @@ TEST_F(TrainerMachineTest, SendsRowsOnceAndTheCallWhenItHasJoined) {
 TEST_F(TrainerMachineTest, TheSourceIsFreeOnceTheEpochIsDecided) {
   Join();
   Sync(5);
-  ASSERT_TRUE(Effect<PrepareAttempt>(ToPreparing(Key(1), 5))->make_rendezvous);
-  On(MemberEvent(PrepareDone{Key(1), OkStatus(), Digest{1, 2}, "zmq", Bytes(8), ""}));
-  Hear(RendezvousBlob{Key(1), GenerationId(1), "zmq", Bytes(8)});
-  On(MemberEvent(GenerationReady{Key(1), OkStatus()}));
+  ASSERT_NE(Effect<PrepareAttempt>(ToPreparing(Key(1), 5)), nullptr);
+  On(MemberEvent(PrepareDone{Key(1), OkStatus(), Digest{1, 2}, {Found()}, ""}));
+  Hear(RendezvousBlob{Key(1), {Found()}});
+  On(MemberEvent(GenerationsReady{Key(1), OkStatus()}));
   Hear(Start{Key(1)});
   MemberEffects effects =
       On(MemberEvent(StreamDone{Key(1), OkStatus(), Digest{3, 4}, 1024, {}, ""}));

@@ -44,14 +44,15 @@ Contract SampleContract() {
   contract.layout = Layout::kCompat;
   contract.install = InstallMode::kInPlace;
   contract.integrity = Integrity::kNone;
-  contract.direct_bytes_min = 1 << 16;
-  contract.cta_count_max = 16;
   Flow flow;
   flow.id = FlowId(1);
   flow.transport = "zmq";
   flow.members = {{{"trainer/0", Incarnation(kLarge)}, Role::kTrainer, "trainer"},
                   {{"worker/0", Incarnation(5)}, Role::kWorker, "replica/0"}};
   flow.root = 1;
+  flow.rows = {{0, 3}, {5, 4096}};
+  flow.direct_bytes_min = 1 << 16;
+  flow.cta_count_max = 16;
   contract.flows = {flow};
   contract.transfer_deadline = Milliseconds(30123);
   contract.prepare_deadline = Milliseconds(60000);
@@ -76,14 +77,17 @@ std::vector<MemberMessage> MemberSamples() {
       JoinCluster{"default", Role::kWorker, "replica/0", 1, 2, SampleOffer(),
                   Version{kTerm, EpochId(16)}, true, 9, kTerm},
       LeaveCluster{"default"},
-      SyncCall{"default", 42, SyncKind::kDelta, Version{kTerm, EpochId(16)}, kManifest, true},
+      SyncCall{"default", 42, SyncKind::kDelta, Version{kTerm, EpochId(16)}, kManifest, true,
+               std::vector<RowRange>{{0, 7}, {9, 12}}},
       SyncCancel{"default", 42},
       SamplePart(),
       OfferReply{kKey, SampleOffer()},
-      Prepared{kKey, kOther, "zmq", BytesOf(std::string_view("\x00\xffsecret", 8))},
+      Prepared{kKey, kOther,
+               std::vector<FlowRendezvous>{
+                   {FlowId(1), "zmq", BytesOf(std::string_view("\x00\xffsecret", 8))}}},
       Refused{kKey, Bad(StatusCode::kInvalidArgument, "shape differs"), "embed.weight", "[7, 3]",
               "[7, 4]"},
-      GenerationJoined{kKey, GenerationId(6)},
+      GenerationJoined{kKey},
       Quiesced{kKey},
       Progress{kKey, "streaming", 12, 11, uint64_t{11} << 20},
       Staged{kKey, kOther, uint64_t{1} << 33, {{"receive", 0.5}, {"unpack", 2.0}}, SampleOffer()},
@@ -102,9 +106,14 @@ std::vector<CoordinatorMessage> CoordinatorSamples() {
       SyncWanted{"default", 43},
       SamplePart(),
       Propose{kKey, 42, SyncKind::kPartial, Version{kTerm, EpochId(16)}, kManifest, kOther,
-              GenerationId(6)},
-      Prepare{kKey, 42, kManifest, kOther, SampleContract(), GenerationId(6), true},
-      RendezvousBlob{kKey, GenerationId(6), "zmq", BytesOf("blob")},
+              std::vector<GenerationId>{GenerationId(6), GenerationId(8)}},
+      Prepare{kKey,
+              42,
+              kManifest,
+              kOther,
+              SampleContract(),
+              {{GenerationId(6), true}, {GenerationId(9), false}}},
+      RendezvousBlob{kKey, {{FlowId(1), "zmq", BytesOf("blob")}}},
       Quiesce{kKey},
       Start{kKey},
       Commit{kKey},
@@ -188,6 +197,13 @@ std::vector<PlanSample> PlanSamples() {
                       .direct_rows = {2, 3, 4, 5}}});
   samples.push_back({"compat", mixed, {.layout = Layout::kCompat, .buffer_bytes = 600}});
   samples.push_back({"compat-equal", mixed, {.layout = Layout::kCompat, .buffer_bytes = 2919}});
+  samples.push_back({"some-rows", mixed, {.buffer_bytes = 1024, .rows = {{0, 3}, {4, 5}}}});
+  samples.push_back({"some-rows-direct",
+                     mixed,
+                     {.buffer_bytes = 512,
+                      .direct_bytes_min = 500,
+                      .direct_rows = {2, 3, 4, 5},
+                      .rows = {{3, 4}, {5, 6}}}});
   samples.push_back({"no-rows", {}, {.buffer_bytes = 256}});
   // Large enough that the first and last steps are smaller than the others.
   constexpr int64_t kMib = 1 << 20;

@@ -305,7 +305,10 @@ int Main(int argc, char** argv) {
   CLI::App app("Kills and freezes trainers and workers at exact points of a sync.");
   const auto list = [&](const char* name, std::vector<std::string>* value, const char* help,
                         std::set<std::string> known) {
-    app.add_option(name, *value, help)->delimiter(',')->check(CLI::IsMember(std::move(known)));
+    app.add_option(name, *value, help)
+        ->delimiter(',')
+        ->allow_extra_args(false)
+        ->check(CLI::IsMember(std::move(known)));
   };
   app.add_flag("--host", flags.on_host, "weights in the host's memory: tries this program itself");
   app.add_option("--rounds", flags.rounds, "of each cell")->check(CLI::PositiveNumber);

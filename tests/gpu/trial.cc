@@ -234,8 +234,13 @@ StatusOr<PlanOptions> Trial::PlanOptionsOf(const Value& report) const {
   Contract contract;
   contract.buffer_bytes = NumberOf(*agreed, "buffer_bytes");
   contract.buffer_count = static_cast<uint32_t>(NumberOf(*agreed, "buffer_count"));
-  contract.direct_bytes_min = NumberOf(*agreed, "direct_bytes_min");
-  return packcast::PlanOptionsOf(contract, manifest);
+  const Value* flows = agreed->Find("flows");
+  if (flows == nullptr || flows->AsArray() == nullptr || flows->AsArray()->size() != 1) {
+    return Internal("a report of not one flow");
+  }
+  Flow flow;
+  flow.direct_bytes_min = NumberOf(flows->AsArray()->front(), "direct_bytes_min");
+  return packcast::PlanOptionsOf(contract, flow, manifest);
 }
 
 StatusOr<Plan> Trial::PlanOf(const Value& report) const {

@@ -108,6 +108,12 @@ Json PlanVector(const golden::PlanSample& sample) {
           {"direct_bytes_total", o.direct_bytes_total},
           {"packed_bytes_total", o.packed_bytes_total},
           {"direct_rows", o.direct_rows},
+          {"carried",
+           [&] {
+             Json ranges = Json::array();
+             for (const RowRange& range : o.rows) ranges.push_back({range.begin, range.end});
+             return ranges;
+           }()},
           {"regions", regions},
           {"steps", steps},
           {"manifest_digest", ToHex(manifest.digest())},

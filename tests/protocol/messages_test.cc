@@ -101,10 +101,9 @@ TEST(Messages, UnknownFieldsThatMustBeUnderstoodAreRefused) {
     EXPECT_EQ(status.code(), StatusCode::kUnimplemented);
     EXPECT_NE(status.message().find("from_the_future"), std::string::npos) << status;
   });
-  Value key = MessageBody(MemberMessage(Quiesced{}));
-  Value inner = *key.Find("key");
+  Value inner = *MessageBody(MemberMessage(Refused{})).Find("status");
   inner.Put("must_understand", ValueArray{"shard"});
-  EXPECT_EQ(DecodeMemberMessage("quiesced", ValueMap{{"key", inner}}).status().code(),
+  EXPECT_EQ(DecodeMemberMessage("refused", ValueMap{{"status", inner}}).status().code(),
             StatusCode::kUnimplemented);
 }
 

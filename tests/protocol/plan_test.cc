@@ -92,6 +92,10 @@ TEST(Plan, EveryByteOfEveryRowIsCoveredOnceAndInOrder) {
     options.direct_regions_per_step = 1 + static_cast<uint32_t>(rng() % 5);
     for (uint32_t row = 0; row < sizes.size(); ++row) {
       if (rng() % 2 == 0) options.direct_rows.push_back(row);
+      if (round % 2 == 0 || rng() % 3 == 0) continue;
+      const bool goes_on = !options.rows.empty() && options.rows.back().end == row;
+      if (!goes_on) options.rows.push_back({row, row});
+      options.rows.back().end = row + 1;
     }
     const Manifest manifest = Bytes(sizes);
     const Plan plan = MakePlan(manifest, options).value();
@@ -116,8 +120,22 @@ TEST(Plan, EveryByteOfEveryRowIsCoveredOnceAndInOrder) {
       ASSERT_LE(fill, step.direct ? options.direct_bytes_per_step : options.buffer_bytes);
     }
     for (size_t row = 0; row < sizes.size(); ++row) {
-      ASSERT_EQ(done[row], static_cast<uint64_t>(sizes[row]));
+      const bool travels = Contains(options.rows, static_cast<uint32_t>(row));
+      ASSERT_EQ(done[row], travels ? static_cast<uint64_t>(sizes[row]) : 0u);
     }
+  }
+}
+
+TEST(Plan, RangesOfRowsAreAscendingAndApart) {
+  const Manifest manifest = Bytes({100, 100, 100, 100});
+  const auto plan = [&](std::vector<RowRange> rows) {
+    return MakePlan(manifest, {.buffer_bytes = 512, .rows = std::move(rows)});
+  };
+  EXPECT_EQ(plan({{0, 1}, {2, 4}})->regions.size(), 3u);
+  EXPECT_NE(plan({{0, 1}, {2, 4}})->digest, plan({{0, 2}, {3, 4}})->digest);
+  for (const auto& bad :
+       std::vector<std::vector<RowRange>>{{{1, 1}}, {{2, 1}}, {{0, 1}, {1, 2}}, {{2, 3}, {0, 1}}}) {
+    EXPECT_EQ(plan(bad).status().code(), StatusCode::kInvalidArgument);
   }
 }
 

@@ -35,6 +35,9 @@ class CudaCopyEngine final : public CopyEngine {
   StatusOr<bool> HasFired(void* event) override;
   std::span<const Digest> digests(Ticket ticket) const override;
   void Forget(Ticket ticket) override;
+  StatusOr<std::unique_ptr<CopyEngine>> Another() const override {
+    return MakeCudaCopyEngine(options_);
+  }
   Status Drain(Duration timeout) override;
 
  private:
