@@ -217,7 +217,10 @@ class Watch {
 // "12", or what 0 means.
 std::string CtaCount(const Value& report) {
   const Value* const contract = report.Find("contract");
-  const Value* const count = contract != nullptr ? contract->Find("cta_count_max") : nullptr;
+  const Value* const flows = contract != nullptr ? contract->Find("flows") : nullptr;
+  const ValueArray* const list = flows != nullptr ? flows->AsArray() : nullptr;
+  const Value* const count =
+      list != nullptr && !list->empty() ? list->front().Find("cta_count_max") : nullptr;
   if (count == nullptr) return "not in the report";
   return *count == Value(0) ? "0 (as the transport likes)" : count->ToString();
 }

@@ -7,8 +7,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
-#include <cstdlib>
+#include <cstring>
+
+#include "runtime/base/clock.h"
 
 extern char** environ;
 
@@ -16,7 +19,8 @@ namespace packcast::bench {
 
 void Die(const std::string& what) {
   std::fprintf(stderr, "%s\n", what.c_str());
-  std::exit(1);
+  std::fflush(nullptr);
+  _exit(1);
 }
 
 void Channel::Write(const void* data, size_t bytes) {
@@ -59,25 +63,49 @@ void Channel::Barrier() {
   Read(&byte, 1);
 }
 
-int RunDuo(const std::vector<std::string>& arguments) { return RunStar(2, arguments); }
+void Meet(const Place& place) {
+  // Rank 0 is the last to go on: nobody that is late begins after it.
+  for (Channel* channel : place.channels) channel->Barrier();
+}
 
-namespace {
+double SecondsTogether(const Place& place, const std::function<void()>& run) {
+  Meet(place);
+  const Time begin = Now();
+  run();
+  Time end = Now();
+  for (Channel* channel : place.channels) {
+    if (place.rank != 0) {
+      channel->Send(std::string(reinterpret_cast<const char*>(&end), sizeof end));
+      continue;
+    }
+    const std::string bytes = channel->Receive();
+    Time other{};
+    std::memcpy(&other, bytes.data(), sizeof other);
+    end = std::max(end, other);
+  }
+  return ToSeconds(end - begin);
+}
 
-// Above all descriptors that are open here, so that none is overwritten before it is passed on.
-constexpr int kFirstChannel = 200;
-
-pid_t Start(int rank, const std::vector<int>& ends, std::vector<std::string> words) {
-  // Only this child's ends, under numbers of their own, survive the exec.
+pid_t StartRank(int rank, const std::vector<int>& ends, std::vector<std::string> arguments) {
+  // First to numbers above all that are open in a star's parent, so that no end is overwritten
+  // before it is passed on. Whoever has more open, a process with a device, passes one end.
+  constexpr int kAside = 200;
+  constexpr int kFirst = 3;
+  const int count = static_cast<int>(ends.size());
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
-  for (size_t k = 0; k < ends.size(); ++k) {
-    posix_spawn_file_actions_adddup2(&actions, ends[k], kFirstChannel + static_cast<int>(k));
+  for (int k = 0; k < count; ++k) {
+    posix_spawn_file_actions_adddup2(&actions, ends[static_cast<size_t>(k)], kAside + k);
   }
-  words.insert(words.begin(), "/proc/self/exe");
-  words.push_back("--rank=" + std::to_string(rank));
-  words.push_back("--channel=" + std::to_string(kFirstChannel));
+  for (int k = 0; k < count; ++k) {
+    posix_spawn_file_actions_adddup2(&actions, kAside + k, kFirst + k);
+  }
+  posix_spawn_file_actions_addclosefrom_np(&actions, kFirst + count);
+  arguments.insert(arguments.begin(), "/proc/self/exe");
+  arguments.push_back("--rank=" + std::to_string(rank));
+  arguments.push_back("--channel=" + std::to_string(kFirst));
   std::vector<char*> pointers;
-  for (std::string& word : words) pointers.push_back(word.data());
+  for (std::string& word : arguments) pointers.push_back(word.data());
   pointers.push_back(nullptr);
   pid_t child = 0;
   if (posix_spawn(&child, "/proc/self/exe", &actions, nullptr, pointers.data(), environ) != 0) {
@@ -87,7 +115,7 @@ pid_t Start(int rank, const std::vector<int>& ends, std::vector<std::string> wor
   return child;
 }
 
-}  // namespace
+int RunDuo(const std::vector<std::string>& arguments) { return RunStar(2, arguments); }
 
 int RunStar(int size, const std::vector<std::string>& arguments) {
   std::vector<int> firsts;  // of rank 0
@@ -98,9 +126,9 @@ int RunStar(int size, const std::vector<std::string>& arguments) {
     firsts.push_back(ends[0]);
     others.push_back(ends[1]);
   }
-  std::vector<pid_t> children = {Start(0, firsts, arguments)};
+  std::vector<pid_t> children = {StartRank(0, firsts, arguments)};
   for (int rank = 1; rank < size; ++rank) {
-    children.push_back(Start(rank, {others[static_cast<size_t>(rank) - 1]}, arguments));
+    children.push_back(StartRank(rank, {others[static_cast<size_t>(rank) - 1]}, arguments));
   }
   for (const int end : firsts) close(end);
   for (const int end : others) close(end);

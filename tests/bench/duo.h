@@ -1,6 +1,9 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -25,6 +28,21 @@ class Channel {
   int fd_;
 };
 
+// Where a process stands in a star: rank 0 has a channel to each of the others, in the order of
+// their ranks, and each of those has one to rank 0.
+struct Place {
+  int rank = 0;
+  int size = 0;
+  std::vector<Channel*> channels;
+};
+
+// Returns once all have come here.
+void Meet(const Place& place);
+
+// Calls `run` once all have come here. At rank 0: the seconds from then until it has returned
+// everywhere; elsewhere those of its own call. Steady clocks of one host are compared.
+double SecondsTogether(const Place& place, const std::function<void()>& run);
+
 // Runs this program twice more, with `arguments` and then "--rank=0 --channel=FD" or "--rank=1
 // --channel=FD", and waits. The exit status of the first that failed, 0 if none; the other is ended
 // then.
@@ -34,7 +52,12 @@ int RunDuo(const std::vector<std::string>& arguments);
 // the others have the numbers after it.
 int RunStar(int size, const std::vector<std::string>& arguments);
 
-// Prints "what: why" and exits.
+// One process of a star: this program with `arguments` and "--rank=RANK --channel=FD", where FD is
+// `ends.front()` and the descriptors after it the other ends; it has no further ones of ours.
+pid_t StartRank(int rank, const std::vector<int>& ends, std::vector<std::string> arguments);
+
+// Prints "what: why" and ends the process at once: a device may be stuck, and would wait in its own
+// clean-up.
 [[noreturn]] void Die(const std::string& what);
 
 }  // namespace packcast::bench

@@ -216,8 +216,12 @@ int Main(int argc, char** argv) {
   app.add_option("--direct-kib", flags.direct_kib, "NCCL: rows from this size on go direct");
   app.add_option("--blocks", flags.blocks, "of the copy kernels");
   app.add_option("--ctas", flags.ctas, "that NCCL may use; 0: its own choice");
-  app.add_option("--install", flags.installs, "staged, in-place")->delimiter(',');
-  app.add_option("--ways", flags.ways, "peer (copies), gentle (the same), nccl")->delimiter(',');
+  app.add_option("--install", flags.installs, "staged, in-place")
+      ->delimiter(',')
+      ->allow_extra_args(false);
+  app.add_option("--ways", flags.ways, "peer (copies), gentle (the same), nccl")
+      ->delimiter(',')
+      ->allow_extra_args(false);
   app.add_option("--library", flags.library, "libnccl.so.2; the system's if empty");
   app.add_option("--hash", flags.hash, "whether content is verified");
   app.add_flag("--phases", flags.phases, "prints the phases of each case's last epoch");
@@ -226,7 +230,8 @@ int Main(int argc, char** argv) {
   if (flags.rank < 0) return RunDuo({argv + 1, argv + argc});
   Check(CudaStatus(cudaSetDevice(flags.rank), "choosing the device"));
   Channel channel(flags.channel);
-  const double raw = RawBroadcastRate(&channel, flags.rank, flags.library, kRawPieces, kRawRepeats);
+  const double raw =
+      RawBroadcastRate({flags.rank, 2, {&channel}}, flags.library, kRawPieces, kRawRepeats);
   if (flags.rank == 0) {
     std::printf("raw ncclBroadcast: %.1f GB/s; %u buffers of %llu MiB, %u blocks; ms\n", raw / 1e9,
                 flags.buffers, static_cast<unsigned long long>(flags.buffer_mib), flags.blocks);

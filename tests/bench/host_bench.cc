@@ -287,7 +287,9 @@ int Main(int argc, char** argv) {
   app.add_option("--rank", flags.rank)->group("");
   app.add_option("--channel", flags.channel)->group("");
   app.add_option("--mib", flags.mib, "size of the model")->check(CLI::Range(64, 65536));
-  app.add_option("--members", flags.members, "numbers of workers")->delimiter(',');
+  app.add_option("--members", flags.members, "numbers of workers")
+      ->delimiter(',')
+      ->allow_extra_args(false);
   app.add_option("--repeats", flags.repeats, "of each row of the table; the median counts");
   app.add_option("--buffer-kib", flags.buffer_kib, "size of a buffer");
   app.add_option("--buffers", flags.buffers, "number of buffers");

@@ -6,6 +6,8 @@
 #   there: FOLDER/run tests          the GPU tests
 #          FOLDER/run sync LIST...   a benchmark or program by its name
 #          FOLDER/run all LOGS LIST...   everything, beside the rival in Python
+#          FOLDER/run fleet --workers N --roots LIST...   a trainer's GPU and N more
+#          FOLDER/run all-gpus LOGS LIST...   that on all GPUs there are, beside the rival
 #
 # Needs the CUDA toolkit here; there, a driver and libnccl.so.2 (or NCCL_LIBRARY=its path).
 set -euo pipefail
@@ -15,8 +17,8 @@ folder=${1:-out/gpu}
 targets=(
   //examples:cluster //examples:coordinator //examples:trainer //examples:worker
   //runtime/data/cuda:packcast_nccl_id
-  //tests/bench:beside //tests/bench:copy //tests/bench:epoch //tests/bench:sync
-  //tests/bench:wires
+  //tests/bench:beside //tests/bench:copy //tests/bench:epoch //tests/bench:fleet
+  //tests/bench:sync //tests/bench:wires
   //tests/gpu:compat //tests/gpu:endurance //tests/gpu:faults
   //tests/gpu:copy_kernels_test //tests/gpu:nccl_broadcast_test
 )

@@ -6,6 +6,8 @@
 #   run all LOGS LIST...    tests, sanitizers, benchmarks and the rival, one after another: the end
 #                           of each one's output here, all of it in the folder LOGS; 10 minutes.
 #                           Without PyTorch the rival and the compat check are counted as failed.
+#   run all-gpus LOGS LIST...   what takes more than two GPUs, on all of the machine's: one trainer
+#                           to the other GPUs, two roots, the rival; 4 minutes
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 python=$(command -v python3 || true)
@@ -14,7 +16,7 @@ libraries="$here/lib:${LD_LIBRARY_PATH:-}"
 export NCCL_NVLS_ENABLE=0
 # All ranks of a bundle are on one host: NCCL's own sockets have no business elsewhere.
 export NCCL_SOCKET_IFNAME="${NCCL_SOCKET_IFNAME:-lo}"
-name=${1:?name a program in $here/bin, or tests, or all}
+name=${1:?name a program in $here/bin, or tests, or all, or all-gpus}
 shift
 
 # Python has libraries of its own of the same names.
@@ -57,8 +59,21 @@ run_all() {
   [[ $failures -eq 0 ]]
 }
 
+run_all_gpus() {
+  logs=${1:?a folder for the logs}
+  shift
+  mkdir -p "$logs"
+  local run=$here/run gpus
+  gpus=$(nvidia-smi -L | wc -l)
+  step fleet 300 60 "$run" fleet --workers $((gpus - 1)) --roots "$@"
+  step rival 200 8 "$python" "$here/bin/rival_bench.py" --ranks "$gpus" "$@"
+  echo "=== $failures failed"
+  [[ $failures -eq 0 ]]
+}
+
 case $name in
   tests) run_tests "$@" ;;
   all) run_all "$@" ;;
+  all-gpus) run_all_gpus "$@" ;;
   *) LD_LIBRARY_PATH="$libraries" exec "$here/bin/$name" "$@" ;;
 esac
