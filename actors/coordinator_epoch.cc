@@ -175,17 +175,24 @@ void CoordinatorMachine::OnAnswer(Participant* participant, const MemberMessage&
   Advance();
 }
 
-// S4: only a flow's root makes a rendezvous, and only of a new generation.
+// S4: only who feeds others makes a rendezvous, and only of a new generation.
 void CoordinatorMachine::TakeRendezvous(const MemberId& from,
                                         const std::vector<FlowRendezvous>& made) {
   Epoch& epoch = *epoch_;
   const std::vector<Flow>& flows = epoch.contract->flows;
   for (const FlowRendezvous& one : made) {
     if (one.flow.value >= flows.size() || epoch.generations[one.flow.value].reuse) continue;
-    const bool known = std::any_of(epoch.rendezvous.begin(), epoch.rendezvous.end(),
-                                   [&](const FlowRendezvous& r) { return r.flow == one.flow; });
-    if (!known && flows[one.flow.value].root_member() == from) epoch.rendezvous.push_back(one);
+    const Flow& flow = flows[one.flow.value];
+    const bool own = flow.RankOf(from) == one.rank && flow.Feeds(one.rank);
+    if (own && FindRendezvous(one.flow, one.rank) == nullptr) epoch.rendezvous.push_back(one);
   }
+}
+
+const FlowRendezvous* CoordinatorMachine::FindRendezvous(FlowId flow, uint32_t rank) const {
+  for (const FlowRendezvous& made : epoch_->rendezvous) {
+    if (made.flow == flow && made.rank == rank) return &made;
+  }
+  return nullptr;
 }
 
 void CoordinatorMachine::OnProgress(Participant* participant, const Progress& progress) {
@@ -341,6 +348,7 @@ void CoordinatorMachine::SendRows(const Participant& participant) {
 
 bool CoordinatorMachine::Generation::Carries(const Flow& flow) const {
   return transport == flow.transport && cta_count_max == flow.cta_count_max &&
+         relays == flow.relays &&
          std::equal(
              members.begin(), members.end(), flow.members.begin(), flow.members.end(),
              [](const MemberId& mine, const FlowMember& other) { return mine == other.member; });
@@ -368,6 +376,7 @@ void CoordinatorMachine::ChooseGenerations() {
       for (const FlowMember& member : flow.members) fresh.members.push_back(member.member);
       fresh.transport = flow.transport;
       fresh.cta_count_max = flow.cta_count_max;
+      fresh.relays = flow.relays;
     }
     epoch.generations.push_back({generations_.back().id, reuse});
   }
@@ -407,13 +416,13 @@ void CoordinatorMachine::AfterPrepared() {
   for (const Flow& flow : epoch.contract->flows) {
     if (epoch.generations[flow.id.value].reuse) continue;
     all_live = false;
-    const bool made = std::any_of(epoch.rendezvous.begin(), epoch.rendezvous.end(),
-                                  [&](const FlowRendezvous& r) { return r.flow == flow.id; });
-    if (made) continue;
-    const std::string& root = flow.root_member().name;
-    BeginAbort(Internal(root + " made no rendezvous for flow " + std::to_string(flow.id.value)),
-               root, true);
-    return;
+    for (uint32_t rank = 0; rank < flow.members.size(); ++rank) {
+      if (!flow.Feeds(rank) || FindRendezvous(flow.id, rank) != nullptr) continue;
+      const std::string& who = flow.members[rank].member.name;
+      BeginAbort(Internal(who + " made no rendezvous for flow " + std::to_string(flow.id.value)),
+                 who, true);
+      return;
+    }
   }
   if (all_live) {
     QuiesceOrStart();
@@ -428,7 +437,9 @@ void CoordinatorMachine::SendRendezvous(Participant* participant) {
   const Epoch& epoch = *epoch_;
   RendezvousBlob message{epoch.key, {}};
   for (const FlowRendezvous& one : epoch.rendezvous) {
-    if (epoch.contract->flows[one.flow.value].RankOf(participant->id)) message.flows.push_back(one);
+    const Flow& flow = epoch.contract->flows[one.flow.value];
+    const std::optional<uint32_t> rank = flow.RankOf(participant->id);
+    if (rank && flow.FeederOf(*rank) == one.rank) message.flows.push_back(one);
   }
   if (participant->lost || participant->excluded || message.flows.empty()) {
     participant->answered = true;

@@ -118,6 +118,7 @@ class CoordinatorMachine {
     std::vector<MemberId> members;  // the root first
     std::string transport;
     uint32_t cta_count_max = 0;
+    bool relays = false;
 
     bool Carries(const Flow& flow) const;
     bool Has(const MemberId& member) const;
@@ -167,6 +168,7 @@ class CoordinatorMachine {
   bool IsAsked(const Participant& participant, const MemberMessage& message) const;
   void OnAnswer(Participant* participant, const MemberMessage& message);
   void TakeRendezvous(const MemberId& from, const std::vector<FlowRendezvous>& made);
+  const FlowRendezvous* FindRendezvous(FlowId flow, uint32_t rank) const;
   void OnProgress(Participant* participant, const Progress& progress);
   void OnStaged(Participant* participant, const Staged& staged);
   void PublishProgress(const Participant& participant);

@@ -165,6 +165,7 @@ Value ContractSummary(const Contract& contract) {
       for (const RowRange& range : flow.rows) rows += range.end - range.begin;
       summary.emplace_back("rows", rows);
     }
+    if (flow.relays) summary.emplace_back("relays", true);
     flows.push_back(std::move(summary));
   }
   std::string names;

@@ -203,7 +203,7 @@ Status FlowEngine::PrepareLanes(const PrepareAttempt& attempt, PrepareDone* done
     const auto& [options, plan] = plans_[id.value];
     PC_RETURN_IF_ERROR(lanes[k]->Prepare({attempt.key, attempt.manifest, attempt.contract, id, rank,
                                           attempt.generations[id.value].id, plan, options}));
-    if (rank != flow.root || attempt.generations[id.value].reuse) continue;
+    if (!flow.Feeds(rank) || attempt.generations[id.value].reuse) continue;
     PC_ASSIGN_OR_RETURN(FlowRendezvous rendezvous, lanes[k]->MakeRendezvous());
     done->rendezvous.push_back(std::move(rendezvous));
   }

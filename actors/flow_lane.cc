@@ -85,7 +85,13 @@ void FlowLane::DropBuffers() {
   shared_->held_bytes -= std::exchange(held_bytes_, 0);
 }
 
+void FlowLane::ForgetRendezvous() {
+  if (unused_.transport != nullptr) unused_.transport->Forget(unused_.generation);
+  unused_ = {};
+}
+
 void FlowLane::Release() {
+  ForgetRendezvous();
   DropBuffers();
   tables_.clear();
   now_.reset();
@@ -107,7 +113,8 @@ StatusOr<CopyEngine*> FlowLane::Engine() {
 StatusOr<FlowRendezvous> FlowLane::MakeRendezvous() {
   PC_ASSIGN_OR_RETURN(Transport* const transport, FindTransport());
   PC_ASSIGN_OR_RETURN(const Rendezvous made, transport->MakeRendezvous(now_->generation));
-  return FlowRendezvous{now_->flow, made.kind, made.blob};
+  unused_ = {transport, now_->generation};
+  return FlowRendezvous{now_->flow, made.kind, made.blob, now_->rank};
 }
 
 void FlowLane::Submit(DataThread::Job job, std::function<void(const Status&)> rejected) {
@@ -133,7 +140,9 @@ void FlowLane::Join(FlowRendezvous rendezvous, std::function<void(const Status&)
   options.root = flow().root;
   options.generation = now_->generation;
   options.cta_count_max = flow().cta_count_max;
+  options.relays = flow().relays;
   for (const FlowMember& member : flow().members) options.names.push_back(member.member.name);
+  unused_ = {};  // the job's now
   auto generation = std::make_shared<Generation>();
   generation->id = options.generation;
   generation->names = options.names;
@@ -152,11 +161,15 @@ Status FlowLane::JoinHere(const DataThread::Context& context, Transport* transpo
     transport->Forget(options.generation);
     return context.cancel->status();
   }
-  PC_ASSIGN_OR_RETURN(std::unique_ptr<Collective> joining, transport->Join(options));
-  Collective* const collective = joining.get();
+  StatusOr<std::unique_ptr<Collective>> joining = transport->Join(options);
+  if (!joining.ok()) {
+    transport->Forget(options.generation);
+    return joining.status();
+  }
+  Collective* const collective = joining->get();
   {
     std::lock_guard lock(mutex_);
-    generation->collective = std::move(joining);
+    generation->collective = std::move(joining).value();
     watched_ = generation;
   }
   while (true) {
@@ -240,10 +253,10 @@ void FlowLane::Stream(bool early, Done done, Run run) {
             run(generation->collective.get(), options, deadline, context);
         const Collective& collective = *generation->collective;
         if (!result.ok()) {
-          // The root sees every member; a member sees only the root, which may have gone because
-          // of another, and so accuses nobody.
+          // Who sees only the root go accuses nobody: it may have gone because of another.
+          const std::optional<uint32_t> culprit = collective.culprit();
           return fail(result.status(),
-                      collective.is_root() ? generation->NameOf(collective.culprit()) : "");
+                      culprit == collective.root() ? "" : generation->NameOf(culprit));
         }
         done(FlowStreamed{OkStatus(), result->content_digest, result->bytes,
                           PhasesOf(result->seconds, collective.is_root()), ""});
@@ -312,6 +325,7 @@ void FlowLane::Abort(const std::string& reason, std::function<void(AbortOutcome)
       generation_->collective->BeginAbort(reason);
     }
   }
+  ForgetRendezvous();
   const auto retired = std::exchange(generation_, nullptr);
   Submit(
       [this, retired, reason, done](const DataThread::Context&) {

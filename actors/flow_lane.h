@@ -111,6 +111,7 @@ class FlowLane {
   StatusOr<CopyEngine*> Engine();
   BroadcastOptions Options() const;
   StatusOr<const UnpackTable*> TableFor(const TargetMap& targets, const BroadcastOptions& options);
+  void ForgetRendezvous();
   void Submit(DataThread::Job job, std::function<void(const Status&)> rejected);
   Status JoinHere(const DataThread::Context& context, Transport* transport,
                   const JoinOptions& options, const std::shared_ptr<Generation>& generation);
@@ -127,6 +128,10 @@ class FlowLane {
   // A device's copy work of the plan, by the serial of the targets that it goes to: a bank each.
   // The data thread's.
   std::map<uint64_t, std::shared_ptr<const UnpackTable>> tables_;
+  struct {
+    Transport* transport = nullptr;
+    GenerationId generation;
+  } unused_;  // a rendezvous that was made here and not joined yet
   std::shared_ptr<Generation> generation_;
   mutable std::mutex mutex_;  // guards what follows, which other threads read
   std::shared_ptr<Generation> watched_;

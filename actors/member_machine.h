@@ -28,9 +28,10 @@ struct CoordinatorLost {
 struct PrepareDone {
   EpochKey key;
   Status status;
-  Digest plan_digest;                      // PlansDigest of the contract's flows
-  std::vector<FlowRendezvous> rendezvous;  // a root's, for each of its flows without a generation
-  std::string row;                         // on errors: the tensor it is about
+  Digest plan_digest;  // PlansDigest of the contract's flows
+  // Of who feeds others, for each such flow without a generation.
+  std::vector<FlowRendezvous> rendezvous;
+  std::string row;  // on errors: the tensor it is about
 };
 struct GenerationsReady {
   EpochKey key;

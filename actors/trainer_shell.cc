@@ -14,10 +14,9 @@ constexpr size_t kRequestsKept = 16;
 
 TrainerShell::TrainerShell(MemberConfig config, std::shared_ptr<Shared> shared,
                            std::vector<Transport*> transports, std::shared_ptr<SourceSide> side)
-    : MemberShell(std::move(shared), transports),
+    : MemberShell(std::move(shared), std::move(transports)),
       machine_(std::move(config)),
-      side_(std::move(side)),
-      transports_(std::move(transports)) {}
+      side_(std::move(side)) {}
 
 MemberEffects TrainerShell::Step(const TrainerEvent& event, Time now) {
   return machine_.On(event, now);
@@ -88,13 +87,8 @@ void TrainerShell::Abort(const AbortLocal& abort) {
   }
   side_->pump.Cancel(Aborted("the attempt is given up"));
   engine().Abort("attempt " + std::to_string(abort.key.attempt.value) + " is given up",
-                 [self = shared_ptr(), side = side_, transports = transports_, abort,
-                  generations = attempt_.generations](AbortOutcome outcome) {
-                   self->drive.Post([self, side, transports, abort, generations, outcome] {
-                     // A rendezvous that was made and never joined.
-                     for (Transport* transport : transports) {
-                       for (const FlowGeneration& g : generations) transport->Forget(g.id);
-                     }
+                 [self = shared_ptr(), side = side_, abort](AbortOutcome outcome) {
+                   self->drive.Post([self, side, abort, outcome] {
                      AbortDone done{abort.key, outcome};
                      // What may still be read is never released: the process is to end.
                      if (outcome == AbortOutcome::kWedged) {

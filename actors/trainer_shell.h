@@ -53,7 +53,6 @@ class TrainerShell : public MemberShell {
 
   TrainerMachine machine_;
   std::shared_ptr<SourceSide> side_;
-  std::vector<Transport*> transports_;
 };
 
 }  // namespace packcast

@@ -198,6 +198,7 @@ FlowChoice MakeFlow(const std::string& transport, const Root& root, FlowOffers m
   Flow& flow = choice.flow;
   flow.transport = transport;
   flow.rows = root.rows;
+  flow.relays = members.size() > 2;
   uint32_t ctas = std::numeric_limits<uint32_t>::max();
   flow.direct_bytes_min = Find(root.offer->offer, transport)->direct_bytes_min;
   for (const MemberOffer* member : members) {
@@ -210,6 +211,7 @@ FlowChoice MakeFlow(const std::string& transport, const Root& root, FlowOffers m
       flow.direct_bytes_min = std::max(flow.direct_bytes_min, way.direct_bytes_min);
     }
     flow.members.push_back({member->member, member->role, member->unit});
+    flow.relays = flow.relays && way.relays;
   }
   if (ctas != std::numeric_limits<uint32_t>::max()) flow.cta_count_max = ctas;
   choice.members = std::move(members);
@@ -301,6 +303,17 @@ std::optional<uint32_t> Flow::RankOf(const MemberId& member) const {
     if (members[rank].member == member) return rank;
   }
   return std::nullopt;
+}
+
+uint32_t Flow::FeederOf(uint32_t rank) const {
+  if (!relays || rank == root) return root;
+  const auto size = static_cast<uint32_t>(members.size());
+  return (rank + size - 1) % size;
+}
+
+bool Flow::Feeds(uint32_t rank) const {
+  if (rank == root) return true;
+  return relays && (rank + 1) % members.size() != root;
 }
 
 Status CheckFlows(const Contract& contract) {

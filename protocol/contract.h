@@ -46,6 +46,7 @@ struct TransportOffer {
   uint32_t receivers_max = 0;     // ranks besides the root that it serves well; 0: any number
   uint64_t device_bytes = 0;      // of the device's memory that it would still take, buffers apart
   bool needs_buffers = true;      // at a receiver: of its own
+  bool relays = false;            // receivers would pass on what they have (Flow::relays)
 
   template <class V>
   void Fields(V& v) {
@@ -56,6 +57,7 @@ struct TransportOffer {
     v("receivers_max", receivers_max);
     v("device_bytes", device_bytes);
     v("needs_buffers", needs_buffers);
+    v("relays", relays);
   }
   friend bool operator==(const TransportOffer&, const TransportOffer&) = default;
 };
@@ -129,9 +131,16 @@ struct Flow {
   std::vector<RowRange> rows;     // that it carries; empty: all of the manifest
   uint64_t direct_bytes_min = 0;  // rows from this size travel direct; 0: none
   uint32_t cta_count_max = 0;     // blocks of each device that it may take; 0: as it likes
+  // Each member gets the bytes from the one before it and passes them on: from the root on, round
+  // to the one before the root. Else all get them from the root.
+  bool relays = false;
 
   // The rank of a member in it.
   std::optional<uint32_t> RankOf(const MemberId& member) const;
+  // The rank that `rank` gets its bytes from; the root's is itself.
+  uint32_t FeederOf(uint32_t rank) const;
+  // Whether others get their bytes from `rank`: it makes a rendezvous for them.
+  bool Feeds(uint32_t rank) const;
   const MemberId& root_member() const { return members[root].member; }
 
   template <class V>
@@ -143,6 +152,7 @@ struct Flow {
     v("rows", rows);
     v("direct_bytes_min", direct_bytes_min);
     v("cta_count_max", cta_count_max);
+    v("relays", relays);
   }
 };
 
@@ -200,7 +210,7 @@ struct MemberOffer {
 // Flows: a row's root is the first trainer rank that holds it. Of a root's transports, in its
 // order, each takes the workers that offer it and that none before it took; one for so many
 // receivers only (receivers_max) takes all workers or none. A flow's members: the root first, then
-// workers by unit and rank.
+// workers by unit and rank; they relay where there are several and all of the flow offer it.
 //
 // Pure; independent of the order of `offers`. Errors name the member and both sides' values, or the
 // row that nobody holds.

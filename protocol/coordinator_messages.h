@@ -98,7 +98,7 @@ struct Prepare {
   }
 };
 
-// Of all new generations that this member is in.
+// Of all new generations that this member is in: that of the rank that feeds it; a root's own.
 struct RendezvousBlob {
   PC_MESSAGE("rendezvous");
   EpochKey key;

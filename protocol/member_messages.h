@@ -119,8 +119,8 @@ struct OfferReply {
   }
 };
 
-// Bound, allocated and planned, all flows. A root gives a rendezvous for each of its flows that has
-// a new generation.
+// Bound, allocated and planned, all flows. Who feeds others in a flow (its root, and relays) gives
+// a rendezvous for it if it has a new generation.
 struct Prepared {
   PC_MESSAGE("prepared");
   EpochKey key;

@@ -81,16 +81,18 @@ struct FlowGeneration {
   }
 };
 
-// How the members of a flow's new generation find each other.
+// How the members of a flow's new generation that get their bytes from `rank` find it.
 struct FlowRendezvous {
   FlowId flow;
   std::string kind;
   Bytes blob;  // a secret of the flow's members: never logged
+  uint32_t rank = 0;
   template <class V>
   void Fields(V& v) {
     v("flow", flow);
     v("kind", kind);
     v("blob", blob);
+    v("rank", rank);
   }
 };
 

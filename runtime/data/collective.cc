@@ -25,7 +25,8 @@ Status Collective::Release(Sequence) {
 }
 
 std::string CollectiveBase::Describe(uint32_t rank) const {
-  std::string text = "rank " + std::to_string(rank);
+  const bool known = rank < options_.numbers.size();
+  std::string text = "rank " + std::to_string(known ? options_.numbers[rank] : rank);
   if (rank < options_.names.size()) text += " (" + options_.names[rank] + ")";
   return text;
 }

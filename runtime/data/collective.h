@@ -133,6 +133,10 @@ class Collective {
   // Root: nothing reads the spans any more. Member: all bytes are in the spans, or Landed.
   virtual StatusOr<bool> Done(Sequence sequence) = 0;
 
+  // Member: nobody reads the spans of a Done operation any more, as far as the collective knows;
+  // other ranks may, where members pass on what they have. Until then they keep their bytes.
+  virtual StatusOr<bool> Spent(Sequence) { return true; }
+
   // Whether members read the root's memory where it is, instead of getting a copy. A member's spans
   // then have a length and no memory (`data` is null), and an operation is Done at the root when
   // every member has released it.

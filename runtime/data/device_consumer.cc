@@ -232,6 +232,8 @@ Status DeviceConsumer::Impl::Differs(const InStep& step, const StepSeal& seal) c
 Status DeviceConsumer::Impl::Complete() {
   while (!steps_.empty() && steps_.front().unpacked) {
     InStep& step = steps_.front();
+    PC_ASSIGN_OR_RETURN(const bool spent, collective_->Spent(Sequence(base_)));
+    if (!spent) break;
     PC_ASSIGN_OR_RETURN(const bool verified, Verify(step));
     if (!verified) break;
     const Step& plan = *step.plan;

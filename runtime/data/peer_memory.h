@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include "protocol/status.h"
 #include "protocol/time.h"
@@ -23,6 +24,10 @@ class PeerMemory {
   };
 
   virtual ~PeerMemory() = default;
+
+  // For the same device, with copies and marks of its own: for another thread. Errors: the
+  // device's.
+  virtual StatusOr<std::unique_ptr<PeerMemory>> Another() = 0;
 
   // Where [data, data + bytes) lies. kInvalidArgument for memory that cannot be shared.
   virtual StatusOr<Place> Find(const std::byte* data, uint64_t bytes) = 0;

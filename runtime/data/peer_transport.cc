@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "protocol/codec.h"
+#include "runtime/data/chain_collective.h"
 #include "runtime/data/peer_wire.h"
 #include "runtime/data/shm_transport.h"
 #include "runtime/data/wire.h"
@@ -56,8 +57,9 @@ class PeerTransport final : public Transport {
     TransportOffer offer;
     offer.kind = options_.kind;
     offer.direct_bytes_min = options_.in_place ? 0 : options_.direct_bytes_min;
-    // Every receiver reads all bytes over the root's link.
-    offer.receivers_max = 1;
+    // Who has no buffers of its own has nothing to pass on, nor who takes rows where they belong.
+    offer.relays = !options_.in_place && options_.direct_bytes_min == 0;
+    offer.receivers_max = offer.relays ? kPeerChainMax : 1;
     offer.needs_buffers = members_need_buffers();
     return offer;
   }
@@ -66,8 +68,15 @@ class PeerTransport final : public Transport {
   void Forget(GenerationId generation) override { control_->Forget(generation); }
 
  private:
+  StatusOr<std::unique_ptr<Collective>> JoinAsRoot(const JoinOptions& options,
+                                                   std::shared_ptr<PeerMemory> memory);
+  StatusOr<std::unique_ptr<Collective>> JoinAsMember(const JoinOptions& options,
+                                                     std::shared_ptr<PeerMemory> memory);
+  StatusOr<std::unique_ptr<Collective>> JoinChain(const JoinOptions& options,
+                                                  const std::shared_ptr<PeerMemory>& memory);
+
   const PeerTransportOptions options_;
-  const std::unique_ptr<PeerMemory> memory_;
+  const std::unique_ptr<PeerMemory> memory_;  // for what is done before there is a collective
   const std::shared_ptr<CopyEngine> engine_;
   const std::unique_ptr<Transport> control_;
   std::byte* const probe_;  // at a member: where the root's is copied to
@@ -88,29 +97,56 @@ StatusOr<Rendezvous> PeerTransport::MakeRendezvous(GenerationId generation) {
 
 StatusOr<std::unique_ptr<Collective>> PeerTransport::Join(const JoinOptions& options) {
   PC_RETURN_IF_ERROR(CheckJoin(options, kind()));
+  // Each flow has a thread of its own, so it gets copies of its own.
+  PC_ASSIGN_OR_RETURN(std::shared_ptr<PeerMemory> memory, memory_->Another());
+  if (options.relays) return JoinChain(options, memory);
+  if (options.rank == options.root) return JoinAsRoot(options, std::move(memory));
+  return JoinAsMember(options, std::move(memory));
+}
+
+StatusOr<std::unique_ptr<Collective>> PeerTransport::JoinAsRoot(
+    const JoinOptions& options, std::shared_ptr<PeerMemory> memory) {
+  // It finds by the generation what it has prepared.
+  JoinOptions words = options;
+  words.rendezvous = {std::string(control_->kind()), {}};
+  PC_ASSIGN_OR_RETURN(std::unique_ptr<Collective> control, control_->Join(words));
+  return MakeWiredCollective(options, std::move(control), MakePeerRoot(std::move(memory)));
+}
+
+StatusOr<std::unique_ptr<Collective>> PeerTransport::JoinAsMember(
+    const JoinOptions& options, std::shared_ptr<PeerMemory> memory) {
   Bytes probe;
   JoinOptions words = options;
   words.rendezvous.kind = std::string(control_->kind());
   PC_RETURN_IF_ERROR(DecodeBlob(options.rendezvous.blob, &probe, &words.rendezvous.blob));
-  std::unique_ptr<Wire> wire;
-  if (options.rank == options.root) {
-    wire = MakePeerRoot(memory_.get());
-  } else {
-    // First: who cannot read the root's memory says so, instead of joining.
-    auto member =
-        MakePeerMember(memory_.get(), {probe, probe_, options_.in_place, options_.abort_timeout});
-    if (!member.ok()) {
-      // Once may be a root that has just died.
-      constexpr int kFailuresMost = 2;
-      const bool never = member.status().code() == StatusCode::kUnimplemented;
-      if (never || ++failures_ >= kFailuresMost) usable_ = false;
-      return member.status();
-    }
-    failures_ = 0;
-    wire = std::move(member).value();
+  // First: who cannot read the other's memory says so, instead of joining.
+  auto wire =
+      MakePeerMember(std::move(memory), {probe, probe_, options_.in_place, options_.abort_timeout});
+  if (!wire.ok()) {
+    // Once may be a root that has just died.
+    constexpr int kFailuresMost = 2;
+    const bool never = wire.status().code() == StatusCode::kUnimplemented;
+    if (never || ++failures_ >= kFailuresMost) usable_ = false;
+    return wire.status();
   }
+  failures_ = 0;
   PC_ASSIGN_OR_RETURN(std::unique_ptr<Collective> control, control_->Join(words));
-  return MakeWiredCollective(options, std::move(control), std::move(wire));
+  return MakeWiredCollective(options, std::move(control), std::move(wire).value());
+}
+
+StatusOr<std::unique_ptr<Collective>> PeerTransport::JoinChain(
+    const JoinOptions& options, const std::shared_ptr<PeerMemory>& memory) {
+  const bool is_root = options.rank == options.root;
+  const bool is_last = (options.rank + 1) % options.size == options.root;
+  std::unique_ptr<Collective> up;
+  std::unique_ptr<Collective> down;
+  if (!is_last) {
+    PC_ASSIGN_OR_RETURN(down, JoinAsRoot(DownLink(options), memory));
+  }
+  if (!is_root) {
+    PC_ASSIGN_OR_RETURN(up, JoinAsMember(UpLink(options), memory));
+  }
+  return MakeChainCollective(options, std::move(up), std::move(down));
 }
 
 }  // namespace

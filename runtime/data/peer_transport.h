@@ -26,13 +26,19 @@ struct PeerTransportOptions {
   ZmqTransportOptions control;  // the words'; bytes_elsewhere and read_in_place are set here
 };
 
+// Receivers in one chain: a buffer more passes before the next one's last byte has arrived, and
+// from so many on NCCL's own chain of small pieces is as fast.
+inline constexpr uint32_t kPeerChainMax = 7;
+
 // "peer@" and eight hex digits; nothing where LocalShmKind() has none.
 std::optional<std::string> LocalPeerKind();
 
-// A root and one receiver whose devices reach each other ("peer"): the receiver copies out of the
-// root's memory with its device's copy engine, which is faster than a collective and leaves both
-// devices' processors alone. Words (grants, gates, seals) go over ZeroMQ. The engine may
-// be another transport's too: one of them is in use at a time. docs/protocol.md has the layout.
+// A root and receivers whose devices reach each other ("peer"): a receiver copies out of the root's
+// memory with its device's copy engine, which is faster than a collective and leaves both devices'
+// processors alone. Of several, each reads from the buffers of the one before it
+// (chain_collective.h): every link carries the bytes once. Words (grants, gates, seals) go over
+// ZeroMQ. The engine may be another transport's too: one of them is in use at a time.
+// docs/protocol.md has the layout.
 // Errors: the allocator's, for some kilobytes.
 StatusOr<std::unique_ptr<Transport>> MakePeerTransport(PeerTransportOptions options,
                                                        std::unique_ptr<PeerMemory> memory,

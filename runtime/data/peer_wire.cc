@@ -14,7 +14,7 @@ namespace {
 
 class PeerRoot final : public Wire {
  public:
-  explicit PeerRoot(PeerMemory* memory) : memory_(memory) {}
+  explicit PeerRoot(std::shared_ptr<PeerMemory> memory) : memory_(std::move(memory)) {}
 
   StatusOr<bool> Up() override { return true; }
   bool is_one_sided() const override { return true; }
@@ -31,7 +31,7 @@ class PeerRoot final : public Wire {
     bool is_used = false;  // in this stream
   };
 
-  PeerMemory* const memory_;
+  const std::shared_ptr<PeerMemory> memory_;
   std::map<uint64_t, Told> told_;  // by serial
   uint64_t last_ = 0;
 };
@@ -68,8 +68,8 @@ StatusOr<std::string> PeerRoot::NoteFor(const Operation& operation) {
 
 class PeerMember final : public Wire {
  public:
-  PeerMember(PeerMemory* memory, const PeerMemberOptions& options)
-      : memory_(memory), drain_(options.drain), in_place_(options.in_place) {}
+  PeerMember(std::shared_ptr<PeerMemory> memory, const PeerMemberOptions& options)
+      : memory_(std::move(memory)), drain_(options.drain), in_place_(options.in_place) {}
   ~PeerMember() override;
   Status Start(const Bytes& probe, std::byte* scratch);
 
@@ -93,7 +93,7 @@ class PeerMember final : public Wire {
   Status CopyAll(const PeerNote& note, const Operation& operation);
   Status Land(const PeerNote& note, const Operation& operation);
 
-  PeerMemory* const memory_;
+  const std::shared_ptr<PeerMemory> memory_;
   const Duration drain_;
   const bool in_place_;
   const std::byte* probe_ = nullptr;
@@ -234,13 +234,13 @@ Status PeerMember::CopyAll(const PeerNote& note, const Operation& operation) {
 
 }  // namespace
 
-std::unique_ptr<Wire> MakePeerRoot(PeerMemory* memory) {
-  return std::make_unique<PeerRoot>(memory);
+std::unique_ptr<Wire> MakePeerRoot(std::shared_ptr<PeerMemory> memory) {
+  return std::make_unique<PeerRoot>(std::move(memory));
 }
 
-StatusOr<std::unique_ptr<Wire>> MakePeerMember(PeerMemory* memory,
+StatusOr<std::unique_ptr<Wire>> MakePeerMember(std::shared_ptr<PeerMemory> memory,
                                                const PeerMemberOptions& options) {
-  auto member = std::make_unique<PeerMember>(memory, options);
+  auto member = std::make_unique<PeerMember>(std::move(memory), options);
   PC_RETURN_IF_ERROR(member->Start(options.probe, options.scratch));
   return std::unique_ptr<Wire>(std::move(member));
 }

@@ -10,12 +10,12 @@
 
 namespace packcast {
 
-// One-sided: the root says where bytes lie (PeerNote), each member copies them to where they
-// belong. Nobody but a member itself ever writes its memory, so an abort there has only its own
-// copies to wait for, however dead or frozen the root is (S9). A root that goes on while a member
-// still reads spoils bytes that nobody will keep: the attempt has been given up.
-// `memory` outlives it.
-std::unique_ptr<Wire> MakePeerRoot(PeerMemory* memory);
+// One-sided: the root says where bytes lie (PeerNote), the member copies them to where they belong.
+// Nobody but a member itself ever writes its memory, so an abort there has only its own copies to
+// wait for, however dead or frozen the root is (S9). A root that goes on while a member still reads
+// spoils bytes that nobody will keep: the attempt has been given up. `memory` is this rank's own
+// view; a relay's two wires, on one thread, may share it.
+std::unique_ptr<Wire> MakePeerRoot(std::shared_ptr<PeerMemory> memory);
 
 inline constexpr uint64_t kPeerProbeBytes = 4096;
 
@@ -30,7 +30,7 @@ struct PeerMemberOptions {
 };
 
 // Errors: those of PeerMemory::Open.
-StatusOr<std::unique_ptr<Wire>> MakePeerMember(PeerMemory* memory,
+StatusOr<std::unique_ptr<Wire>> MakePeerMember(std::shared_ptr<PeerMemory> memory,
                                                const PeerMemberOptions& options);
 
 }  // namespace packcast

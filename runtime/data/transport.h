@@ -30,7 +30,11 @@ struct JoinOptions {
   uint32_t size = 0;
   uint32_t root = 0;
   GenerationId generation;
+  // Members pass on what they have (Flow::relays): each reads from the rank before it, and
+  // `rendezvous` is that rank's; at the root its own.
+  bool relays = false;
   std::vector<std::string> names;  // of the ranks, for errors; empty or one each
+  std::vector<uint32_t> numbers;   // what the ranks are called in errors; empty: as they are
   Time deadline = Time::max();     // Joined fails with kDeadlineExceeded after it
   uint32_t cta_count_max = 0;      // Contract::cta_count_max
 };
@@ -68,8 +72,8 @@ class Transport {
   // Whether members need buffers of their own; else they read the root's (reads_in_place).
   virtual bool members_need_buffers() const { return true; }
 
-  // Root: prepares a generation. It is used by a later Join of the root here, once; a second call
-  // for one generation is kAlreadyExists.
+  // Root, or a rank that passes on: prepares a generation. It is used by a later Join of that rank
+  // here, once; a second call for one generation is kAlreadyExists.
   virtual StatusOr<Rendezvous> MakeRendezvous(GenerationId generation) = 0;
 
   // Starts to join and returns at once; Collective::Joined tells when it is done. Errors:

@@ -120,11 +120,12 @@ class CoordinatorKit {
         return From(p.id, AttemptAborted{present, AbortOutcome::kClean, false});
     }
   }
-  // Of the flows that a member is the root of.
+  // Of the flows in which a member feeds others.
   std::vector<FlowRendezvous> RendezvousOf(const MemberId& member) const {
     std::vector<FlowRendezvous> made;
     for (const Flow& flow : machine.epoch()->contract->flows) {
-      if (flow.root_member() == member) made.push_back(Found(flow.id.value));
+      const std::optional<uint32_t> rank = flow.RankOf(member);
+      if (rank && flow.Feeds(*rank)) made.push_back(Found(flow.id.value, *rank));
     }
     return made;
   }

@@ -288,6 +288,50 @@ TEST_F(CoordinatorFlowsTest, AnAbortRetiresTheGenerationsOfAllFlows) {
   EXPECT_GT(GenerationsOf("worker-0").front().id, before.back().id);
 }
 
+// All pass on what they have.
+class CoordinatorChainTest : public CoordinatorOffersTest {
+ protected:
+  void ToPreparing() {
+    Assemble(3);
+    c.Sync(trainer, 5);
+    Offer chain = SmallOffer(Role::kWorker);
+    chain.transports = {{.kind = "peer", .relays = true}};
+    c.From(trainer, OfferReply{c.key(), chain});
+    for (const MemberId& member : worker) c.From(member, OfferReply{c.key(), chain});
+    ASSERT_EQ(c.phase(), EpochPhase::kPreparing);
+  }
+};
+
+TEST_F(CoordinatorChainTest, EachIsToldTheRendezvousOfTheOneBeforeIt) {
+  ToPreparing();
+  ASSERT_TRUE(c.To<Prepare>("worker-0")->contract->flows.front().relays);
+  c.Answer();
+  ASSERT_EQ(c.phase(), EpochPhase::kJoining);
+  const auto feeder = [&](const std::string& member) {
+    const auto* message = c.To<RendezvousBlob>(member);
+    return message->flows.size() == 1 ? message->flows.front().rank : 99;
+  };
+  EXPECT_EQ(feeder("trainer-0"), 0u);
+  EXPECT_EQ(feeder("worker-0"), 0u);
+  EXPECT_EQ(feeder("worker-1"), 1u);
+  EXPECT_EQ(feeder("worker-2"), 2u);
+  c.AnswerAll();
+  EXPECT_EQ(c.machine.last_committed()->epoch, EpochId(1));
+}
+
+TEST_F(CoordinatorChainTest, ARelayWithoutARendezvousIsNamedAndForgedOnesAreIgnored) {
+  ToPreparing();
+  using Made = std::vector<FlowRendezvous>;
+  c.From(trainer, Prepared{c.key(), Digest{1, 2}, Made{Found(0, 0), Found(0, 2)}});
+  c.From(worker[0], Prepared{c.key(), Digest{1, 2}, Made{Found(0, 1)}});
+  c.From(worker[1], Prepared{c.key(), Digest{1, 2}, Made{Found(0, 0)}});
+  c.From(worker[2], Prepared{c.key(), Digest{1, 2}, Made{Found(0, 3)}});
+  c.AnswerAll();
+  const Status status = c.To<SyncDone>("trainer-0")->status.ToStatus();
+  EXPECT_NE(status.message().find("worker-1 made no rendezvous for flow 0"), std::string::npos)
+      << status;
+}
+
 TEST_F(CoordinatorFlowsTest, ARootThatMakesNoRendezvousIsNamed) {
   ToPreparing();
   c.From(trainer, Prepared{c.key(), Digest{1, 2}, std::vector<FlowRendezvous>{Found(0)}});

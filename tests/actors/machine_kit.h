@@ -51,7 +51,9 @@ inline Contract SmallContract(InstallMode install = InstallMode::kStaged) {
 inline std::vector<FlowGeneration> Generations(uint64_t id, bool reuse = false) {
   return {{GenerationId(id), reuse}};
 }
-inline FlowRendezvous Found(uint64_t flow = 0) { return {FlowId(flow), "zmq", Bytes(8)}; }
+inline FlowRendezvous Found(uint64_t flow = 0, uint32_t rank = 0) {
+  return {FlowId(flow), "zmq", Bytes(8), rank};
+}
 
 // The first effect or message of a type; null when there is none.
 template <class T, class Effects>

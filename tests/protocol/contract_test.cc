@@ -272,6 +272,41 @@ TEST(Contract, ATransportForFewReceiversIsLeftWhenThereAreMore) {
   ExpectRefused({.transport = "peer"}, offers, {"for 1 receivers, and there are 2"});
 }
 
+TEST(Contract, SeveralReceiversPassOnWhereAllOfferIt) {
+  const TransportOffer chain = {.kind = "peer", .receivers_max = 3, .relays = true};
+  std::vector<MemberOffer> offers = {Trainer(), Worker(0)};
+  for (MemberOffer& o : offers) o.offer.transports = {chain, {.kind = "nccl"}};
+  EXPECT_FALSE(Decide({}, offers)->flows.front().relays) << "nobody to pass it on to";
+  for (uint32_t k = 1; k < 3; ++k) {
+    offers.push_back(Worker(k));
+    offers.back().offer.transports = offers.front().offer.transports;
+  }
+  const Flow flow = Decide({}, offers)->flows.front();
+  EXPECT_EQ(flow.transport, "peer");
+  EXPECT_TRUE(flow.relays);
+  offers[2].offer.transports[0].relays = false;
+  EXPECT_FALSE(Decide({}, offers)->flows.front().relays);
+  offers[2].offer.transports[0].receivers_max = 1;
+  EXPECT_EQ(Decide({}, offers)->flows.front().transport, "nccl");
+}
+
+TEST(Contract, AChainGoesRoundFromTheRoot) {
+  Flow flow;
+  flow.members.resize(4);
+  flow.root = 2;
+  for (uint32_t rank = 0; rank < 4; ++rank) {
+    EXPECT_EQ(flow.FeederOf(rank), 2u);
+    EXPECT_EQ(flow.Feeds(rank), rank == 2);
+  }
+  flow.relays = true;
+  EXPECT_EQ(flow.FeederOf(2), 2u);
+  EXPECT_EQ(flow.FeederOf(3), 2u);
+  EXPECT_EQ(flow.FeederOf(0), 3u);
+  EXPECT_EQ(flow.FeederOf(1), 0u);
+  EXPECT_TRUE(flow.Feeds(2) && flow.Feeds(3) && flow.Feeds(0));
+  EXPECT_FALSE(flow.Feeds(1));
+}
+
 TEST(Contract, TheFewestBlocksThatAnyoneAllowsAreTaken) {
   std::vector<MemberOffer> offers = {Trainer(), Worker(0)};
   EXPECT_EQ(Decide({}, offers)->flows.front().cta_count_max, 0u);

@@ -22,6 +22,7 @@ class CudaPeerMemory final : public PeerMemory {
   ~CudaPeerMemory() override;
   Status Init();
 
+  StatusOr<std::unique_ptr<PeerMemory>> Another() override { return MakeCudaPeerMemory(device_); }
   StatusOr<Place> Find(const std::byte* data, uint64_t bytes) override;
   StatusOr<const std::byte*> Open(const Bytes& handle) override;
   void Close(const std::byte* data) override;
@@ -119,7 +120,7 @@ StatusOr<const std::byte*> CudaPeerMemory::Open(const Bytes& handle) {
   if (error == cudaSuccess) return static_cast<const std::byte*>(data);
   (void)cudaGetLastError();
   const std::string text = "device " + std::to_string(device_) +
-                           " cannot read the memory of the root's (" + cudaGetErrorName(error) +
+                           " cannot read the memory of another's (" + cudaGetErrorName(error) +
                            "); without peer access weights go over NCCL";
   const bool never = error == cudaErrorPeerAccessUnsupported || error == cudaErrorNotSupported;
   return never ? Unimplemented(text) : Unavailable(text);
@@ -159,7 +160,7 @@ StatusOr<uint64_t> CudaPeerMemory::Passed() {
   while (!marks_.empty()) {
     const cudaError_t state = cudaEventQuery(marks_.front());
     if (state == cudaErrorNotReady) break;
-    if (state != cudaSuccess) return Fail(CudaStatus(state, "copying from the root's device"));
+    if (state != cudaSuccess) return Fail(CudaStatus(state, "copying from a peer's device"));
     events_.push_back(marks_.front());
     marks_.pop_front();
     ++passed_;
@@ -168,7 +169,7 @@ StatusOr<uint64_t> CudaPeerMemory::Passed() {
 }
 
 Status CudaPeerMemory::Drain(Duration timeout) {
-  return DrainStream(device_, stream_, timeout, "copying from the root's device");
+  return DrainStream(device_, stream_, timeout, "copying from a peer's device");
 }
 
 }  // namespace

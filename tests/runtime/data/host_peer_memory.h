@@ -34,6 +34,9 @@ class HostPeerMemory final : public PeerMemory {
  public:
   explicit HostPeerMemory(PeerHub* hub) : hub_(hub) {}
 
+  StatusOr<std::unique_ptr<PeerMemory>> Another() override {
+    return std::unique_ptr<PeerMemory>(std::make_unique<HostPeerMemory>(hub_));
+  }
   StatusOr<Place> Find(const std::byte* data, uint64_t bytes) override {
     if (hub_->shares_all) {
       return Place{reinterpret_cast<uint64_t>(data), uint64_t{1} << 40, HandleOf(data), 0};

@@ -200,9 +200,13 @@ TEST_F(PeerBroadcast, ARootThatDiesBeforeItIsReadIsNoReasonToGiveUp) {
   EXPECT_FALSE(transports_[1]->is_usable());
 }
 
-TEST_F(PeerBroadcast, IsOfferedForOneReceiver) {
-  EXPECT_EQ(transports_[0]->offer().receivers_max, 1u);
+TEST_F(PeerBroadcast, WhoHasNoBuffersDoesNotOfferToPassThemOn) {
   EXPECT_EQ(transports_[0]->offer().kind, "peer");
+  EXPECT_TRUE(transports_[0]->offer().relays);
+  EXPECT_EQ(transports_[0]->offer().receivers_max, kPeerChainMax);
+  MakeTransports(true);
+  EXPECT_FALSE(transports_[1]->offer().relays);
+  EXPECT_EQ(transports_[1]->offer().receivers_max, 1u);
 }
 
 }  // namespace

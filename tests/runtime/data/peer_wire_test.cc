@@ -25,6 +25,10 @@ Memory Random(size_t bytes, uint64_t seed) {
 
 Span Part(Memory* memory, size_t offset, size_t bytes) { return {memory->data() + offset, bytes}; }
 
+std::shared_ptr<PeerMemory> Unowned(PeerMemory* memory) {
+  return {std::shared_ptr<PeerMemory>(), memory};
+}
+
 // A root and a member, without the words of a collective between them.
 class PeerWireTest : public ::testing::Test {
  protected:
@@ -33,8 +37,9 @@ class PeerWireTest : public ::testing::Test {
     hub_.Add(source_.data(), source_.size());
     hub_.Add(other_.data(), other_.size());
     const Bytes handle = here_.Find(probe_.data(), 1)->handle;
-    root_ = MakePeerRoot(&here_);
-    member_ = MakePeerMember(&there_, {.probe = handle, .scratch = scratch_.data()}).value();
+    root_ = MakePeerRoot(Unowned(&here_));
+    member_ =
+        MakePeerMember(Unowned(&there_), {.probe = handle, .scratch = scratch_.data()}).value();
     while (!*member_->Up()) {
     }
   }
@@ -70,7 +75,9 @@ TEST_F(PeerWireTest, TriesTheRootsMemoryBeforeItIsUp) {
   EXPECT_EQ(scratch_, probe_);
   hub_.reachable = false;
   const auto handle = here_.Find(probe_.data(), 1)->handle;
-  EXPECT_EQ(MakePeerMember(&there_, {.probe = handle, .scratch = scratch_.data()}).status().code(),
+  EXPECT_EQ(MakePeerMember(Unowned(&there_), {.probe = handle, .scratch = scratch_.data()})
+                .status()
+                .code(),
             StatusCode::kUnimplemented);
 }
 
@@ -146,9 +153,9 @@ TEST_F(PeerWireTest, RefusesNotesThatDoNotFit) {
 
 TEST_F(PeerWireTest, InPlaceMapsABufferUntilItIsReleased) {
   member_.reset();
-  member_ = MakePeerMember(&there_, {.probe = here_.Find(probe_.data(), 1)->handle,
-                                     .scratch = scratch_.data(),
-                                     .in_place = true})
+  member_ = MakePeerMember(Unowned(&there_), {.probe = here_.Find(probe_.data(), 1)->handle,
+                                              .scratch = scratch_.data(),
+                                              .in_place = true})
                 .value();
   while (!*member_->Up()) {
   }

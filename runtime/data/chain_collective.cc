@@ -1,0 +1,324 @@
+#include "runtime/data/chain_collective.h"
+
+#include <algorithm>
+#include <deque>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "runtime/base/clock.h"
+#include "runtime/data/collective_base.h"
+
+namespace packcast {
+namespace {
+
+// A relay hears from two sides and can sleep on one: it looks at both, without a pause for as long
+// as a step takes, then more rarely.
+constexpr Duration kSpin = Milliseconds(20);
+constexpr Duration kPause = Milliseconds(1);
+
+class ChainCollective final : public CollectiveBase {
+ public:
+  ChainCollective(const JoinOptions& options, std::unique_ptr<Collective> up,
+                  std::unique_ptr<Collective> down)
+      : CollectiveBase(options), up_(std::move(up)), down_(std::move(down)), last_change_(Now()) {}
+
+  StatusOr<bool> Joined() override;
+  Status Begin(const StreamId& stream) override;
+  Status Grant(Sequence sequence) override;
+  StatusOr<bool> Ready(Sequence sequence) override;
+  Status Launch(Operation operation) override;
+  bool awaits_ready() const override { return Source()->awaits_ready(); }
+  StatusOr<bool> Done(Sequence sequence) override;
+  StatusOr<bool> Spent(Sequence sequence) override;
+  Status Seal(Sequence sequence, const StepSeal& seal) override;
+  StatusOr<std::optional<StepSeal>> SealOf(Sequence sequence) override;
+  Status End(uint64_t steps) override;
+  StatusOr<std::optional<uint64_t>> EndOf() override;
+  Status Finish() override;
+  StatusOr<bool> Finished() override;
+  StatusOr<bool> Flushed() override;
+  Status Poll(Duration max_wait) override;
+  void Wake() override { Source()->Wake(); }
+  Status Abort(std::string_view reason) override;
+  void BeginAbort(std::string_view reason) override;
+  std::string WaitingFor() override;
+  std::optional<uint32_t> culprit() const override;
+  const CollectiveProgress& progress() const override { return Source()->progress(); }
+
+ private:
+  // The link that this rank gets its steps from; the root's own.
+  Collective* Source() const { return up_ != nullptr ? up_.get() : down_.get(); }
+  bool is_relay() const { return up_ != nullptr && down_ != nullptr; }
+  static Status NotRoot() { return FailedPrecondition("only the root does this"); }
+  static Status NotMember() { return FailedPrecondition("only a member does this"); }
+  Status Keep(Status status);
+  Status Relay();
+  Status RelayGrants();
+  Status RelaySteps();
+  Status RelaySeals();
+  Status RelayEnd();
+
+  const std::unique_ptr<Collective> up_;
+  const std::unique_ptr<Collective> down_;
+  Status error_;  // of a link, found while passing on
+  Time last_change_;
+
+  // A relay's, of the present stream.
+  uint64_t granted_ = 0;            // here
+  uint64_t granted_up_ = 0;         // to the feeder too
+  std::deque<Operation> arriving_;  // from relayed_
+  uint64_t relayed_ = 0;
+  std::deque<bool> sealed_;  // from seals_relayed_
+  uint64_t seals_relayed_ = 0;
+  bool ended_ = false;
+  bool finishing_ = false;  // asked for here
+  bool finished_ = false;   // said to the feeder
+};
+
+Status ChainCollective::Keep(Status status) {
+  if (error_.ok()) error_ = std::move(status);
+  return error_;
+}
+
+StatusOr<bool> ChainCollective::Joined() {
+  bool joined = true;
+  for (Collective* link : {up_.get(), down_.get()}) {
+    if (link == nullptr) continue;
+    PC_ASSIGN_OR_RETURN(const bool one, link->Joined());
+    joined = joined && one;
+  }
+  return joined;
+}
+
+Status ChainCollective::Begin(const StreamId& stream) {
+  PC_RETURN_IF_ERROR(error_);
+  granted_ = granted_up_ = relayed_ = seals_relayed_ = 0;
+  arriving_.clear();
+  sealed_.clear();
+  ended_ = finishing_ = finished_ = false;
+  last_change_ = Now();
+  if (down_ != nullptr) PC_RETURN_IF_ERROR(down_->Begin(stream));
+  return up_ != nullptr ? up_->Begin(stream) : OkStatus();
+}
+
+Status ChainCollective::Grant(Sequence sequence) {
+  if (up_ == nullptr) return NotMember();
+  PC_RETURN_IF_ERROR(error_);
+  if (!is_relay()) return up_->Grant(sequence);
+  if (sequence.value != granted_) {
+    return FailedPrecondition("step " + std::to_string(sequence.value) +
+                              " is granted out of order: the next is " + std::to_string(granted_));
+  }
+  ++granted_;
+  return Keep(RelayGrants());
+}
+
+StatusOr<bool> ChainCollective::Ready(Sequence sequence) {
+  PC_RETURN_IF_ERROR(error_);
+  return Source()->Ready(sequence);
+}
+
+Status ChainCollective::Launch(Operation operation) {
+  PC_RETURN_IF_ERROR(error_);
+  last_change_ = Now();
+  if (!is_relay()) return Source()->Launch(std::move(operation));
+  Operation passed_on = operation;
+  passed_on.ready.clear();
+  PC_RETURN_IF_ERROR(up_->Launch(std::move(operation)));
+  sealed_.push_back(passed_on.sealed);
+  arriving_.push_back(std::move(passed_on));
+  return OkStatus();
+}
+
+StatusOr<bool> ChainCollective::Done(Sequence sequence) {
+  PC_RETURN_IF_ERROR(error_);
+  return Source()->Done(sequence);
+}
+
+StatusOr<bool> ChainCollective::Spent(Sequence sequence) {
+  PC_RETURN_IF_ERROR(error_);
+  if (!is_relay()) return true;
+  if (sequence.value >= relayed_) return false;
+  return down_->Done(sequence);
+}
+
+Status ChainCollective::Seal(Sequence sequence, const StepSeal& seal) {
+  return up_ == nullptr ? down_->Seal(sequence, seal) : NotRoot();
+}
+
+StatusOr<std::optional<StepSeal>> ChainCollective::SealOf(Sequence sequence) {
+  if (up_ == nullptr) return NotMember();
+  PC_RETURN_IF_ERROR(error_);
+  return up_->SealOf(sequence);
+}
+
+Status ChainCollective::End(uint64_t steps) {
+  return up_ == nullptr ? down_->End(steps) : NotRoot();
+}
+
+StatusOr<std::optional<uint64_t>> ChainCollective::EndOf() {
+  if (up_ == nullptr) return NotMember();
+  PC_RETURN_IF_ERROR(error_);
+  return up_->EndOf();
+}
+
+Status ChainCollective::Finish() {
+  if (up_ == nullptr) return NotMember();
+  PC_RETURN_IF_ERROR(error_);
+  if (!is_relay()) return up_->Finish();
+  finishing_ = true;
+  return Keep(Relay());
+}
+
+StatusOr<bool> ChainCollective::Finished() {
+  if (up_ != nullptr) return NotRoot();
+  return down_->Finished();
+}
+
+StatusOr<bool> ChainCollective::Flushed() {
+  PC_RETURN_IF_ERROR(error_);
+  if (is_relay() && !finished_) return false;
+  return Source()->Flushed();
+}
+
+// ---- a relay ------------------------------------------------------------------------------------
+
+Status ChainCollective::Relay() {
+  PC_RETURN_IF_ERROR(RelayGrants());
+  PC_RETURN_IF_ERROR(RelaySteps());
+  PC_RETURN_IF_ERROR(RelaySeals());
+  return RelayEnd();
+}
+
+// So the root begins when the last rank is ready to, and nobody gets what the next cannot take.
+Status ChainCollective::RelayGrants() {
+  while (granted_up_ < granted_) {
+    PC_ASSIGN_OR_RETURN(const bool ready, down_->Ready(Sequence(granted_up_)));
+    if (!ready) break;
+    PC_RETURN_IF_ERROR(up_->Grant(Sequence(granted_up_)));
+    ++granted_up_;
+    last_change_ = Now();
+  }
+  return OkStatus();
+}
+
+Status ChainCollective::RelaySteps() {
+  while (!arriving_.empty()) {
+    PC_ASSIGN_OR_RETURN(const bool here, up_->Done(Sequence(relayed_)));
+    if (!here) break;
+    PC_RETURN_IF_ERROR(down_->Launch(std::move(arriving_.front())));
+    arriving_.pop_front();
+    ++relayed_;
+    last_change_ = Now();
+  }
+  return OkStatus();
+}
+
+Status ChainCollective::RelaySeals() {
+  for (; seals_relayed_ < relayed_; ++seals_relayed_, sealed_.pop_front()) {
+    if (!sealed_.front()) continue;
+    PC_ASSIGN_OR_RETURN(const auto seal, up_->SealOf(Sequence(seals_relayed_)));
+    if (!seal) break;
+    PC_RETURN_IF_ERROR(down_->Seal(Sequence(seals_relayed_), *seal));
+    last_change_ = Now();
+  }
+  return OkStatus();
+}
+
+Status ChainCollective::RelayEnd() {
+  if (!ended_) {
+    PC_ASSIGN_OR_RETURN(const auto end, up_->EndOf());
+    if (!end || *end != seals_relayed_) return OkStatus();
+    PC_RETURN_IF_ERROR(down_->End(*end));
+    ended_ = true;
+    last_change_ = Now();
+  }
+  if (!finishing_ || finished_) return OkStatus();
+  PC_ASSIGN_OR_RETURN(const bool below, down_->Finished());
+  PC_ASSIGN_OR_RETURN(const bool flushed, down_->Flushed());
+  if (!below || !flushed) return OkStatus();
+  PC_RETURN_IF_ERROR(up_->Finish());
+  finished_ = true;
+  return OkStatus();
+}
+
+Status ChainCollective::Poll(Duration max_wait) {
+  if (!is_relay()) return Source()->Poll(max_wait);
+  PC_RETURN_IF_ERROR(error_);
+  const Time before = last_change_;
+  // Below first: an abort that comes from there has its reason.
+  for (Collective* link : {down_.get(), up_.get()}) {
+    const Status status = link->Poll(Duration::zero());
+    if (!status.ok()) return Keep(status);
+  }
+  PC_RETURN_IF_ERROR(Keep(Relay()));
+  if (last_change_ != before || max_wait <= Duration::zero()) return OkStatus();
+  if (Now() - last_change_ < kSpin) {
+    std::this_thread::yield();
+    return OkStatus();
+  }
+  return Keep(up_->Poll(std::min(max_wait, kPause)));
+}
+
+// ---- giving up ----------------------------------------------------------------------------------
+
+void ChainCollective::BeginAbort(std::string_view reason) {
+  for (Collective* link : {up_.get(), down_.get()}) {
+    if (link != nullptr) link->BeginAbort(reason);
+  }
+}
+
+// Both, whatever becomes of the first: each may hold memory.
+Status ChainCollective::Abort(std::string_view reason) {
+  Status stopped;
+  for (Collective* link : {up_.get(), down_.get()}) {
+    if (link == nullptr) continue;
+    const Status one = link->Abort(reason);
+    if (stopped.ok()) stopped = one;
+  }
+  return stopped;
+}
+
+std::string ChainCollective::WaitingFor() {
+  if (is_relay() && (granted_up_ < granted_ || relayed_ > seals_relayed_ || finishing_)) {
+    return down_->WaitingFor();
+  }
+  return Source()->WaitingFor();
+}
+
+std::optional<uint32_t> ChainCollective::culprit() const {
+  if (down_ == nullptr || !down_->culprit()) return std::nullopt;
+  return (rank() + 1) % size();
+}
+
+// A link's ranks: 0 feeds, 1 reads.
+JoinOptions Link(const JoinOptions& options, uint32_t feeder, uint32_t rank) {
+  JoinOptions link = options;
+  link.relays = false;
+  link.size = 2;
+  link.root = 0;
+  link.rank = rank;
+  link.names.clear();
+  link.numbers = {feeder, (feeder + 1) % options.size};
+  for (const uint32_t number : link.numbers) {
+    if (number < options.names.size()) link.names.push_back(options.names[number]);
+  }
+  return link;
+}
+
+}  // namespace
+
+JoinOptions UpLink(const JoinOptions& options) {
+  return Link(options, FeederOf(options.rank, options.size), 1);
+}
+
+JoinOptions DownLink(const JoinOptions& options) { return Link(options, options.rank, 0); }
+
+std::unique_ptr<Collective> MakeChainCollective(const JoinOptions& options,
+                                                std::unique_ptr<Collective> up,
+                                                std::unique_ptr<Collective> down) {
+  return std::make_unique<ChainCollective>(options, std::move(up), std::move(down));
+}
+
+}  // namespace packcast
