@@ -40,6 +40,7 @@ class Trainer::Impl {
 
   // One turn of the caller's thread: callbacks that are due, then the next groups.
   void Turn(Duration max_wait);
+  void TellPace();
   // The result, once it is there.
   std::optional<SyncResult> TakeResult();
   // Drives until no thread reads the source any more: a lost coordinator ends the call at once,
@@ -59,7 +60,12 @@ class Trainer::Impl {
 
 void Trainer::Impl::Turn(Duration max_wait) {
   const bool more = side->pump.Turn();
+  TellPace();
   handle.shared().drive.Drive(more ? Duration::zero() : max_wait);
+}
+
+// Of a rank that pulls and does not send: it is through.
+void Trainer::Impl::TellPace() {
   std::lock_guard lock(side->mutex);
   const std::optional<Status> end = side->pump.idle_end();
   if (!end || !side->keeping_pace) return;

@@ -2,10 +2,10 @@
 // has the coordinator too, and starts the others. Tables, with raw ncclBroadcast among as many
 // ranks in the same run: whole epochs to all workers; after one was killed in mid-transfer, to
 // those that are left; and once it is back. A model of one row says what control costs. With
-// --roots, what a second root would give NCCL. Ends with 1 when an epoch that lost a worker took
-// more than 2 s longer than one that did not.
+// --trainers, a root for each part of the rows; with --roots, what a second root would give NCCL.
+// Ends with 1 when an epoch that lost a worker took more than 2 s longer than one that did not.
 //
-//   fleet --workers N [--install staged,in-place] [--repeats R] [--roots] LIST.json...
+//   fleet --workers N [--trainers N] [--install staged,in-place] [--repeats R] [--roots] LIST.json...
 
 #include <algorithm>
 #include <cstdio>
@@ -14,11 +14,11 @@
 
 #include <CLI/CLI.hpp>
 
-#include "actors/sources/generated_source.h"
 #include "runtime/data/cuda/device.h"
 #include "tests/bench/crew.h"
 #include "tests/bench/fleet_cluster.h"
 #include "tests/bench/fleet_flags.h"
+#include "tests/bench/fleet_trainer.h"
 #include "tests/bench/fleet_worker.h"
 #include "tests/bench/raw_broadcast.h"
 #include "tests/bench/take.h"
@@ -37,6 +37,7 @@ constexpr uint64_t kRestBytes = uint64_t{2} << 30;
 
 struct Case {
   std::string model;
+  std::string list;
   std::vector<Row> rows;
   std::string install;
   int repeats = 0;
@@ -45,19 +46,20 @@ struct Case {
 
 std::vector<Case> CasesOf(const FleetFlags& flags) {
   std::vector<Case> cases;
-  for (const std::string& list : flags.lists) {
-    const ShapesFile file = Take(ShapesFile::Load(list));
+  constexpr int kMore = 20;  // the last ones are short
+  std::vector<std::string> lists = flags.lists;
+  lists.push_back("-");
+  for (const std::string& list : lists) {
+    const bool is_short = list == "-";
+    Case one;
+    one.list = list;
+    one.rows = FleetRows(list, &one.model);
+    one.repeats = is_short ? kMore * flags.repeats : flags.repeats;
+    one.has_middle = !is_short;
     for (const std::string& install : flags.installs) {
-      cases.push_back({file.model, file.rows, install, flags.repeats});
+      one.install = install;
+      cases.push_back(one);
     }
-  }
-  Row row;
-  row.name = "row";
-  row.dtype = Dtype::kBF16;
-  row.shape = {1024};
-  constexpr int kMore = 20;  // these are short
-  for (const std::string& install : flags.installs) {
-    cases.push_back({"one row of 2 KiB", {row}, install, kMore * flags.repeats, false});
   }
   return cases;
 }
@@ -86,7 +88,7 @@ class Fleet {
 
 void Fleet::MeasureRaw() {
   raw_.resize(static_cast<size_t>(flags_.workers) + 1);
-  if (flags_.host) return;
+  if (!flags_.measures_raw()) return;
   // Those that are left after a loss, and all.
   for (int workers = std::max(1, flags_.workers - 1); workers <= flags_.workers; ++workers) {
     crew_->Begin("raw broadcasts to " + std::to_string(workers), kRawLimit);
@@ -104,13 +106,16 @@ void Fleet::MeasureRaw() {
 // Whether the weights fit into a worker's device, which is taken to be like this one.
 bool Fleet::Fits(const Case& one) const {
   if (flags_.host) return true;
+  const uint64_t processes =
+      flags_.share > 0 ? (flags_.processes() + flags_.share - 1) / flags_.share : 1;
   uint64_t bytes = 0;
   for (const Row& row : one.rows) bytes += Take(RowBytes(row));
   const uint64_t copies = one.install == "staged" ? 2 : 1;
-  const uint64_t needed = copies * bytes + flags_.buffers * (flags_.buffer_mib << 20) + kRestBytes;
-  const uint64_t free = Take(FreeDeviceMemory(flags_.rank));
+  const uint64_t needed =
+      processes * (copies * bytes + flags_.buffers * (flags_.buffer_mib << 20) + kRestBytes);
+  const uint64_t free = Take(FreeDeviceMemory(flags_.gpu()));
   if (needed <= free) return true;
-  std::printf("%-18s %-9s skipped: %.1f GB are needed at a worker, %.1f GB of a device are free\n",
+  std::printf("%-18s %-9s skipped: %.1f GB are needed of a device, %.1f GB are free\n",
               one.model.c_str(), one.install.c_str(), static_cast<double>(needed) / 1e9,
               static_cast<double>(free) / 1e9);
   return false;
@@ -154,7 +159,7 @@ void Fleet::RunLosses(const Case& one, double transfer, FleetCluster* cluster) {
 
 void Fleet::RunCase(const Case& one) {
   if (!Fits(one)) return;
-  FleetCluster cluster(flags_, one.install, one.rows, crew_);
+  FleetCluster cluster(flags_, one.install, one.list, crew_);
   const Series all = cluster.Run(flags_.workers, one.repeats);
   PrintSeries(one, all, "");
   if (!one.has_middle || flags_.kills == 0) return;
@@ -166,8 +171,8 @@ void Fleet::RunCase(const Case& one) {
 }
 
 void Fleet::RunRoots() {
-  if (flags_.host || flags_.workers < 2) {
-    std::printf("\ntwo roots: skipped, they take 3 GPUs at least\n");
+  if (!flags_.measures_raw() || flags_.workers < 2) {
+    std::printf("\ntwo roots: skipped, they take a GPU for each of 3 processes at least\n");
     return;
   }
   crew_->Begin("two roots", kRawLimit);
@@ -197,6 +202,9 @@ int Main(int argc, char** argv) {
   app.add_option("--channel", flags.channel)->group("");
   app.add_option("--workers", flags.workers, "a GPU each, beside the trainer's")
       ->check(CLI::Range(1, 31));
+  app.add_option("--trainers", flags.trainers,
+                 "ranks of the trainer, each with its part of the rows")
+      ->check(CLI::Range(1, 31));
   app.add_option("--install", flags.installs, "staged, in-place")
       ->delimiter(',')
       ->allow_extra_args(false);
@@ -206,21 +214,25 @@ int Main(int argc, char** argv) {
   app.add_flag("--roots", flags.roots, "also NCCL alone with two roots");
   app.add_option("--buffer-mib", flags.buffer_mib, "size of a buffer");
   app.add_option("--buffers", flags.buffers, "number of buffers");
-  app.add_option("--peer-copies", flags.peer_copies, "whether they are offered: to one worker");
+  app.add_option("--peer-copies", flags.peer_copies, "whether they are offered");
   app.add_option("--library", flags.library, "libnccl.so.2; the system's if empty");
   app.add_flag("--host", flags.host, "tries this program without GPUs: the host's memory, no raw");
+  app.add_option("--share", flags.share,
+                 "tries it on a machine with so few GPUs: no raw, peer copies only")
+      ->check(CLI::Range(0, 16));
   app.add_option("list", flags.lists, "JSON lists of tensors")->check(CLI::ExistingFile);
   CLI11_PARSE(app, argc, argv);
   if (flags.rank > 0) {
     EndWithStarter();
     ServeFleet(flags);
   }
-  if (!flags.host && Take(CountDevices()) <= flags.workers) {
-    Die(std::to_string(flags.workers) + " workers and a trainer need a GPU each");
+  const int gpus = flags.share > 0 ? flags.share : flags.processes();
+  if (!flags.host && Take(CountDevices()) < gpus) {
+    Die(std::to_string(gpus) + " GPUs are needed; see --share");
   }
   // Before the device, whose descriptors are nobody else's business.
-  Crew crew(flags.workers, {argv + 1, argv + argc});
-  if (!flags.host) Check(CudaStatus(cudaSetDevice(flags.rank), "choosing the device"));
+  Crew crew(flags.processes() - 1, {argv + 1, argv + argc});
+  if (!flags.host) Check(CudaStatus(cudaSetDevice(flags.gpu()), "choosing the device"));
   return Fleet(flags, &crew).Run() ? 0 : 1;
 }
 

@@ -4,16 +4,12 @@
 #include <cstdio>
 #include <utility>
 
-#include "actors/sources/changing_source.h"
-#include "actors/sources/generated_source.h"
 #include "runtime/base/clock.h"
-#include "tests/bench/resident_source.h"
 #include "tests/bench/take.h"
 
 namespace packcast::bench {
 namespace {
 
-constexpr Duration kSyncLimit = Seconds(60);
 constexpr Duration kSyncGrace = Seconds(15);   // of an abort
 constexpr Duration kJoinLimit = Seconds(60);   // a process comes up and has its device
 constexpr Duration kLeaveLimit = Seconds(30);  // and its memory is given back
@@ -52,18 +48,9 @@ std::string PhasesOf(const Value& report) {
 }  // namespace
 
 FleetCluster::FleetCluster(const FleetFlags& flags, const std::string& install,
-                           const std::vector<Row>& rows, Crew* crew)
+                           const std::string& list, Crew* crew)
     : flags_(flags), crew_(crew) {
   crew_->Begin("a cluster comes up", 2 * kJoinLimit);
-  if (flags.host) {
-    // It changes with the label.
-    auto source = Take(ChangingSource::Make(Take(GeneratedSource::Make(rows, 1))));
-    source_ = std::make_unique<WatchedSource>(std::move(source));
-  } else {
-    auto source = std::make_unique<ResidentSource>(rows, flags.rank);
-    refill_ = [raw = source.get()](uint64_t seed) { raw->Refill(seed); };
-    source_ = std::make_unique<WatchedSource>(std::move(source));
-  }
   Runtime::Options hub;
   hub.name = "coordinator";
   runtime_ = Take(Runtime::Start(hub));
@@ -74,17 +61,15 @@ FleetCluster::FleetCluster(const FleetFlags& flags, const std::string& install,
   options.on_event = [this](const Value& event) { OnEvent(event); };
   coordinator_ = Take(Coordinator::Start(runtime_.get(), options));
   for (int rank = 1; rank <= flags.workers; ++rank) TellToJoin(rank);
-  TrainerOptions trainer;
-  trainer.coordinator = runtime_->endpoint();
-  trainer.device = flags.device();
-  trainer.peer_copies = flags.peer_copies;
-  trainer_ = Take(Trainer::Start(runtime_.get(), trainer, source_.get()));
-  for (int rank = 1; rank <= flags.workers; ++rank) AwaitJoined(rank);
+  TellTrainers("train " + runtime_->endpoint() + " " + list);
+  trainer_ = std::make_unique<FleetTrainer>(flags, list, runtime_->endpoint(), runtime_.get());
+  for (int rank = 1; rank <= flags.workers; ++rank) AwaitJoined(WorkerName(rank));
+  for (int k = 1; k < flags.trainers; ++k) AwaitJoined("trainer-" + std::to_string(k));
 }
 
 FleetCluster::~FleetCluster() {
   crew_->Begin("the workers leave", kLeaveLimit);
-  const Place place = crew_->PlaceAmong(flags_.workers + 1);
+  const Place place = crew_->PlaceAmong(flags_.processes());
   for (Channel* channel : place.channels) channel->Send("leave");
   Meet(place);
 }
@@ -106,23 +91,30 @@ void FleetCluster::TellToJoin(int rank) {
   crew_->channel(rank)->Send("join " + runtime_->endpoint());
 }
 
-void FleetCluster::AwaitJoined(int rank) {
+void FleetCluster::TellTrainers(const std::string& what) {
+  for (int rank = flags_.workers + 1; rank < flags_.processes(); ++rank) {
+    crew_->channel(rank)->Send(what);
+  }
+}
+
+void FleetCluster::AwaitJoined(const std::string& name) {
   std::unique_lock lock(mutex_);
-  const std::string name = WorkerName(rank);
   if (!changed_.wait_for(lock, kJoinLimit, [&] { return joined_.contains(name); })) {
     Die(name + " was not let in");
   }
 }
 
 void FleetCluster::Refill() {
-  if (refill_ != nullptr) refill_(++refills_);
+  TellTrainers("refill " + std::to_string(++refills_));
+  if (trainer_->refill != nullptr) trainer_->refill(refills_);
   last_digest_ = digest_;
 }
 
 double FleetCluster::Sync(int workers) {
-  crew_->Begin("an epoch", kSyncLimit + kSyncGrace);
+  crew_->Begin("an epoch", kFleetSyncLimit + kSyncGrace);
+  TellTrainers("sync " + std::to_string(++label_));
   const Time begin = Now();
-  SyncResult result = trainer_->Sync(++label_, kSyncLimit);
+  SyncResult result = trainer_->trainer->Sync(label_, kFleetSyncLimit);
   const double seconds = ToSeconds(Now() - begin);
   Check(result.status);
   report_ = std::move(result.report);
@@ -180,14 +172,14 @@ Loss FleetCluster::RunWithLoss(int rank) {
   const Time begin = Now();
   double bytes = 0;
   if (const Value* total = report_.Find("bytes")) (void)total->GetDouble(&bytes);
-  source_->CallAt(static_cast<uint64_t>(bytes / 2), [&](uint64_t left) {
+  trainer_->source->CallAt(static_cast<uint64_t>(bytes / 2), [&](uint64_t left) {
     killed = Now();
     crew_->Kill(rank);
     loss.bytes_left = left;
   });
   (void)Sync(flags_.workers - 1);
   const Time end = Now();
-  if (source_->Forget()) Die("an epoch ended before half of its bytes had left");
+  if (trainer_->source->Forget()) Die("an epoch ended before half of its bytes had left");
   loss.seconds = ToSeconds(end - killed);
   loss.killed_after = ToSeconds(killed - begin);
   if (const Value* attempt = report_.Find("attempt")) (void)attempt->GetUint(&loss.attempt);
@@ -208,7 +200,7 @@ void FleetCluster::Replace(int rank) {
   crew_->Begin(WorkerName(rank) + " comes back", 3 * kJoinLimit);
   crew_->Restart(rank);
   TellToJoin(rank);
-  AwaitJoined(rank);
+  AwaitJoined(WorkerName(rank));
 }
 
 }  // namespace packcast::bench

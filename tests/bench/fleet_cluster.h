@@ -10,14 +10,12 @@
 #include <vector>
 
 #include "actors/coordinator.h"
-#include "actors/trainer.h"
-#include "protocol/manifest.h"
 #include "protocol/time.h"
 #include "protocol/value.h"
 #include "runtime/actor/runtime.h"
 #include "tests/bench/crew.h"
 #include "tests/bench/fleet_flags.h"
-#include "tests/bench/watched_source.h"
+#include "tests/bench/fleet_trainer.h"
 
 namespace packcast::bench {
 
@@ -42,12 +40,13 @@ struct Loss {
   std::string phases;       // of the coordinator, both attempts, in milliseconds
 };
 
-// A coordinator and a trainer in this process, and a worker in each of the crew's. After each epoch
+// A coordinator and a trainer rank in this process, and a worker or a further trainer rank in each
+// of the crew's. After each epoch
 // what all workers hold is compared with what the trainer sent. Errors end the process.
 class FleetCluster {
  public:
   // Until all workers are in.
-  FleetCluster(const FleetFlags& flags, const std::string& install, const std::vector<Row>& rows,
+  FleetCluster(const FleetFlags& flags, const std::string& install, const std::string& list,
                Crew* crew);
   // The workers leave, and give their memory back.
   ~FleetCluster();
@@ -64,7 +63,9 @@ class FleetCluster {
  private:
   void OnEvent(const Value& event);
   void TellToJoin(int rank);
-  void AwaitJoined(int rank);
+  void AwaitJoined(const std::string& name);
+  // Those of the crew that are trainer ranks.
+  void TellTrainers(const std::string& what);
   void Refill();
   double Sync(int workers);
   void CheckReport(int workers);
@@ -75,11 +76,9 @@ class FleetCluster {
   std::mutex mutex_;  // guards the next two
   std::condition_variable changed_;
   std::set<std::string> joined_;
-  std::unique_ptr<WatchedSource> source_;
-  std::function<void(uint64_t seed)> refill_;
   std::unique_ptr<Runtime> runtime_;
   std::unique_ptr<Coordinator> coordinator_;
-  std::unique_ptr<Trainer> trainer_;
+  std::unique_ptr<FleetTrainer> trainer_;
   uint64_t label_ = 0;
   uint64_t refills_ = 0;
   Value report_;

@@ -8,6 +8,7 @@
 #include "actors/worker.h"
 #include "runtime/actor/runtime.h"
 #include "runtime/data/cuda/device.h"
+#include "tests/bench/fleet_trainer.h"
 #include "tests/bench/raw_broadcast.h"
 #include "tests/bench/take.h"
 #include "tests/bench/two_roots.h"
@@ -20,12 +21,23 @@ struct Member {
   std::unique_ptr<MemorySink> sink;
   std::unique_ptr<Runtime> runtime;
   std::unique_ptr<Worker> worker;
+  std::unique_ptr<FleetTrainer> trainer;  // or this
 };
+
+std::unique_ptr<Member> Train(const FleetFlags& flags, const std::string& coordinator,
+                              const std::string& list) {
+  auto member = std::make_unique<Member>();
+  Runtime::Options self;
+  self.name = "trainer-" + std::to_string(flags.trainer_rank());
+  member->runtime = Take(Runtime::Start(self));
+  member->trainer = std::make_unique<FleetTrainer>(flags, list, coordinator, member->runtime.get());
+  return member;
+}
 
 std::unique_ptr<Member> Join(const FleetFlags& flags, const std::string& coordinator) {
   auto member = std::make_unique<Member>();
   member->sink = std::make_unique<MemorySink>();
-  if (!flags.host) member->sink->UseMemory(DeviceAllocator(flags.rank));
+  if (!flags.host) member->sink->UseMemory(DeviceAllocator(flags.gpu()));
   const std::string number = std::to_string(flags.rank);
   Runtime::Options self;
   self.name = "worker-" + number;
@@ -44,19 +56,27 @@ std::unique_ptr<Member> Join(const FleetFlags& flags, const std::string& coordin
 }  // namespace
 
 void ServeFleet(const FleetFlags& flags) {
-  if (!flags.host) Check(CudaStatus(cudaSetDevice(flags.rank), "choosing the device"));
+  if (!flags.host) Check(CudaStatus(cudaSetDevice(flags.gpu()), "choosing the device"));
   Channel channel(flags.channel);
   std::unique_ptr<Member> member;
   while (true) {
     std::istringstream words(channel.Receive());
     std::string verb;
     std::string address;
-    Place place{flags.rank, flags.workers + 1, {&channel}};
+    std::string list;
+    Place place{flags.rank, flags.processes(), {&channel}};
+    uint64_t number = 0;
     uint64_t pieces = 0;
     int repeats = 0;
     words >> verb;
     if (verb == "join" && words >> address) {
       member = Join(flags, address);
+    } else if (verb == "train" && words >> address && std::getline(words >> std::ws, list)) {
+      member = Train(flags, address, list);
+    } else if (verb == "refill" && words >> number) {
+      if (member->trainer->refill != nullptr) member->trainer->refill(number);
+    } else if (verb == "sync" && words >> number) {
+      Check(member->trainer->trainer->Sync(number, kFleetSyncLimit).status);
     } else if (verb == "leave") {
       member.reset();
       Meet(place);

@@ -8,6 +8,8 @@ namespace packcast::bench {
 // arguments with blanks between. Never returns: it ends with the first.
 //
 //   join ADDRESS              comes into the cluster of the coordinator there, as a worker
+//   train ADDRESS LIST        comes in as a further trainer rank, with weights of LIST
+//   refill SEED, sync LABEL   as such
 //   leave                     goes, gives its memory back, and meets the first
 //   raw SIZE PIECES REPEATS   RawBroadcastRate among the first SIZE ranks
 //   roots PIECES REPEATS      PrintTwoRoots among all
