@@ -61,7 +61,7 @@ bool SourcePump::Turn() {
     read.swap(read_);
   }
   for (uint64_t group : read) {
-    if (cursor_ != nullptr) cursor_->Release(group, EventRef{});
+    if (cursor_ != nullptr) cursor_->Release(group);
   }
   int left = bytes_ahead_ == Cursor::kNoLimit ? kGroupsPerTurn : 1;
   for (; left > 0; --left) {
@@ -72,14 +72,14 @@ bool SourcePump::Turn() {
 }
 
 Status SourcePump::Enter() {
-  PC_ASSIGN_OR_RETURN(const TensorGroup group, cursor_->Next(StreamRef{}));
+  PC_ASSIGN_OR_RETURN(const TensorGroup group, cursor_->Next());
   if (group.tensors.empty()) {
     Finish(OkStatus());
     return OkStatus();
   }
   last_entered_ = group.id;
   if (!sends_) {
-    cursor_->Release(group.id, EventRef{});
+    cursor_->Release(group.id);
     return OkStatus();
   }
   const auto waiting = std::make_shared<Waiting>();
@@ -149,8 +149,8 @@ Status SourcePump::Close(std::optional<uint64_t> group) {
   }
   const std::unique_ptr<Cursor> cursor = std::move(cursor_);
   if (cursor == nullptr) return OkStatus();
-  for (uint64_t id : read) cursor->Release(id, EventRef{});
-  for (const auto& [id, entered] : open) cursor->Release(id, EventRef{});
+  for (uint64_t id : read) cursor->Release(id);
+  for (const auto& [id, entered] : open) cursor->Release(id);
   if (end && end->ok()) return OkStatus();  // it walked to the end by itself
   if (!group) group = last_entered_;
   return group ? cursor->StopAt(*group) : OkStatus();

@@ -19,7 +19,7 @@ class Runtime;
 struct TrainerOptions {
   std::string name = "trainer-0";  // stable over restarts, unique
   std::string unit = "trainer";    // all trainer ranks of the model
-  uint32_t rank = 0;               // in the unit; rank 0 sends
+  uint32_t rank = 0;  // in the unit; sends what it holds and no rank before it (WeightSource::Held)
   uint32_t unit_size = 1;
   std::string model = "default";
   std::string coordinator;  // "tcp://host:port"
@@ -29,8 +29,9 @@ struct TrainerOptions {
   std::string bulk_host = "127.0.0.1";
   // For weights in a GPU's memory, which then go over NCCL; nothing: in the host's.
   std::optional<NcclTransportOptions> device;
-  // With a device: also offers that one worker of this host copies out of the trainer's buffers,
-  // which is faster than NCCL. Every process of the user can read packcast's buffers then.
+  // With a device: also offers that workers of this host copy out of the trainer's buffers, and out
+  // of each other's, which is faster than NCCL. Every process of the user can read packcast's
+  // buffers then.
   bool peer_copies = true;
   // Also offers shared memory, which is used when all ranks do and are on one host (same boot, PID
   // namespace and user): several times as fast as ZeroMQ. Every process of the user can read it.

@@ -57,10 +57,11 @@ class WeightSink {
   // early.
   virtual void Quiesce(const EpochInfo& epoch, Done done) = 0;
   virtual void Resume(const EpochInfo& epoch, EpochOutcome outcome) = 0;
-  // For rows bound as kCallback: the bytes of one buffer, valid during the call.
-  virtual Status Load(const EpochInfo& epoch, const TensorGroup& group, StreamRef stream) = 0;
-  // Serve the bank just written. Idempotent; must not fail halfway.
-  virtual void Install(const EpochInfo& epoch, StreamRef stream, Done done) = 0;
+  // For rows bound as kCallback: the bytes of one buffer, valid during the call, for any stream.
+  virtual Status Load(const EpochInfo& epoch, const TensorGroup& group) = 0;
+  // Serve the bank just written, for any stream: every unpack is complete. Idempotent; must not
+  // fail halfway.
+  virtual void Install(const EpochInfo& epoch, Done done) = 0;
   // The attempt is given up; staged bytes are worthless.
   virtual void Discard(const EpochInfo& epoch) = 0;
 };

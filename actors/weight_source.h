@@ -15,10 +15,7 @@
 
 namespace packcast {
 
-// A CUDA stream or event of the caller (cudaStream_t, cudaEvent_t), or null on the host.
-struct StreamRef {
-  void* handle = nullptr;
-};
+// A CUDA event of the caller's (cudaEvent_t), or null on the host.
 struct EventRef {
   void* handle = nullptr;
 };
@@ -56,7 +53,9 @@ struct SourceTensor {
 struct TensorGroup {
   uint64_t id = 0;
   std::vector<SourceTensor> tensors;
-  EventRef ready;  // the bytes are valid once this fired; null: now
+  // The bytes are valid once this fired; null: now. Recorded on whatever stream makes them: packs
+  // wait for it on the device, the caller for nothing.
+  EventRef ready;
 };
 
 // Walks a source's groups in order, for one attempt. All calls come from the thread that drives
@@ -68,13 +67,13 @@ class Cursor {
   // The next group, or an empty one (no tensors) at the end. Its bytes stay valid and constant
   // until Release. Rows come in the manifest's order; those that this rank does not hold
   // (WeightSource::Held) have no data.
-  virtual StatusOr<TensorGroup> Next(StreamRef stream) = 0;
+  virtual StatusOr<TensorGroup> Next() = 0;
   // How many bytes of groups may be entered and not released, about. A source whose tensors lie in
   // memory anyway says kNoLimit: to wait for releases would only slow it down.
   static constexpr uint64_t kNoLimit = UINT64_MAX;
   virtual uint64_t bytes_ahead() const { return uint64_t{256} << 20; }
-  // The group's bytes were read, once `done` fires; they may change again.
-  virtual void Release(uint64_t group, EventRef done) = 0;
+  // The group's bytes were read, and may change again: on any stream, from now on.
+  virtual void Release(uint64_t group) = 0;
   // The attempt is given up: go on to the end of `group` (already entered on some rank), so that
   // the ranks' own collectives stay matched, and no further. Groups entered here are not sent.
   virtual Status StopAt(uint64_t group) = 0;

@@ -29,8 +29,9 @@ struct WorkerOptions {
   // For weights in a GPU's memory, which then come over NCCL or peer copies; nothing: in the
   // host's.
   std::optional<NcclTransportOptions> device;
-  // With a device: also offers that one worker of this host copies out of the trainer's buffers,
-  // which is faster than NCCL. Every process of the user can read packcast's buffers then.
+  // With a device: also offers to copy out of the buffers of a trainer or worker of this host, and
+  // that the next worker copies out of this one's: faster than NCCL. Every process of the user can
+  // read packcast's buffers then.
   bool peer_copies = true;
   // With peer copies: takes less of the device from an engine that serves meanwhile. A third of the
   // memory traffic, 12 blocks and no buffers, at five sixths of the rate (docs/performance.md).

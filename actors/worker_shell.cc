@@ -75,7 +75,7 @@ UnpackCallback WorkerShell::LoadCallback(const EpochKey& key) {
         group.tensors.push_back(
             {region.row, region.meta->dtype, region.data, {}, region.offset, region.bytes});
       }
-      const Status status = side->sink->Load(side->WithBank(info), group, StreamRef{});
+      const Status status = side->sink->Load(side->WithBank(info), group);
       promise.Set(status.ok() ? StatusOr<Unit>(Unit{}) : StatusOr<Unit>(status));
     });
     // The callback reads this frame's regions, so there is no leaving before it is done.
@@ -108,7 +108,7 @@ void WorkerShell::Install(const EpochKey& key) {
   shared().drive.Post(
       [self = shared_ptr(), side = side_, serving = serving_, key, info = InfoOf(key)] {
         const Time began = side->paused_since.value_or(Now());
-        side->sink->Install(side->WithBank(info), StreamRef{},
+        side->sink->Install(side->WithBank(info),
                             [self, side, serving, info, key, began](Status status) {
                               const double pause = ToSeconds(Now() - began);
                               // Back on the driving thread: the digest reads the sink's memory.

@@ -9,7 +9,7 @@ namespace packcast {
 Status CopyRows(Cursor& cursor, const Manifest& manifest, const RowMemory& memory,
                 Allocator* allocator) {
   while (true) {
-    PC_ASSIGN_OR_RETURN(const TensorGroup group, cursor.Next(StreamRef{}));
+    PC_ASSIGN_OR_RETURN(const TensorGroup group, cursor.Next());
     if (group.tensors.empty()) return OkStatus();
     for (const SourceTensor& tensor : group.tensors) {
       if (tensor.row >= manifest.size()) {
@@ -25,7 +25,7 @@ Status CopyRows(Cursor& cursor, const Manifest& manifest, const RowMemory& memor
       if (to.empty()) continue;
       PC_RETURN_IF_ERROR(allocator->Copy(tensor.data, to.data(), to.size()));
     }
-    cursor.Release(group.id, EventRef{});
+    cursor.Release(group.id);
   }
 }
 

@@ -176,7 +176,7 @@ void MemorySink::Resume(const EpochInfo& epoch, EpochOutcome outcome) {
   state_.Store(state);
 }
 
-Status MemorySink::Load(const EpochInfo&, const TensorGroup&, StreamRef) {
+Status MemorySink::Load(const EpochInfo&, const TensorGroup&) {
   return Misused(FailedPrecondition("a memory sink binds no callbacks"));
 }
 
@@ -209,7 +209,7 @@ Status MemorySink::CheckInstall(const EpochInfo& epoch, bool* repeated) const {
   return OkStatus();
 }
 
-void MemorySink::Install(const EpochInfo& epoch, StreamRef, Done done) {
+void MemorySink::Install(const EpochInfo& epoch, Done done) {
   bool repeated = false;
   Status status = CheckInstall(epoch, &repeated);
   if (!status.ok() && status.code() != StatusCode::kStale) status = Misused(std::move(status));

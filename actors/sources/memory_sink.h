@@ -75,9 +75,9 @@ class MemorySink : public WeightSink {
   void Quiesce(const EpochInfo& epoch, Done done) override;
   void Resume(const EpochInfo& epoch, EpochOutcome outcome) override;
   // No row is bound as a callback: always kFailedPrecondition.
-  Status Load(const EpochInfo& epoch, const TensorGroup& group, StreamRef stream) override;
+  Status Load(const EpochInfo& epoch, const TensorGroup& group) override;
   // kStale for a version before the one that serves.
-  void Install(const EpochInfo& epoch, StreamRef stream, Done done) override;
+  void Install(const EpochInfo& epoch, Done done) override;
   void Discard(const EpochInfo& epoch) override;
 
   // Lock-free, never waits for a callback.

@@ -15,7 +15,7 @@ RowCursor::RowCursor(const Manifest* manifest, const std::vector<const std::byte
 
 RowCursor::~RowCursor() { *in_use_ -= std::count(held_.begin(), held_.end(), true); }
 
-StatusOr<TensorGroup> RowCursor::Next(StreamRef) {
+StatusOr<TensorGroup> RowCursor::Next() {
   if (stopped_) return Aborted("the walk over the weights was stopped");
   TensorGroup group;
   group.id = next_;
@@ -31,7 +31,7 @@ StatusOr<TensorGroup> RowCursor::Next(StreamRef) {
   return group;
 }
 
-void RowCursor::Release(uint64_t group, EventRef) {
+void RowCursor::Release(uint64_t group) {
   if (group >= held_.size() || !held_[group]) return;
   held_[group] = false;
   --*in_use_;

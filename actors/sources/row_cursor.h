@@ -26,9 +26,9 @@ class RowCursor : public Cursor {
   ~RowCursor() override;
 
   // kAborted after StopAt.
-  StatusOr<TensorGroup> Next(StreamRef stream) override;
+  StatusOr<TensorGroup> Next() override;
   uint64_t bytes_ahead() const override { return kNoLimit; }
-  void Release(uint64_t group, EventRef done) override;
+  void Release(uint64_t group) override;
   // Always ends the walk. Errors: kInvalidArgument for a group beyond the last one,
   // kFailedPrecondition for one before a group that was entered here already.
   Status StopAt(uint64_t group) override;

@@ -11,7 +11,7 @@
 namespace packcast {
 namespace {
 
-constexpr Duration kSpin = Microseconds(300);
+constexpr Duration kSpin = Milliseconds(1);
 constexpr unsigned kProcessorsMin = 8;
 constexpr int64_t kSpinMostUs = 100'000;
 

@@ -14,8 +14,8 @@ namespace packcast {
 
 // How long a thread that was busy a moment ago looks for more work before it sleeps. To wake a
 // sleeping thread takes 20 to 60 us, five times for each message between processes: most of what an
-// epoch's control costs. 300 us, the time of a few round trips; nothing where there are fewer than
-// 8 processors, whose other threads could use the time. PACKCAST_SPIN_US overrides it.
+// epoch's control costs. 1 ms, as long as the control of an epoch takes; nothing where there are
+// fewer than 8 processors, whose other threads could use the time. PACKCAST_SPIN_US overrides it.
 Duration SpinTime();
 
 // Gives the processor's other threads a chance.

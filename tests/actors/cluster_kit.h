@@ -133,14 +133,14 @@ class CallbackSink : public WeightSink {
   }
   void Quiesce(const EpochInfo&, Done done) override { done(OkStatus()); }
   void Resume(const EpochInfo&, EpochOutcome) override {}
-  Status Load(const EpochInfo&, const TensorGroup& group, StreamRef) override {
+  Status Load(const EpochInfo&, const TensorGroup& group) override {
     if (on_load) on_load();
     for (const SourceTensor& part : group.tensors) {
       std::copy_n(part.data, part.bytes, memory_[part.row].begin() + part.offset);
     }
     return OkStatus();
   }
-  void Install(const EpochInfo& epoch, StreamRef, Done done) override {
+  void Install(const EpochInfo& epoch, Done done) override {
     if (on_install) on_install();
     installed = epoch;
     ++installs;

@@ -41,14 +41,14 @@ class PartSource : public WeightSource {
   struct PartCursor : public Cursor {
     PartCursor(const std::set<uint32_t>* rows, std::unique_ptr<Cursor> behind)
         : held(rows), cursor(std::move(behind)) {}
-    StatusOr<TensorGroup> Next(StreamRef stream) override {
-      PC_ASSIGN_OR_RETURN(TensorGroup group, cursor->Next(stream));
+    StatusOr<TensorGroup> Next() override {
+      PC_ASSIGN_OR_RETURN(TensorGroup group, cursor->Next());
       for (SourceTensor& tensor : group.tensors) {
         if (!held->contains(tensor.row)) tensor.data = nullptr;
       }
       return group;
     }
-    void Release(uint64_t group, EventRef done) override { cursor->Release(group, done); }
+    void Release(uint64_t group) override { cursor->Release(group); }
     Status StopAt(uint64_t group) override { return cursor->StopAt(group); }
     const std::set<uint32_t>* const held;
     const std::unique_ptr<Cursor> cursor;

@@ -26,8 +26,8 @@ class FakeSink : public WeightSink {
   }
   void Quiesce(const EpochInfo&, Done done) override { done(OkStatus()); }
   void Resume(const EpochInfo&, EpochOutcome) override {}
-  Status Load(const EpochInfo&, const TensorGroup&, StreamRef) override { return OkStatus(); }
-  void Install(const EpochInfo&, StreamRef, Done done) override { done(OkStatus()); }
+  Status Load(const EpochInfo&, const TensorGroup&) override { return OkStatus(); }
+  void Install(const EpochInfo&, Done done) override { done(OkStatus()); }
   void Discard(const EpochInfo&) override {}
 
   StatusOr<Binding> binding = Binding{};

@@ -33,7 +33,7 @@ struct Script {
 class FakeCursor : public Cursor {
  public:
   explicit FakeCursor(Script* script) : script_(script) {}
-  StatusOr<TensorGroup> Next(StreamRef) override {
+  StatusOr<TensorGroup> Next() override {
     if (script_->fails_at == next_) return DataLoss("the disk is gone");
     TensorGroup group;
     if (next_ == script_->groups) return group;
@@ -47,7 +47,7 @@ class FakeCursor : public Cursor {
     script_->entered.push_back(next_++);
     return group;
   }
-  void Release(uint64_t group, EventRef) override { script_->released.push_back(group); }
+  void Release(uint64_t group) override { script_->released.push_back(group); }
   Status StopAt(uint64_t group) override {
     script_->stopped_at = group;
     return OkStatus();

@@ -43,14 +43,14 @@ class WatchedSource : public WeightSource {
   struct WatchedCursor : public Cursor {
     WatchedCursor(WatchedSource* of, std::unique_ptr<Cursor> behind)
         : source(of), cursor(std::move(behind)) {}
-    StatusOr<TensorGroup> Next(StreamRef stream) override {
+    StatusOr<TensorGroup> Next() override {
       const Inside here(source);
       if (source->on_next) source->on_next();
-      return cursor->Next(stream);
+      return cursor->Next();
     }
-    void Release(uint64_t group, EventRef done) override {
+    void Release(uint64_t group) override {
       const Inside here(source);
-      cursor->Release(group, done);
+      cursor->Release(group);
     }
     Status StopAt(uint64_t group) override {
       const Inside here(source);

@@ -5,7 +5,8 @@
 // --trainers, a root for each part of the rows; with --roots, what a second root would give NCCL.
 // Ends with 1 when an epoch that lost a worker took more than 2 s longer than one that did not.
 //
-//   fleet --workers N [--trainers N] [--install staged,in-place] [--repeats R] [--roots] LIST.json...
+//   fleet --workers N [--trainers N] [--install staged,in-place] [--repeats R] [--roots]
+//   LIST.json...
 
 #include <algorithm>
 #include <cstdio>

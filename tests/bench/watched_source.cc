@@ -10,16 +10,16 @@ class WatchedSource::Walk final : public Cursor {
   Walk(WatchedSource* watched, std::unique_ptr<Cursor> cursor)
       : watched_(watched), cursor_(std::move(cursor)) {}
 
-  StatusOr<TensorGroup> Next(StreamRef stream) override {
-    PC_ASSIGN_OR_RETURN(TensorGroup group, cursor_->Next(stream));
+  StatusOr<TensorGroup> Next() override {
+    PC_ASSIGN_OR_RETURN(TensorGroup group, cursor_->Next());
     uint64_t bytes = 0;
     for (const SourceTensor& tensor : group.tensors) bytes += watched_->row_bytes_[tensor.row];
     if (bytes > 0) entered_[group.id] = bytes;
     return group;
   }
   uint64_t bytes_ahead() const override { return cursor_->bytes_ahead(); }
-  void Release(uint64_t group, EventRef done) override {
-    cursor_->Release(group, done);
+  void Release(uint64_t group) override {
+    cursor_->Release(group);
     const auto entered = entered_.extract(group);
     if (entered.empty()) return;
     left_ += entered.mapped();

@@ -67,12 +67,12 @@ class DeviceSource final : public WeightSource {
 class FailingCursor final : public Cursor {
  public:
   explicit FailingCursor(std::unique_ptr<Cursor> cursor) : cursor_(std::move(cursor)) {}
-  StatusOr<TensorGroup> Next(StreamRef stream) override {
+  StatusOr<TensorGroup> Next() override {
     PC_RETURN_IF_ERROR(Failpoint("member.next"));
-    return cursor_->Next(stream);
+    return cursor_->Next();
   }
   uint64_t bytes_ahead() const override { return cursor_->bytes_ahead(); }
-  void Release(uint64_t group, EventRef done) override { cursor_->Release(group, done); }
+  void Release(uint64_t group) override { cursor_->Release(group); }
   Status StopAt(uint64_t group) override { return cursor_->StopAt(group); }
 
  private:
@@ -158,7 +158,7 @@ void TrialSink::Resume(const EpochInfo& epoch, EpochOutcome outcome) {
   changed_.notify_all();
 }
 
-Status TrialSink::Load(const EpochInfo& epoch, const TensorGroup& group, StreamRef) {
+Status TrialSink::Load(const EpochInfo& epoch, const TensorGroup& group) {
   PC_RETURN_IF_ERROR(Failpoint("member.load"));
   for (const SourceTensor& tensor : group.tensors) {
     if (epoch.bank >= by_memory_.banks.size() ||
@@ -171,8 +171,8 @@ Status TrialSink::Load(const EpochInfo& epoch, const TensorGroup& group, StreamR
   return OkStatus();
 }
 
-void TrialSink::Install(const EpochInfo& epoch, StreamRef stream, Done done) {
-  sink_.Install(epoch, stream, std::move(done));
+void TrialSink::Install(const EpochInfo& epoch, Done done) {
+  sink_.Install(epoch, std::move(done));
 }
 
 StatusOr<Digest> TrialSink::DigestAtRest(Duration max_wait) {

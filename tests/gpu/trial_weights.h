@@ -46,8 +46,8 @@ class TrialSink final : public WeightSink {
   StatusOr<Binding> Bind(const Manifest& manifest, InstallMode mode) override;
   void Quiesce(const EpochInfo& epoch, Done done) override;
   void Resume(const EpochInfo& epoch, EpochOutcome outcome) override;
-  Status Load(const EpochInfo& epoch, const TensorGroup& group, StreamRef stream) override;
-  void Install(const EpochInfo& epoch, StreamRef stream, Done done) override;
+  Status Load(const EpochInfo& epoch, const TensorGroup& group) override;
+  void Install(const EpochInfo& epoch, Done done) override;
   void Discard(const EpochInfo& epoch) override { sink_.Discard(epoch); }
 
   // Of the memory that serves, read back, once it is back in service; waits for that up to

@@ -92,7 +92,7 @@ TEST(ChangingSource, DoesNotChangeUnderAReader) {
   const auto source = ChangingSource::Make(GeneratedSource::Make(MixedRows(), 5).value()).value();
   auto cursor = source->Open(EpochInfo{}).value();
   EXPECT_TRUE(source->Describe(SyncRequest{.label = 1}).ok());
-  ASSERT_TRUE(cursor->Next(StreamRef{}).ok());
+  ASSERT_TRUE(cursor->Next().ok());
   EXPECT_EQ(source->Describe(SyncRequest{.label = 2}).status().code(),
             StatusCode::kFailedPrecondition);
   EXPECT_TRUE(source->Describe(SyncRequest{.label = 1}).ok());  // a retry of the same
@@ -114,12 +114,12 @@ class StridedSource : public WeightSource {
 
  private:
   class Walk : public Cursor {
-    StatusOr<TensorGroup> Next(StreamRef) override {
+    StatusOr<TensorGroup> Next() override {
       TensorGroup group;
       group.tensors.push_back(SourceTensor{.strides = {2}});
       return group;
     }
-    void Release(uint64_t, EventRef) override {}
+    void Release(uint64_t) override {}
     Status StopAt(uint64_t) override { return OkStatus(); }
   };
 };

@@ -49,7 +49,7 @@ Digest Write(const std::vector<Target>& bank, char fill) {
 
 Status Install(MemorySink& sink, const EpochInfo& epoch) {
   Status result = Internal("done was not called");
-  sink.Install(epoch, StreamRef{}, [&](Status status) { result = std::move(status); });
+  sink.Install(epoch, [&](Status status) { result = std::move(status); });
   return result;
 }
 
@@ -154,7 +154,7 @@ TEST(MemorySink, RefusesMisuse) {
   ASSERT_TRUE(Install(sink, Staged(1, 0)).ok());
   EXPECT_THAT(Install(sink, Staged(2, 0)).message(), HasSubstr("serving"));
   EXPECT_FALSE(Quiesce(sink, Staged(2, 1)).ok());
-  EXPECT_FALSE(sink.Load(Staged(2, 1), TensorGroup{}, StreamRef{}).ok());
+  EXPECT_FALSE(sink.Load(Staged(2, 1), TensorGroup{}).ok());
   ASSERT_TRUE(sink.Bind(Made(Rows()), InstallMode::kInPlace).ok());
   EXPECT_THAT(Install(sink, InPlace(2)).message(), HasSubstr("without quiesce"));
   EXPECT_EQ(sink.resume_count(), 0u);

@@ -29,8 +29,7 @@ TEST(SafetensorsSource, StreamsShardsInOrderWithoutACopy) {
   for (size_t k = 0; k < 4; ++k) EXPECT_EQ(manifest.rows()[k].group, k);
   EXPECT_THAT(ReadAll(*source, manifest), ElementsAre("abcdef", "1234", "", "vwxyz"));
   const auto cursor = source->Open(EpochInfo{}).value();
-  EXPECT_EQ(cursor->Next(StreamRef{})->tensors[0].data,
-            source->files()[0].tensors()[0].data.data());
+  EXPECT_EQ(cursor->Next()->tensors[0].data, source->files()[0].tensors()[0].data.data());
 }
 
 TEST(SafetensorsSource, NamesBothFilesOfADuplicate) {
@@ -62,15 +61,15 @@ TEST(RowCursor, CountsGroupsInUse) {
   const GroupsInUse in_use = std::make_shared<std::atomic<int64_t>>(0);
   {
     RowCursor cursor(&manifest, &rows, in_use);
-    ASSERT_TRUE(cursor.Next(StreamRef{}).ok());
-    ASSERT_TRUE(cursor.Next(StreamRef{}).ok());
+    ASSERT_TRUE(cursor.Next().ok());
+    ASSERT_TRUE(cursor.Next().ok());
     EXPECT_EQ(*in_use, 2);
-    cursor.Release(0, EventRef{});
-    cursor.Release(0, EventRef{});
-    cursor.Release(17, EventRef{});
+    cursor.Release(0);
+    cursor.Release(0);
+    cursor.Release(17);
     EXPECT_EQ(*in_use, 1);
-    EXPECT_TRUE(cursor.Next(StreamRef{})->tensors.empty());
-    EXPECT_TRUE(cursor.Next(StreamRef{})->tensors.empty());
+    EXPECT_TRUE(cursor.Next()->tensors.empty());
+    EXPECT_TRUE(cursor.Next()->tensors.empty());
   }
   EXPECT_EQ(*in_use, 0);
 }
@@ -83,12 +82,12 @@ TEST(RowCursor, StopsWhereItIsTold) {
   const std::vector<const std::byte*> rows(4, bytes);
   const GroupsInUse in_use = std::make_shared<std::atomic<int64_t>>(0);
   RowCursor cursor(&manifest, &rows, in_use);
-  ASSERT_TRUE(cursor.Next(StreamRef{}).ok());
+  ASSERT_TRUE(cursor.Next().ok());
   EXPECT_TRUE(cursor.StopAt(2).ok());
   EXPECT_TRUE(cursor.StopAt(2).ok());
   EXPECT_EQ(cursor.StopAt(0).code(), StatusCode::kFailedPrecondition);
   EXPECT_EQ(cursor.StopAt(4).code(), StatusCode::kInvalidArgument);
-  EXPECT_EQ(cursor.Next(StreamRef{}).status().code(), StatusCode::kAborted);
+  EXPECT_EQ(cursor.Next().status().code(), StatusCode::kAborted);
   EXPECT_EQ(*in_use, 1);  // only what was sent
 }
 

@@ -62,7 +62,7 @@ inline std::vector<std::string> ReadAll(WeightSource& source, const Manifest& ma
   std::vector<std::string> rows;
   std::unique_ptr<Cursor> cursor = source.Open(EpochInfo{}).value();
   while (true) {
-    const TensorGroup group = cursor->Next(StreamRef{}).value();
+    const TensorGroup group = cursor->Next().value();
     EXPECT_EQ(group.id, rows.size());
     if (group.tensors.empty()) break;
     EXPECT_EQ(group.tensors.size(), 1u);
@@ -71,7 +71,7 @@ inline std::vector<std::string> ReadAll(WeightSource& source, const Manifest& ma
     EXPECT_EQ(tensor.dtype, manifest.rows()[tensor.row].dtype);
     EXPECT_TRUE(tensor.strides.empty());
     rows.push_back(AsText({tensor.data, manifest.row_bytes(tensor.row)}));
-    cursor->Release(group.id, EventRef{});
+    cursor->Release(group.id);
   }
   EXPECT_EQ(rows.size(), manifest.size());
   return rows;
