@@ -80,7 +80,11 @@ void BufferRing::Release(uint32_t slot) {
 }
 
 void BufferRing::Reset() {
-  for (uint32_t slot = 0; slot < count(); ++slot) Release(slot);
+  free_.clear();
+  for (uint32_t slot = 0; slot < count(); ++slot) {
+    slots_[slot].state = State::kFree;
+    free_.push_back(slot);
+  }
 }
 
 Status BufferRing::Grow(uint32_t slot, uint64_t bytes, uint64_t keep) {

@@ -12,12 +12,13 @@ constexpr uint32_t kPiecesMax = 8192;
 constexpr uint32_t kLayoutsMax = 256;
 constexpr uint32_t kSlots = 8;
 
-// What goes to the device for one Submit, in one copy, and the place of its checksums.
-struct Tables {
-  std::array<CopyPiece, kPiecesMax> pieces;
-  std::array<CopyUnit, kPiecesMax> units;
-  std::array<PieceLayout, kLayoutsMax> layouts;
-};
+// What a kernel is told: pieces, units and layouts, end to end.
+constexpr size_t kTableBytesMax =
+    kPiecesMax * (sizeof(CopyPiece) + sizeof(CopyUnit)) + kLayoutsMax * sizeof(PieceLayout);
+// Tables up to here are read where the host has them: a copy to the device takes longer.
+constexpr size_t kTableBytesRead = 4096;
+static_assert(sizeof(CopyPiece) % 8 == 0 && sizeof(CopyUnit) % 8 == 0);
+static_assert(sizeof(PieceLayout) % 8 == 0);
 
 class CudaCopyEngine final : public CopyEngine {
  public:
@@ -44,10 +45,10 @@ class CudaCopyEngine final : public CopyEngine {
   struct Slot {
     Ticket ticket = 0;  // 0: free
     uint32_t pieces = 0;
-    Tables* tables = nullptr;         // pinned
-    Tables* device_tables = nullptr;  // the same on the device
-    Digest* digests = nullptr;        // pinned
-    Digest* device_digests = nullptr;
+    std::byte* table = nullptr;         // pinned
+    std::byte* device_table = nullptr;  // the same on the device
+    Digest* digests = nullptr;          // pinned
+    Digest* device_digests = nullptr;   // zero before a kernel
     cudaEvent_t done = nullptr;
     bool is_done = false;
   };
@@ -73,9 +74,9 @@ CudaCopyEngine::~CudaCopyEngine() {
   if (stream_ != nullptr) (void)cudaStreamSynchronize(stream_);
   for (Slot& slot : slots_) {
     if (slot.done != nullptr) (void)cudaEventDestroy(slot.done);
-    (void)cudaFreeHost(slot.tables);
+    (void)cudaFreeHost(slot.table);
     (void)cudaFreeHost(slot.digests);
-    (void)cudaFree(slot.device_tables);
+    (void)cudaFree(slot.device_table);
     (void)cudaFree(slot.device_digests);
   }
   if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);
@@ -105,7 +106,7 @@ Status CudaCopyEngine::Init() {
 // collective may be waiting for a peer. It hashes the engine's own tables.
 Status CudaCopyEngine::WarmUp() {
   CopyPiece plain;
-  plain.from = reinterpret_cast<const std::byte*>(slots_[1].device_tables);
+  plain.from = slots_[1].device_table;
   plain.bytes = 4096;
   CopyPiece converted = plain;
   converted.conversion = Conversion::kF32ToBf16;
@@ -117,14 +118,16 @@ Status CudaCopyEngine::WarmUp() {
 Status CudaCopyEngine::InitSlot(Slot* slot) {
   const std::string what = "setting up the copy engine";
   void* data = nullptr;
-  PC_RETURN_IF_ERROR(CudaStatus(cudaMallocHost(&data, sizeof(Tables)), what));
-  slot->tables = static_cast<Tables*>(data);
+  PC_RETURN_IF_ERROR(CudaStatus(cudaMallocHost(&data, kTableBytesMax), what));
+  slot->table = static_cast<std::byte*>(data);
   PC_RETURN_IF_ERROR(CudaStatus(cudaMallocHost(&data, kPiecesMax * sizeof(Digest)), what));
   slot->digests = static_cast<Digest*>(data);
-  PC_RETURN_IF_ERROR(CudaStatus(cudaMalloc(&data, sizeof(Tables)), what));
-  slot->device_tables = static_cast<Tables*>(data);
+  PC_RETURN_IF_ERROR(CudaStatus(cudaMalloc(&data, kTableBytesMax), what));
+  slot->device_table = static_cast<std::byte*>(data);
   PC_RETURN_IF_ERROR(CudaStatus(cudaMalloc(&data, kPiecesMax * sizeof(Digest)), what));
   slot->device_digests = static_cast<Digest*>(data);
+  PC_RETURN_IF_ERROR(CudaStatus(
+      cudaMemsetAsync(slot->device_digests, 0, kPiecesMax * sizeof(Digest), stream_), what));
   return CudaStatus(cudaEventCreateWithFlags(&slot->done, cudaEventDisableTiming), what);
 }
 
@@ -182,40 +185,42 @@ Status CudaCopyEngine::Launch(Slot* slot, std::span<const CopyPiece> pieces,
                               std::span<const PieceLayout> layouts, void* ready, uint32_t blocks) {
   const std::string what = "starting copy work";
   const ScopedDevice scoped(options_.device);
-  Tables* const tables = slot->tables;
-  Tables* const device = slot->device_tables;
   const auto copy = [&](const void* from, void* to, size_t bytes) {
-    return bytes == 0
-               ? OkStatus()
-               : CudaStatus(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_), what);
+    return CudaStatus(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_), what);
   };
   slot->is_done = false;
   slot->pieces = static_cast<uint32_t>(pieces.size());
-  std::memcpy(tables->pieces.data(), pieces.data(), pieces.size_bytes());
-  std::memcpy(tables->layouts.data(), layouts.data(), layouts.size_bytes());
   CopyWork work;
-  work.unit_count = MakeUnits(pieces, tables->units.data());
-  work.pieces = device->pieces.data();
-  work.units = device->units.data();
-  work.layouts = device->layouts.data();
+  const size_t units_at = pieces.size_bytes();
+  std::memcpy(slot->table, pieces.data(), pieces.size_bytes());
+  work.unit_count = MakeUnits(pieces, reinterpret_cast<CopyUnit*>(slot->table + units_at));
+  const size_t layouts_at = units_at + work.unit_count * sizeof(CopyUnit);
+  if (!layouts.empty()) {
+    std::memcpy(slot->table + layouts_at, layouts.data(), layouts.size_bytes());
+  }
+  const size_t table_bytes = layouts_at + layouts.size_bytes();
+  const std::byte* table = slot->table;
+  if (table_bytes > kTableBytesRead) {
+    table = slot->device_table;
+    PC_RETURN_IF_ERROR(copy(slot->table, slot->device_table, table_bytes));
+  }
+  work.pieces = reinterpret_cast<const CopyPiece*>(table);
+  work.units = reinterpret_cast<const CopyUnit*>(table + units_at);
+  work.layouts = reinterpret_cast<const PieceLayout*>(table + layouts_at);
   work.digests = slot->device_digests;
   work.plain = std::all_of(pieces.begin(), pieces.end(), [](const CopyPiece& piece) {
     return piece.conversion == Conversion::kNone && piece.layout == CopyPiece::kContiguous;
   });
   const size_t digest_bytes = pieces.size() * sizeof(Digest);
-  PC_RETURN_IF_ERROR(copy(tables->pieces.data(), device->pieces.data(), pieces.size_bytes()));
-  PC_RETURN_IF_ERROR(
-      copy(tables->units.data(), device->units.data(), work.unit_count * sizeof(CopyUnit)));
-  PC_RETURN_IF_ERROR(copy(tables->layouts.data(), device->layouts.data(), layouts.size_bytes()));
-  PC_RETURN_IF_ERROR(CudaStatus(
-      cudaMemsetAsync(slot->device_digests, 0, std::max<size_t>(digest_bytes, 1), stream_), what));
   if (ready != nullptr) {
     PC_RETURN_IF_ERROR(
         CudaStatus(cudaStreamWaitEvent(stream_, static_cast<cudaEvent_t>(ready), 0), what));
   }
   PC_RETURN_IF_ERROR(CudaStatus(LaunchCopy(work, blocks, stream_), what));
   PC_RETURN_IF_ERROR(copy(slot->device_digests, slot->digests, digest_bytes));
-  return CudaStatus(cudaEventRecord(slot->done, stream_), what);
+  PC_RETURN_IF_ERROR(CudaStatus(cudaEventRecord(slot->done, stream_), what));
+  // For the slot's next kernel; nobody waits for it.
+  return CudaStatus(cudaMemsetAsync(slot->device_digests, 0, digest_bytes, stream_), what);
 }
 
 StatusOr<bool> CudaCopyEngine::Done(Ticket ticket) {

@@ -36,6 +36,17 @@ TEST(BufferRing, HandsOutTheBufferThatIsFreeTheLongest) {
   EXPECT_EQ(ring->state(1), State::kFree);
 }
 
+// A stream of one step after the other, as of a small model: peers map that one buffer once.
+TEST(BufferRing, StreamsOfFewStepsTakeTheSameBuffers) {
+  const auto ring = BufferRing::Make(256, 3).value();
+  for (int stream = 0; stream < 4; ++stream) {
+    ring->Reset();
+    EXPECT_EQ(ring->Acquire(), 0u);
+    ring->Launch(0);
+    ring->Release(0);
+  }
+}
+
 TEST(BufferRing, HostMemoryIsPageAligned) {
   const auto ring = BufferRing::Make(256, 2).value();
   EXPECT_EQ(reinterpret_cast<uintptr_t>(ring->data(1)) % 4096, 0u);
