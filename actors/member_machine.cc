@@ -223,13 +223,19 @@ void MemberMachine::Handle(const Prepare& prepare) {
     contract_digest_ = {};
     return;
   }
+  // Each coordinator counts its own.
+  if (std::exchange(generations_term_, key_.term) != key_.term) Retire({});
+  std::vector<GenerationId> kept;
   for (size_t k = 0; k < contract_->flows.size(); ++k) {
     const FlowGeneration& planned = prepare.generations[k];
-    if (!planned.reuse || !contract_->flows[k].RankOf(config_.self) || Lives(planned.id)) continue;
-    Fail("prepare", FailedPrecondition("the generation to reuse does not live here any more"));
-    return;
+    if (!planned.reuse || !contract_->flows[k].RankOf(config_.self)) continue;
+    if (!Lives(planned.id)) {
+      Fail("prepare", FailedPrecondition("the generation to reuse does not live here any more"));
+      return;
+    }
+    kept.push_back(planned.id);
   }
-  Retire(prepare.generations);
+  Retire(kept);
   planned_ = prepare.generations;
   Emit(PrepareAttempt{key_, prepare.label, manifest, contract_, planned_});
 }
@@ -247,11 +253,9 @@ Status MemberMachine::CheckPrepare(const Prepare& prepare, const Manifest* manif
   return CheckFlows(*contract_);
 }
 
-void MemberMachine::Retire(const std::vector<FlowGeneration>& kept) {
+void MemberMachine::Retire(const std::vector<GenerationId>& kept) {
   std::erase_if(generations_, [&](GenerationId live) {
-    const bool stays = std::any_of(kept.begin(), kept.end(), [&](const FlowGeneration& flow) {
-      return flow.reuse && flow.id == live;
-    });
+    const bool stays = std::find(kept.begin(), kept.end(), live) != kept.end();
     if (!stays) Emit(CloseGeneration{live});
     return !stays;
   });

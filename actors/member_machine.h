@@ -247,7 +247,7 @@ class MemberMachine {
   Status CheckPrepare(const Prepare& prepare, const Manifest* manifest) const;
   bool Lives(GenerationId generation) const;
   // Closes all generations but those of `kept` that may be reused.
-  void Retire(const std::vector<FlowGeneration>& kept);
+  void Retire(const std::vector<GenerationId>& kept);
   void Abandon();
   void Resume(bool committed);
   void Stop(const Status& why);
@@ -270,6 +270,7 @@ class MemberMachine {
   Digest contract_digest_;
   std::vector<FlowGeneration> planned_;    // of the attempt, in the order of the contract's flows
   std::vector<GenerationId> generations_;  // live ones
+  Term generations_term_;                  // whose they are
   bool ahead_ = false;                     // prepared with the proposal
   bool started_ = false;                   // streams, or did
   bool committed_ = false;                 // a trainer: decided before its own StreamDone

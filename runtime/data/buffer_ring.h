@@ -47,8 +47,8 @@ class BufferRing {
   void Launch(uint32_t slot);
   // filling or in flight -> free.
   void Release(uint32_t slot);
-  // Everything becomes free, and the first slot is the next: streams of few steps take the same ones
-  // always, which others have mapped. Only when no operation uses a buffer any more.
+  // Everything becomes free, and the first slot is the next: streams of few steps take the same
+  // ones always, which others have mapped. Only when no operation uses a buffer any more.
   void Reset();
 
   // Compat layout only: makes a buffer that is being filled hold `bytes`, keeping its first `keep`

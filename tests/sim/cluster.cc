@@ -12,14 +12,15 @@ std::vector<Post> MakePosts(const Scenario& scenario) {
   std::vector<Post> posts;
   for (uint32_t rank = 0; rank < scenario.trainer_ranks; ++rank) {
     posts.push_back({"trainer-" + std::to_string(rank), Role::kTrainer, "trainer", rank,
-                     scenario.trainer_ranks});
+                     scenario.trainer_ranks, rank});
   }
   uint32_t worker = 0;
   for (size_t replica = 0; replica < scenario.replica_sizes.size(); ++replica) {
     for (uint32_t rank = 0; rank < scenario.replica_sizes[replica]; ++rank) {
-      posts.push_back({"worker-" + std::to_string(worker++), Role::kWorker,
-                       "replica-" + std::to_string(replica), rank,
-                       scenario.replica_sizes[replica]});
+      posts.push_back({"worker-" + std::to_string(worker), Role::kWorker,
+                       "replica-" + std::to_string(replica), rank, scenario.replica_sizes[replica],
+                       worker});
+      ++worker;
     }
   }
   return posts;
@@ -47,7 +48,7 @@ MemberConfig Cluster::ConfigOf(const Post& post, const Process& process) {
   config.unit = post.unit;
   config.rank_in_unit = post.rank;
   config.unit_size = post.size;
-  config.offer.transports = {{.kind = "sim"}};
+  config.offer.transports = TransportsOf(scenario_, post.role, post.number);
   if (post.role == Role::kWorker) {
     config.offer.install_modes = {InstallMode::kStaged, InstallMode::kInPlace};
     if (world_->random.Chance(0.2)) config.offer.buffer_bytes_max = 512;

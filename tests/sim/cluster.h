@@ -21,6 +21,7 @@ struct Post {
   std::string unit;
   uint32_t rank = 0;
   uint32_t size = 1;
+  uint32_t number = 0;  // among those of its role
 };
 
 // All processes of a cluster and what connects them, and the ways in which they fail.

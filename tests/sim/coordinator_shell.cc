@@ -84,10 +84,12 @@ void CoordinatorShell::CheckDecision(const SendToMember& effect) {
   const auto& epoch = machine_.epoch();
   if (!epoch || !epoch->contract) return world_->Violate("S5: decided without an epoch");
   const auto& staged = truth.staged[commit->key];
-  for (const FlowMember& member : epoch->contract->flows.front().members) {
-    if (member.role == Role::kWorker && !staged.contains(member.member)) {
-      world_->Violate("S5: " + KeyText(commit->key) + " is decided before " + member.member.name +
-                      " has staged");
+  for (const Flow& flow : epoch->contract->flows) {
+    for (const FlowMember& member : flow.members) {
+      if (member.role == Role::kWorker && !staged.contains(member.member)) {
+        world_->Violate("S5: " + KeyText(commit->key) + " is decided before " + member.member.name +
+                        " has staged");
+      }
     }
   }
 }
@@ -125,8 +127,10 @@ void CoordinatorShell::Do(const SendToMember& effect) {
   }
   if (auto* rendezvous = std::get_if<RendezvousBlob>(&message);
       rendezvous != nullptr && world_->mutation() == Mutation::kGenerationReused) {
-    if (first_blob_.empty()) first_blob_ = rendezvous->blob;
-    rendezvous->blob = first_blob_;
+    for (FlowRendezvous& flow : rendezvous->flows) {
+      if (first_blob_.empty()) first_blob_ = flow.blob;
+      flow.blob = first_blob_;
+    }
   }
   around_->network->Send(process_, effect.to, std::move(message));
 }

@@ -17,15 +17,22 @@ Bytes BlobOf(uint64_t number) {
 
 // ---- generations --------------------------------------------------------------------------------
 
-Bytes DataPlane::MakeRendezvous(const EpochKey& key, GenerationId id, const Contract& contract) {
+Bytes DataPlane::MakeRendezvous(const EpochKey& key, GenerationId id, const Flow& flow) {
   Generation& generation = generations_.emplace_back();
   generation.blob = Mix(++blobs_);
   generation.term = key.term;
   generation.id = id;
-  generation.members = contract.flows.front().members;
-  generation.root = contract.flows.front().root;
+  generation.transport = flow.transport;
+  generation.members = flow.members;
+  generation.root = flow.root;
   generation.ranks.resize(generation.members.size());
   return BlobOf(generation.blob);
+}
+
+bool DataPlane::Generation::Carries(const Flow& flow) const {
+  const auto same = [](const FlowMember& a, const FlowMember& b) { return a.member == b.member; };
+  return transport == flow.transport && root == flow.root &&
+         std::equal(members.begin(), members.end(), flow.members.begin(), flow.members.end(), same);
 }
 
 DataPlane::Generation* DataPlane::OfBlob(const Bytes& blob) {
@@ -35,24 +42,25 @@ DataPlane::Generation* DataPlane::OfBlob(const Bytes& blob) {
   return nullptr;
 }
 
-const DataPlane::Rank* DataPlane::Find(const Process* process) const {
-  const auto found = present_.find(process);
-  if (found == present_.end()) return nullptr;
-  for (const Rank& rank : found->second->ranks) {
-    if (rank.process == process) return &rank;
+const std::vector<DataPlane::Seat>& DataPlane::SeatsOf(const Process* process) const {
+  static const std::vector<Seat> kNone;
+  const auto found = seats_.find(process);
+  return found == seats_.end() ? kNone : found->second;
+}
+
+const DataPlane::Seat* DataPlane::Find(const Process* process, GenerationId id) const {
+  for (const Seat& seat : SeatsOf(process)) {
+    if (seat.generation->id == id) return &seat;
   }
   return nullptr;
 }
 
-DataPlane::Rank* DataPlane::Find(const Process* process, Generation** generation) {
-  const Rank* rank = Find(process);
-  if (rank == nullptr) return nullptr;
-  *generation = present_.at(process);
-  return const_cast<Rank*>(rank);
+bool DataPlane::Lives(const Process* process, GenerationId generation) const {
+  return Find(process, generation) != nullptr;
 }
 
 void DataPlane::Join(Process* process, StreamUser* user, const EpochKey& key, GenerationId id,
-                     const Bytes& blob, bool fails) {
+                     const Flow& flow, const Bytes& blob, bool fails) {
   Generation* generation = OfBlob(blob);
   if (generation == nullptr) return world_->Violate("S4: a rendezvous blob that nobody made");
   if (generation->id != id || generation->term != key.term) {
@@ -60,25 +68,27 @@ void DataPlane::Join(Process* process, StreamUser* user, const EpochKey& key, Ge
                            " is used for generation " + std::to_string(id.value));
   }
   const MemberId self{process->name, process->incarnation};
-  for (size_t k = 0; k < generation->members.size(); ++k) {
-    if (generation->members[k].member != self) continue;
-    Rank& rank = generation->ranks[k];
-    if (rank.process != nullptr) return world_->Violate("S4: a rank joined a generation twice");
-    rank.process = process;
-    rank.user = user;
-    rank.joined_for = key;
-    present_[process] = generation;
-    if (fails) {
-      rank.told_joined = true;
-      world_->After(process, Soon(), [user, key] {
-        user->Joined(key, Internal("injected: the transport did not come up"));
-      });
-      return;
-    }
-    TellJoined(generation);
-    return;
+  if (!generation->Carries(flow)) {
+    return world_->Violate("S4: " + self.name + " joins a generation that was made for others");
   }
-  world_->Violate("S4: " + self.name + " joins a generation that it is no member of");
+  const std::optional<uint32_t> index = flow.RankOf(self);
+  if (!index) {
+    return world_->Violate("S4: " + self.name + " joins a generation that it is no member of");
+  }
+  Rank& rank = generation->ranks[*index];
+  if (rank.process != nullptr) return world_->Violate("S4: a rank joined a generation twice");
+  if (Lives(process, id))
+    return world_->Violate("S4: a rank joined beside a life of the same name");
+  rank.process = process;
+  rank.user = user;
+  rank.joined_for = key;
+  rank.joined_flow = flow.id;
+  seats_[process].push_back({generation, *index});
+  if (!fails) return TellJoined(generation);
+  rank.told_joined = true;
+  world_->After(process, Soon(), [user, key, flow = flow.id] {
+    user->Joined(key, flow, Internal("injected: the transport did not come up"));
+  });
 }
 
 void DataPlane::TellJoined(Generation* generation) {
@@ -88,25 +98,34 @@ void DataPlane::TellJoined(Generation* generation) {
   for (Rank& rank : generation->ranks) {
     if (std::exchange(rank.told_joined, true)) continue;
     world_->After(rank.process, world_->Work(rank.process, Microseconds(50), Milliseconds(5)),
-                  [user = rank.user, key = rank.joined_for] { user->Joined(key, OkStatus()); });
+                  [user = rank.user, key = rank.joined_for, flow = rank.joined_flow] {
+                    user->Joined(key, flow, OkStatus());
+                  });
   }
 }
 
 // ---- streams ------------------------------------------------------------------------------------
 
-void DataPlane::Begin(Process* process, const EpochKey& key, const CellPlan& plan,
-                      uint32_t buffer_count, std::optional<size_t> fails_at) {
-  Generation* generation = nullptr;
-  Rank* rank = Find(process, &generation);
-  if (rank == nullptr || rank->closed) return world_->Violate("a stream without a generation");
-  if (rank->begun && !rank->told) return world_->Violate("S9: two streams at once");
-  rank->key = key;
-  rank->plan = &plan;
-  rank->buffer_count = buffer_count;
-  rank->fails_at = fails_at;
-  rank->begun = true;
-  rank->told = rank->halted = false;
-  rank->launched = rank->completed = 0;
+void DataPlane::Begin(Process* process, GenerationId id, const StreamOptions& options) {
+  const Seat* seat = Find(process, id);
+  if (seat == nullptr) return world_->Violate("S3: a stream without a generation");
+  Generation* generation = seat->generation;
+  if (generation->term != options.key.term) {
+    return world_->Violate("S6: a stream over a generation of another coordinator");
+  }
+  if (!generation->Carries(*options.flow)) {
+    return world_->Violate("S4: " + process->name + " streams over a generation of other members");
+  }
+  Rank& rank = generation->ranks[seat->rank];
+  if (rank.begun && !rank.told) return world_->Violate("S9: two streams at once");
+  rank.key = options.key;
+  rank.flow = options.flow->id;
+  rank.plan = options.plan;
+  rank.buffer_count = options.buffer_count;
+  rank.fails_at = options.fails_at;
+  rank.begun = true;
+  rank.told = rank.halted = false;
+  rank.launched = rank.completed = 0;
   Advance(generation);
 }
 
@@ -115,6 +134,7 @@ bool DataPlane::RootMayLaunch(const Generation& generation) const {
   if (!root.begun || root.told || root.halted || root.closed || root.launching) return false;
   if (root.launched >= root.plan->steps.size()) return false;
   if (root.launched >= root.completed + root.buffer_count) return false;
+  if (world_->mutation() == Mutation::kEarlyWithoutGrants) return true;
   return std::all_of(generation.ranks.begin(), generation.ranks.end(), [&](const Rank& rank) {
     const bool there = rank.begun && !rank.halted && !rank.closed && rank.key == root.key;
     return there && root.launched < rank.completed + rank.buffer_count;
@@ -139,8 +159,8 @@ bool DataPlane::Launch(Generation* generation, size_t index) {
     return false;
   }
   Operation& operation = generation->operations[rank.operations];
-  if (operation.key != rank.key || operation.plan != rank.plan->digest ||
-      operation.step != rank.launched) {
+  if (operation.key != rank.key || operation.flow != rank.flow ||
+      operation.plan != rank.plan->digest || operation.step != rank.launched) {
     world_->Violate("S3: " + rank.process->name + " launches another operation than the root");
     return false;
   }
@@ -155,14 +175,15 @@ void DataPlane::RootLaunch(Generation* generation) {
   root.launching = false;
   if (!RootMayLaunch(*generation)) return;
   if (root.operations == generation->operations.size()) {
-    generation->operations.push_back({root.key, root.plan->digest, root.launched, 0, {}});
+    generation->operations.push_back(
+        {root.key, root.flow, root.plan->digest, root.launched, 0, {}});
   }
   const size_t step = root.launched;
   const size_t index = root.operations;
   if (!Launch(generation, generation->root)) return;
   Operation& operation = generation->operations[index];
   for (const uint32_t cell : root.plan->steps[step]) {
-    operation.words.push_back(root.user->ReadWord(root.key, cell));
+    operation.words.push_back(root.user->ReadWord(root.key, root.flow, cell));
   }
   for (size_t k = 0; k < generation->ranks.size(); ++k) {
     if (k == generation->root) continue;
@@ -199,7 +220,7 @@ void DataPlane::Complete(Generation* generation, size_t index, size_t number) {
   if (index != generation->root) {
     const std::vector<uint32_t>& cells = rank.plan->steps[operation.step];
     for (size_t k = 0; k < cells.size(); ++k) {
-      rank.user->WriteWord(operation.key, cells[k], operation.words[k]);
+      rank.user->WriteWord(operation.key, operation.flow, cells[k], operation.words[k]);
     }
   }
   world_->After(rank.process, Duration::zero(), [this, generation, index, key = operation.key] {
@@ -225,8 +246,8 @@ void DataPlane::Tell(Generation* generation, size_t index, const Status& status,
   Rank& rank = generation->ranks[index];
   if (rank.closed || std::exchange(rank.told, true)) return;
   world_->After(rank.process, Soon() * rank.process->slowness,
-                [user = rank.user, key = rank.key, status, culprit] {
-                  user->Streamed(key, status, culprit);
+                [user = rank.user, key = rank.key, flow = rank.flow, status, culprit] {
+                  user->Streamed(key, flow, status, culprit);
                 });
   if (!status.ok() && status.code() != StatusCode::kUnavailable) {
     TellPeersOfLoss(generation, rank.process->name);
@@ -246,26 +267,41 @@ void DataPlane::TellPeersOfLoss(Generation* generation, const std::string& culpr
   }
 }
 
+// ---- ends ---------------------------------------------------------------------------------------
+
+void DataPlane::BreakOff(Process* process, GenerationId id) {
+  const Seat* seat = Find(process, id);
+  if (seat == nullptr) return world_->Violate("S9: a stream is broken off that has no generation");
+  (*seat)->halted = true;
+  // One that has ended here is broken all the same, for those who are not so far.
+  if ((*seat)->told) return TellPeersOfLoss(seat->generation, process->name);
+  Tell(seat->generation, seat->rank, Aborted("another flow failed"), "");
+}
+
 void DataPlane::Halt(Process* process) {
-  Generation* generation = nullptr;
-  if (Rank* rank = Find(process, &generation); rank != nullptr) rank->halted = true;
+  for (const Seat& seat : SeatsOf(process)) seat->halted = true;
+}
+
+void DataPlane::Close(Process* process, GenerationId id) {
+  const auto found = seats_.find(process);
+  if (found == seats_.end()) return;
+  std::erase_if(found->second, [&](const Seat& seat) {
+    if (seat.generation->id != id) return false;
+    seat->closed = true;
+    TellPeersOfLoss(seat.generation, process->name);
+    return true;
+  });
 }
 
 void DataPlane::Close(Process* process) {
-  Generation* generation = nullptr;
-  Rank* rank = Find(process, &generation);
-  if (rank == nullptr || std::exchange(rank->closed, true)) return;
-  TellPeersOfLoss(generation, process->name);
-}
-
-size_t DataPlane::Launched(Process* process) const {
-  const Rank* rank = Find(process);
-  return rank == nullptr || !rank->begun ? 0 : rank->launched;
+  const std::vector<Seat> open = SeatsOf(process);
+  for (const Seat& seat : open) Close(process, seat.generation->id);
 }
 
 bool DataPlane::Streaming(const Process* process) const {
-  const Rank* rank = Find(process);
-  return rank != nullptr && rank->begun && !rank->told && !rank->closed;
+  const std::vector<Seat>& seats = SeatsOf(process);
+  return std::any_of(seats.begin(), seats.end(),
+                     [](const Seat& seat) { return seat->begun && !seat->told; });
 }
 
 }  // namespace packcast::sim

@@ -3,6 +3,7 @@
 #include <deque>
 #include <map>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "protocol/contract.h"
@@ -13,37 +14,53 @@
 namespace packcast::sim {
 
 // A rank's memory and ears, for its transfers. Calls about the process (Joined, Streamed) come on
-// it; words are read and written by the device, which goes on while the process is frozen.
+// it, once for each flow; words are read and written by the device, which goes on while the process
+// is frozen.
 class StreamUser {
  public:
   virtual ~StreamUser() = default;
-  virtual uint64_t ReadWord(const EpochKey& key, uint32_t cell) = 0;
-  virtual void WriteWord(const EpochKey& key, uint32_t cell, uint64_t word) = 0;
-  virtual void Joined(const EpochKey& key, const Status& status) = 0;
-  virtual void Streamed(const EpochKey& key, const Status& status, const std::string& culprit) = 0;
+  virtual uint64_t ReadWord(const EpochKey& key, FlowId flow, uint32_t cell) = 0;
+  virtual void WriteWord(const EpochKey& key, FlowId flow, uint32_t cell, uint64_t word) = 0;
+  virtual void Joined(const EpochKey& key, FlowId flow, const Status& status) = 0;
+  virtual void Streamed(const EpochKey& key, FlowId flow, const Status& status,
+                        const std::string& culprit) = 0;
 };
 
-// How the device ranks of one generation move steps: the root launches a step when all members have
-// granted it, members at its gate. A dead, frozen or failed rank stalls the others for ever, as
-// NCCL does, or (host transport) they get an error after a while.
+// What a rank sends or receives over a generation.
+struct StreamOptions {
+  EpochKey key;
+  const Flow* flow = nullptr;  // read during the call only
+  const CellPlan* plan = nullptr;
+  uint32_t buffer_count = 1;
+  std::optional<size_t> fails_at;  // this rank's own trouble at that step
+};
+
+// How the device ranks of each generation move steps: the root launches a step when all members
+// have granted it, members at its gate. A dead, frozen or failed rank stalls the others for ever,
+// as NCCL does, or (host transport) they get an error after a while. A process has a rank in each
+// generation that it joined, until it closes it; these know nothing of each other.
 class DataPlane {
  public:
   DataPlane(World* world, bool host) : world_(world), host_(host) {}
 
-  // A new generation's blob; good for the members of `contract` and this key's term only.
-  Bytes MakeRendezvous(const EpochKey& key, GenerationId generation, const Contract& contract);
+  // A new generation's blob; good for the members of `flow`, its transport and this key's term
+  // only.
+  Bytes MakeRendezvous(const EpochKey& key, GenerationId generation, const Flow& flow);
   void Join(Process* process, StreamUser* user, const EpochKey& key, GenerationId generation,
-            const Bytes& blob, bool fails);
-  // On the generation last joined. `fails_at`: this rank's own trouble at that step.
-  void Begin(Process* process, const EpochKey& key, const CellPlan& plan, uint32_t buffer_count,
-             std::optional<size_t> fails_at);
+            const Flow& flow, const Bytes& blob, bool fails);
+  void Begin(Process* process, GenerationId generation, const StreamOptions& options);
+  // This rank's stream fails, and soon: another of the process's has failed. The generation is of
+  // no use then.
+  void BreakOff(Process* process, GenerationId generation);
   // No new launches by this process; kernels that run go on until Close.
   void Halt(Process* process);
-  // Nothing of this process moves any more.
+  // Nothing of this process moves any more: over this generation, or over all.
+  void Close(Process* process, GenerationId generation);
   void Close(Process* process);
   void OnKilled(Process* process) { Close(process); }
-  // Of the running (or last) stream.
-  size_t Launched(Process* process) const;
+  // Whether it has joined and not closed it.
+  bool Lives(const Process* process, GenerationId generation) const;
+  // A stream of this process has begun and not ended.
   bool Streaming(const Process* process) const;
 
  private:
@@ -51,6 +68,7 @@ class DataPlane {
     Process* process = nullptr;
     StreamUser* user = nullptr;
     EpochKey joined_for;
+    FlowId joined_flow;
     bool told_joined = false;
     bool halted = false;
     bool closed = false;
@@ -58,6 +76,7 @@ class DataPlane {
     size_t operations = 0;  // over all streams of the generation
     // Of the present stream:
     EpochKey key;
+    FlowId flow;
     const CellPlan* plan = nullptr;
     uint32_t buffer_count = 1;
     std::optional<size_t> fails_at;
@@ -68,6 +87,7 @@ class DataPlane {
   };
   struct Operation {
     EpochKey key;
+    FlowId flow;
     Digest plan;
     size_t step = 0;
     size_t launches = 0;
@@ -77,15 +97,24 @@ class DataPlane {
     uint64_t blob = 0;
     Term term;
     GenerationId id;
+    std::string transport;
     std::vector<FlowMember> members;
     uint32_t root = 0;
     std::vector<Rank> ranks;  // as members
     std::deque<Operation> operations;
+
+    bool Carries(const Flow& flow) const;
+  };
+  // A rank that a process has not closed.
+  struct Seat {
+    Generation* generation = nullptr;
+    size_t rank = 0;
+    Rank* operator->() const { return &generation->ranks[rank]; }
   };
 
   Generation* OfBlob(const Bytes& blob);
-  Rank* Find(const Process* process, Generation** generation);
-  const Rank* Find(const Process* process) const;
+  const Seat* Find(const Process* process, GenerationId generation) const;
+  const std::vector<Seat>& SeatsOf(const Process* process) const;
   void TellJoined(Generation* generation);
   void Advance(Generation* generation);
   bool RootMayLaunch(const Generation& generation) const;
@@ -101,7 +130,7 @@ class DataPlane {
   const bool host_;
   uint64_t blobs_ = 0;
   std::deque<Generation> generations_;
-  std::map<const Process*, Generation*> present_;
+  std::map<const Process*, std::vector<Seat>> seats_;
 };
 
 }  // namespace packcast::sim

@@ -46,7 +46,9 @@ std::string Describe(const MemberMessage& message) {
 std::string Describe(const CoordinatorMessage& message) {
   std::string out = std::string(MessageName(message)) + " " + About(message);
   if (const auto* prepare = std::get_if<Prepare>(&message)) {
-    out += prepare->reuse_generation ? " reused" : " new";
+    for (const FlowGeneration& generation : prepare->generations) {
+      out += " gen " + std::to_string(generation.id.value) + (generation.reuse ? " reused" : "");
+    }
     out += prepare->contract ? " contract" : " digest";
   }
   if (const auto* welcome = std::get_if<Welcome>(&message)) {

@@ -60,6 +60,8 @@ void Add(Stats* sum, const Stats& stats) {
   sum->committed += stats.committed;
   sum->aborted += stats.aborted;
   sum->retries += stats.retries;
+  sum->several_flows += stats.several_flows;
+  sum->early += stats.early;
   for (size_t k = 0; k < kFaults; ++k) sum->faults[k] += stats.faults[k];
 }
 
@@ -67,6 +69,7 @@ void PrintSummary(const Stats& sum, uint64_t seeds, double seconds, int violatio
   std::cout << "seeds " << seeds << ", seconds " << seconds << ", seeds/s "
             << static_cast<uint64_t>(static_cast<double>(seeds) / seconds) << ", epochs committed "
             << sum.committed << " aborted " << sum.aborted << " retried " << sum.retries
+            << " of several flows " << sum.several_flows << ", early streams " << sum.early
             << ", events " << sum.events << ", messages " << sum.messages << " lost "
             << sum.messages_lost << " stale " << sum.stale_dropped << ", faults";
   for (size_t k = 0; k < kFaults; ++k) {

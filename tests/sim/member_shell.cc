@@ -53,7 +53,10 @@ void MemberShell::Sync(uint64_t label, size_t model, bool supersede) {
   world_->trace.Add(world_->now(), process_->name, "USER sync", label,
                     [&] { return "label " + std::to_string(label); });
   sources_[label] = {++around_->truth->tokens, model};
-  Step(UserSync{label, SyncKind::kFull, ModelManifest(model), supersede});
+  const auto manifest = ModelManifest(model);
+  Step(UserSync{
+      label, SyncKind::kFull, manifest, supersede,
+      HeldBy(*around_->scenario, member().config().rank_in_unit, manifest->size(), label)});
 }
 
 void MemberShell::Cancel(uint64_t label) {
@@ -96,11 +99,20 @@ bool MemberShell::IgnoresAbort(const MemberEvent& event) {
 
 // Most offers are what they were; others leave room for smaller buffers.
 void MemberShell::OfferAnew() {
-  constexpr uint64_t kFree[] = {1200, 3000, 100'000};
+  // The least is enough for the smallest buffers of two flows, three each.
+  constexpr uint64_t kFree[] = {1600, 3000, 100'000};
   const uint64_t draw = Mix(process_->incarnation.value + ++offers_);
   if (draw % 4 != 0) return;
   const Offer& offer = member().config().offer;
   Feed(OfferChanged{offer.transports, kFree[draw / 4 % std::size(kFree)], draw / 16 % 2});
+}
+
+// A transport that did not come up once is not offered again in this life.
+void MemberShell::LoseTransport(const std::string& kind) {
+  const Offer& offer = member().config().offer;
+  std::vector<TransportOffer> left = offer.transports;
+  std::erase_if(left, [&](const TransportOffer& transport) { return transport.kind == kind; });
+  Feed(OfferChanged{left, offer.memory_free, offer.memory_held});
 }
 
 void MemberShell::BeginJob(Job job, const EpochKey& key) {
@@ -151,23 +163,17 @@ void MemberShell::Do(const PrepareAttempt& effect) {
   contract_ = effect.contract;
   manifest_ = effect.manifest;
   label_ = effect.label;
-  PrepareDone done{effect.key, OkStatus(), PlanOf(*manifest_, *contract_).digest, "", {}, ""};
-  if (!is_worker()) {
-    const auto source = sources_.find(label_);
-    if (source == sources_.end()) return Violate("asked for a label that nobody promised");
-    const bool root = member().config().rank_in_unit == 0;
-    if (root) {
-      around_->truth->contents.try_emplace(
-          effect.key.version(), Truth::Content{source->second.token, ModelCells(*manifest_)});
-    }
-  }
+  ChooseLanes(effect);
+  CheckGenerations(effect);
+  if (!is_worker()) NoteContents(effect.key);
+  const bool first = !is_worker() && member().config().rank_in_unit == 0;
+  if (first && contract_->flows.size() > 1) ++world_->stats.several_flows;
+  PrepareDone done{effect.key, OkStatus(), PlansDigestOf(*manifest_, *contract_), {}, ""};
   if (Trouble(around_->scenario->refuse, Fault::kRefuse)) {
     done.status = InvalidArgument("injected: shapes differ");
     done.row = "m0.t0";
-  } else if (effect.make_rendezvous) {
-    done.rendezvous_kind = "sim";
-    done.rendezvous_blob =
-        around_->data_plane->MakeRendezvous(effect.key, effect.generation, *contract_);
+  } else {
+    done.rendezvous = MakeRendezvous(effect);
   }
   world_->After(process_, world_->Work(process_, Microseconds(100), Milliseconds(3)),
                 [this, done = std::move(done), is_new] {
@@ -177,16 +183,103 @@ void MemberShell::Do(const PrepareAttempt& effect) {
                 });
 }
 
-void MemberShell::Do(const JoinGeneration& effect) {
-  BeginJob(Job::kJoin, effect.key);
-  around_->data_plane->Join(process_, this, effect.key, effect.generation, effect.blob,
-                            Trouble(around_->scenario->join_fails, Fault::kJoinFails));
+void MemberShell::ChooseLanes(const PrepareAttempt& effect) {
+  lanes_.clear();
+  for (const Flow& flow : contract_->flows) {
+    if (!flow.RankOf(member().config().self)) continue;
+    lanes_.push_back({.flow = flow.id, .generation = effect.generations[flow.id.value].id});
+  }
 }
 
-void MemberShell::Joined(const EpochKey& key, const Status& status) {
+// S4, S6: of what lived before only that lives on which a flow of this rank's reuses.
+void MemberShell::CheckGenerations(const PrepareAttempt& effect) {
+  for (const GenerationId id : member().generations()) {
+    const bool used = std::any_of(lanes_.begin(), lanes_.end(), [&](const Lane& lane) {
+      return lane.generation == id && effect.generations[lane.flow.value].reuse;
+    });
+    if (!used) Violate("S4: generation " + std::to_string(id.value) + " lives on for no flow");
+  }
+}
+
+// What the workers must hold of this version, as far as this rank sends it.
+void MemberShell::NoteContents(const EpochKey& key) {
+  const auto source = sources_.find(label_);
+  if (source == sources_.end()) return Violate("asked for a label that nobody promised");
+  Words& contents = around_->truth->contents[key.version()];
+  contents.resize(ModelCells(*manifest_));
+  for (const Lane& lane : lanes_) {
+    if (!IsRoot(FlowOf(lane))) continue;
+    for (uint32_t cell = 0; cell < contents.size(); ++cell) {
+      const bool sent = Contains(FlowOf(lane).rows, RowOf(*manifest_, cell));
+      // The first attempt counts: the source must not have changed before a second one.
+      if (sent && contents[cell] == 0) contents[cell] = WordOf(source->second.token, cell);
+    }
+  }
+}
+
+std::vector<FlowRendezvous> MemberShell::MakeRendezvous(const PrepareAttempt& effect) {
+  std::vector<FlowRendezvous> made;
+  for (const Lane& lane : lanes_) {
+    const Flow& flow = FlowOf(lane);
+    if (!IsRoot(flow) || effect.generations[flow.id.value].reuse) continue;
+    made.push_back(
+        {flow.id, "sim", around_->data_plane->MakeRendezvous(effect.key, lane.generation, flow)});
+  }
+  return made;
+}
+
+MemberShell::Lane* MemberShell::FindLane(FlowId flow) {
+  const auto found = std::find_if(lanes_.begin(), lanes_.end(),
+                                  [&](const Lane& lane) { return lane.flow == flow; });
+  return found == lanes_.end() ? nullptr : &*found;
+}
+
+const CellPlan& MemberShell::PlanOfLane(const Lane& lane) const {
+  return PlanOf(*manifest_, *contract_, FlowOf(lane));
+}
+
+bool MemberShell::is_sender() const {
+  return std::any_of(lanes_.begin(), lanes_.end(),
+                     [this](const Lane& lane) { return IsRoot(FlowOf(lane)); });
+}
+
+void MemberShell::Do(const JoinGenerations& effect) {
+  BeginJob(Job::kJoin, effect.key);
+  joins_open_ = effect.rendezvous.size();
+  for (const FlowRendezvous& one : effect.rendezvous) {
+    Lane* lane = FindLane(one.flow);
+    if (lane == nullptr) return Violate("S4: joins a flow that it is not in");
+    if (KeepsGeneration(lane)) {
+      Joined(effect.key, one.flow, OkStatus());
+      continue;
+    }
+    around_->data_plane->Join(process_, this, effect.key, lane->generation, FlowOf(*lane), one.blob,
+                              Trouble(around_->scenario->join_fails, Fault::kJoinFails));
+  }
+}
+
+// Mutation: an old generation of the same transport and root will do.
+bool MemberShell::KeepsGeneration(Lane* lane) {
+  if (world_->mutation() != Mutation::kGenerationKept) return false;
+  const Flow& flow = FlowOf(*lane);
+  GenerationId& kept = kept_[{flow.transport, flow.root_member()}];
+  const bool lives = around_->data_plane->Lives(process_, kept);
+  if (lives) lane->generation = kept;
+  kept = lane->generation;
+  return lives;
+}
+
+// Once all have been joined, or the first one could not be.
+void MemberShell::Joined(const EpochKey& key, FlowId flow, const Status& status) {
+  const bool wanted = job_ == Job::kJoin && job_key_ == key;
+  if (!status.ok() && wanted && contract_->flows[flow.value].transport == kNearTransport) {
+    LoseTransport(kNearTransport);
+  }
   OfferAnew();
+  if (join_told_ == key || (wanted && status.ok() && --joins_open_ > 0)) return;
   End(Job::kJoin, key);
-  Feed(GenerationReady{key, status});
+  join_told_ = key;
+  Feed(GenerationsReady{key, status});
 }
 
 void MemberShell::Do(const QuiesceEngine& effect) {
@@ -205,64 +298,6 @@ void MemberShell::Do(const ResumeEngine& effect) {
   if (member().dirty()) Violate("S2: the engine resumes on dirty memory");
   if (!effect.committed && effect.key == committed_) Violate("S10: resumed as if given up");
   engine_runs_ = true;
-}
-
-void MemberShell::Do(const StartStream& effect) {
-  BeginJob(Job::kStream, effect.key);
-  if (contract_ == nullptr || prepared_ != effect.key) return Violate("S3: streams unprepared");
-  const CellPlan& plan = PlanOf(*manifest_, *contract_);
-  if (is_worker()) {
-    staged_.assign(plan.cells, 0);
-    if (contract_->install == InstallMode::kInPlace) live_.resize(plan.cells);
-  } else if (member().config().rank_in_unit != 0) {
-    pulled_ = 0;
-    PullBesides(effect.key);
-    return;
-  }
-  std::optional<size_t> fails_at;
-  if (Trouble(around_->scenario->stream_fails, Fault::kStreamFails)) {
-    fails_at = world_->random.Below(plan.steps.size());
-  }
-  around_->data_plane->Begin(process_, effect.key, plan, contract_->buffer_count, fails_at);
-}
-
-// A trainer rank that sends nothing pulls its groups all the same, for its own collectives.
-void MemberShell::PullBesides(const EpochKey& key) {
-  world_->After(process_, world_->Work(process_, Microseconds(20), Milliseconds(1)), [this, key] {
-    if (job_ != Job::kStream || job_key_ != key) return;
-    const size_t steps = PlanOf(*manifest_, *contract_).steps.size();
-    if (++pulled_ < steps) {
-      PullBesides(key);
-    } else {
-      Streamed(key, OkStatus(), "");
-    }
-  });
-}
-
-void MemberShell::Streamed(const EpochKey& key, const Status& status, const std::string& culprit) {
-  if (!End(Job::kStream, key)) {  // too late: the attempt was given up here
-    Feed(StreamDone{key, status, DigestOf(staged_), 0, {}, culprit});
-    return;
-  }
-  StreamDone done{key, status, Digest{1, 1}, manifest_->total_bytes(), {}, culprit};
-  if (!culprit.empty() && world_->mutation() == Mutation::kInnocentAccused) {
-    for (const FlowMember& other : contract_->flows.front().members) {
-      const bool innocent = other.member.name != culprit && other.member != member().config().self;
-      if (innocent) done.culprit = other.member.name;
-    }
-  }
-  if (is_worker()) {
-    const bool in_place = contract_->install == InstallMode::kInPlace;
-    done.content_digest = DigestOf(in_place ? live_ : staged_);
-    if (status.ok()) {
-      around_->truth->staged[key].insert(member().config().self);
-    }
-  } else if (world_->mutation() == Mutation::kSourceFreeAtStreamEnd) {
-    if (const auto source = sources_.find(label_); source != sources_.end()) {
-      source->second.token = ++around_->truth->tokens;
-    }
-  }
-  Feed(done);
 }
 
 void MemberShell::Do(const InstallVersion& effect) {
@@ -292,10 +327,8 @@ void MemberShell::Do(const HaltSource& effect) {
   around_->data_plane->Halt(process_);
   world_->After(process_, world_->Work(process_, Microseconds(20), Milliseconds(2)),
                 [this, key = effect.key] {
-                  const bool root = member().config().rank_in_unit == 0;
-                  const size_t entered = root ? around_->data_plane->Launched(process_) : pulled_;
                   HaltDone done{key, std::nullopt};
-                  if (entered > 0) done.entered_group = entered - 1;
+                  if (pulled_ > 0) done.entered_group = pulled_ - 1;
                   End(Job::kHalt, key);
                   Feed(done);
                 });
@@ -303,8 +336,7 @@ void MemberShell::Do(const HaltSource& effect) {
 
 void MemberShell::Do(const AbortLocal& effect) {
   if (is_worker() && effect.key == committed_) Violate("S10: given up after the decision");
-  const size_t entered = !is_worker() && member().config().rank_in_unit != 0 ? pulled_ : 0;
-  if (effect.drain_group && *effect.drain_group + 1 < entered) {
+  if (effect.drain_group && *effect.drain_group + 1 < pulled_) {
     Violate("drained to a group before one that was entered");
   }
   BeginJob(Job::kAbort, effect.key);
@@ -320,7 +352,11 @@ void MemberShell::Do(const AbortLocal& effect) {
 
 void MemberShell::FinishAbort(const AbortLocal& effect, AbortOutcome outcome) {
   if (!End(Job::kAbort, effect.key)) return Violate("an abort was given up");
-  if (outcome == AbortOutcome::kClean) {
+  wedged_ = outcome != AbortOutcome::kClean;
+  if (world_->mutation() == Mutation::kAbortClosesOneFlow && !lanes_.empty()) {
+    around_->data_plane->Close(process_, lanes_.front().generation);
+    aborted_ = effect.key;
+  } else if (!wedged_) {
     around_->data_plane->Close(process_);
     aborted_ = effect.key;
     staged_.clear();
@@ -329,9 +365,10 @@ void MemberShell::FinishAbort(const AbortLocal& effect, AbortOutcome outcome) {
   Feed(AbortDone{effect.key, outcome});
 }
 
-void MemberShell::Do(const CloseGeneration&) {
+void MemberShell::Do(const CloseGeneration& effect) {
   if (job_ != Job::kNone) Violate("S9: a generation is closed under running work");
-  around_->data_plane->Close(process_);
+  if (world_->mutation() == Mutation::kGenerationKept) return;
+  around_->data_plane->Close(process_, effect.generation);
 }
 
 // ---- the rest -----------------------------------------------------------------------------------
@@ -349,32 +386,15 @@ void MemberShell::Do(const StopMember& effect) {
   around_->owner->OnStop(this, effect.status.message());
 }
 
-uint64_t MemberShell::ReadWord(const EpochKey& key, uint32_t cell) {
-  if (key != prepared_) Violate("S6: reads for an attempt of the past");
-  // Once the promise has ended the trainer trains on: the bytes are other ones each time.
-  const auto source = sources_.find(label_);
-  const uint64_t token = source == sources_.end() ? ++around_->truth->tokens : source->second.token;
-  return WordOf(token, cell);
-}
-
-void MemberShell::WriteWord(const EpochKey& key, uint32_t cell, uint64_t word) {
-  if (key <= aborted_ && key.term == aborted_.term) {
-    return Violate("S9: a write of " + KeyText(key) + " lands after its Aborted");
-  }
-  if (key != prepared_) return Violate("S6: a write of an attempt of the past");
-  if (contract_->install == InstallMode::kStaged) {
-    staged_[cell] = word;
-    return;
-  }
-  if (engine_runs_ || member().in_service()) Violate("S2: live memory is written while it serves");
-  live_[cell] = word;
-}
-
 void MemberShell::CheckStep() {
   if (!process_->alive) return;
   const MemberMachine& machine = member();
   if (machine.phase() == MemberPhase::kIdle && job_ != Job::kNone) {
     Violate("S9: idle, with local work of " + KeyText(job_key_));
+  }
+  if (machine.phase() == MemberPhase::kIdle && !wedged_ &&
+      around_->data_plane->Streaming(process_)) {
+    Violate("S9: idle, with a stream under way");
   }
   if (is_worker()) CheckService();
 }
@@ -387,11 +407,7 @@ void MemberShell::CheckService() {
   if (!machine.in_service()) return;
   if (!engine_runs_) Violate("S2: in service, but the engine never resumed");
   if (machine.serving().IsZero()) return;
-  const Truth::Content& content = around_->truth->contents[machine.serving()];
-  bool right = live_.size() == content.cells;
-  for (uint32_t k = 0; right && k < content.cells; ++k)
-    right = live_[k] == WordOf(content.token, k);
-  if (!right) {
+  if (live_ != around_->truth->contents[machine.serving()]) {
     Violate("S1: serves " + ToString(machine.serving()) + " with other bytes than the trainer's");
   }
 }

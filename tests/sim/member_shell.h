@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -60,18 +61,27 @@ class MemberShell : public StreamUser {
   void Cancel(uint64_t label);
 
   // StreamUser.
-  uint64_t ReadWord(const EpochKey& key, uint32_t cell) override;
-  void WriteWord(const EpochKey& key, uint32_t cell, uint64_t word) override;
-  void Joined(const EpochKey& key, const Status& status) override;
-  void Streamed(const EpochKey& key, const Status& status, const std::string& culprit) override;
+  uint64_t ReadWord(const EpochKey& key, FlowId flow, uint32_t cell) override;
+  void WriteWord(const EpochKey& key, FlowId flow, uint32_t cell, uint64_t word) override;
+  void Joined(const EpochKey& key, FlowId flow, const Status& status) override;
+  void Streamed(const EpochKey& key, FlowId flow, const Status& status,
+                const std::string& culprit) override;
 
  private:
   enum class Job : uint8_t { kNone, kPrepare, kJoin, kQuiesce, kStream, kInstall, kHalt, kAbort };
+  // A flow of the prepared attempt that this rank is in, and how far its stream is.
+  struct Lane {
+    FlowId flow;
+    GenerationId generation;
+    bool streaming = false;
+    bool ended_well = false;
+    Digest digest;  // of what was sent, or is held
+  };
 
   void Step(const TrainerEvent& event);
   void Do(const SendToCoordinator& effect);
   void Do(const PrepareAttempt& effect);
-  void Do(const JoinGeneration& effect);
+  void Do(const JoinGenerations& effect);
   void Do(const QuiesceEngine& effect);
   void Do(const StartStream& effect);
   void Do(const InstallVersion& effect);
@@ -84,14 +94,33 @@ class MemberShell : public StreamUser {
   void Do(const SyncFinished& effect);
   void Do(const StopMember& effect);
 
-  // Local work: one piece at a time. End() is false for a piece that was given up meanwhile (its
-  // result still reaches the machine, which must ignore it).
   // As the engine says it: before what has changed it ends.
   void OfferAnew();
+  void LoseTransport(const std::string& kind);
+  // Local work: one piece at a time. End() is false for a piece that was given up meanwhile (its
+  // result still reaches the machine, which must ignore it).
   void BeginJob(Job job, const EpochKey& key);
   bool End(Job job, const EpochKey& key);
   bool Trouble(double chance, Fault fault);
+  // Of the prepared attempt.
+  void ChooseLanes(const PrepareAttempt& effect);
+  void CheckGenerations(const PrepareAttempt& effect);
+  void NoteContents(const EpochKey& key);
+  std::vector<FlowRendezvous> MakeRendezvous(const PrepareAttempt& effect);
+  bool KeepsGeneration(Lane* lane);
+  const Flow& FlowOf(const Lane& lane) const { return contract_->flows[lane.flow.value]; }
+  const CellPlan& PlanOfLane(const Lane& lane) const;
+  Lane* FindLane(FlowId flow);
+  bool IsRoot(const Flow& flow) const { return flow.root_member() == member().config().self; }
+  bool is_sender() const;  // root of any flow
+  // member_streams.cc
   void PullBesides(const EpochKey& key);
+  void EndWell(Lane* lane);
+  void FailStream(const Status& status, const std::string& culprit);
+  void FinishStream();
+  void PretendStaged();
+  void CheckWritten();
+  const Words& Written() const;
   void FinishAbort(const AbortLocal& effect, AbortOutcome outcome);
   bool IgnoresAbort(const MemberEvent& event);
   void CheckStep();
@@ -112,21 +141,29 @@ class MemberShell : public StreamUser {
   EpochKey prepared_;
   std::shared_ptr<const Contract> contract_;
   std::shared_ptr<const Manifest> manifest_;
+  std::vector<Lane> lanes_;
+  EpochKey join_told_;     // the last attempt of which GenerationsReady was said
+  size_t joins_open_ = 0;  // of the present one
+  StreamDone done_;        // of the streams that run, so far
+  bool wedged_ = false;
   uint64_t label_ = 0;
   uint64_t offers_ = 0;
   // Workers.
   Words live_;
   Words staged_;
+  std::vector<uint32_t> writes_;  // of each cell, by the streams of the present attempt
   bool engine_runs_ = true;
   Version last_served_;
-  // Trainers: what the source holds for each label whose bytes are promised, and how many groups
-  // were pulled by a rank that sends nothing itself.
+  // Trainers: what the source holds for each label whose bytes are promised, and how many of its
+  // groups, which are rows, were entered.
   struct Source {
     uint64_t token = 0;
     size_t model = 0;
   };
   std::map<uint64_t, Source> sources_;
   size_t pulled_ = 0;
+  // For a mutation: the generation that was joined last over a transport and from a root.
+  std::map<std::pair<std::string, MemberId>, GenerationId> kept_;
 };
 
 }  // namespace packcast::sim

@@ -43,7 +43,11 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{Mutation::kAnswerLost, "AnswerLost", "L", 20},
                     Case{Mutation::kExpelledForgotten, "ExpelledForgotten", "L2", 60},
                     Case{Mutation::kInnocentAccused, "InnocentAccused", "B1", 2000},
-                    Case{Mutation::kShutdownForgotten, "ShutdownForgotten", "L2", 300}),
+                    Case{Mutation::kShutdownForgotten, "ShutdownForgotten", "L2", 300},
+                    Case{Mutation::kGenerationKept, "GenerationKept", "S4", 60},
+                    Case{Mutation::kAbortClosesOneFlow, "AbortClosesOneFlow", "S9", 300},
+                    Case{Mutation::kStagedAfterFirstFlow, "StagedAfterFirstFlow", "S5", 20},
+                    Case{Mutation::kEarlyWithoutGrants, "EarlyWithoutGrants", "L", 60}),
     [](const testing::TestParamInfo<Case>& c) { return c.param.name; });
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "tests/sim/scenario.h"
 
 #include <algorithm>
+#include <iterator>
 
 namespace packcast::sim {
 namespace {
@@ -22,7 +23,42 @@ void ChooseTrouble(Random* random, Scenario* scenario) {
   scenario->strike = random->Chance(0.7) ? 0.5 : 0;
 }
 
+// Epochs of several flows.
+void ChooseFlows(Random* random, Scenario* scenario) {
+  if (random->Chance(0.6)) return;
+  scenario->two_transports = random->Chance(0.6);
+  scenario->near_workers = random->Next();
+  if (scenario->two_transports && random->Chance(0.4)) return;
+  scenario->trainer_ranks = 2;
+  scenario->held = random->Chance(0.5) ? Held::kParts : Held::kOverlap;
+  scenario->held_seed = random->Next();
+  scenario->held_varies = random->Chance(0.3);
+}
+
 }  // namespace
+
+std::optional<std::vector<RowRange>> HeldBy(const Scenario& scenario, uint32_t rank, uint64_t rows,
+                                            uint64_t label) {
+  if (scenario.held == Held::kAll) return std::nullopt;
+  const uint64_t seed = scenario.held_seed + (scenario.held_varies ? label / 2 : 0);
+  std::vector<RowRange> held;
+  for (uint32_t row = 0; row < rows; ++row) {
+    const uint64_t draw = Mix(seed ^ Mix(row + 1));
+    const bool own = draw % scenario.trainer_ranks == rank;
+    const bool also = scenario.held == Held::kOverlap && draw / 64 % 3 == 0;
+    if (!own && !also) continue;
+    if (held.empty() || held.back().end != row) held.push_back({row, row});
+    ++held.back().end;
+  }
+  return held;
+}
+
+std::vector<TransportOffer> TransportsOf(const Scenario& scenario, Role role, uint64_t number) {
+  if (!scenario.two_transports) return {{.kind = "sim"}};
+  const bool is_near = role == Role::kTrainer || (scenario.near_workers >> number % 64 & 1) != 0;
+  if (!is_near) return {{.kind = kFarTransport}};
+  return {{.kind = kNearTransport}, {.kind = kFarTransport}};
+}
 
 bool IsPeaceful(const Scenario& s) {
   const double trouble = s.refuse + s.join_fails + s.stream_fails + s.install_fails + s.wedge;
@@ -39,6 +75,7 @@ Scenario MakeScenario(Random* random, uint32_t workers) {
     scenario.replica_sizes.push_back(size);
     left -= size;
   }
+  ChooseFlows(random, &scenario);
   scenario.host_transport = random->Chance(0.5);
   scenario.policy.install = random->Chance(0.5) ? InstallMode::kInPlace : InstallMode::kStaged;
   scenario.policy.buffer_bytes = kBuffers[random->Below(std::size(kBuffers))];

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "actors/epoch.h"
@@ -9,10 +11,27 @@
 
 namespace packcast::sim {
 
+// What trainers of a seed with two transports prefer, and only some workers offer. A rank for which
+// it did not come up once does without it.
+inline constexpr const char* kNearTransport = "near";
+inline constexpr const char* kFarTransport = "far";
+
+// Which rows the ranks of the trainer say that they hold.
+enum class Held : uint8_t {
+  kAll,      // they say nothing
+  kParts,    // each row is one rank's
+  kOverlap,  // and some are others' too
+};
+
 // What a seed stands for.
 struct Scenario {
   uint32_t trainer_ranks = 1;
   std::vector<uint32_t> replica_sizes;
+  bool two_transports = false;
+  uint64_t near_workers = 0;  // by number, a bit each: those that offer both
+  Held held = Held::kAll;
+  uint64_t held_seed = 0;
+  bool held_varies = false;  // from label to label
   bool host_transport = true;
   ContractPolicy policy;
   EpochDeadlines deadlines;
@@ -37,6 +56,13 @@ struct Scenario {
   double cancel = 0.1;
   double control = 0.3;  // limits, drains, syncs by control
 };
+
+// The rows of so many that rank `rank` of the trainer holds for `label`; nothing: all of them. The
+// ranks together hold every row.
+std::optional<std::vector<RowRange>> HeldBy(const Scenario& scenario, uint32_t rank, uint64_t rows,
+                                            uint64_t label);
+// In order of preference.
+std::vector<TransportOffer> TransportsOf(const Scenario& scenario, Role role, uint64_t number);
 
 // Nobody and nothing disturbs the epochs, so each must commit at its first attempt.
 bool IsPeaceful(const Scenario& scenario);

@@ -29,6 +29,8 @@ TEST(Simulation, KeepsItsInvariants) {
     sum.aborted += result.stats.aborted;
     sum.retries += result.stats.retries;
     sum.stale_dropped += result.stats.stale_dropped;
+    sum.several_flows += result.stats.several_flows;
+    sum.early += result.stats.early;
     if (result.violation.empty()) continue;
     options.record = true;
     FAIL() << "seed " << seed << ": " << result.violation << "\n" << Tail(RunSeed(options));
@@ -38,6 +40,8 @@ TEST(Simulation, KeepsItsInvariants) {
   EXPECT_GT(sum.aborted, kSeeds / 5);
   EXPECT_GT(sum.retries, kSeeds / 5);
   EXPECT_GT(sum.stale_dropped, 0u);
+  EXPECT_GT(sum.several_flows, kSeeds / 5);
+  EXPECT_GT(sum.early, kSeeds);
 }
 
 TEST(Simulation, WorksWithAnyNumberOfWorkers) {

@@ -3,6 +3,7 @@
 #include <array>
 #include <map>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include "tests/sim/random.h"
@@ -24,10 +25,7 @@ std::shared_ptr<const Manifest> MakeModel(size_t model) {
   return std::make_shared<const Manifest>(Manifest::Make(std::move(rows)).value());
 }
 
-CellPlan MakeCellPlan(const Manifest& manifest, const Contract& contract) {
-  PlanOptions options;
-  options.layout = contract.layout;
-  options.buffer_bytes = contract.buffer_bytes;
+CellPlan MakeCellPlan(const Manifest& manifest, const PlanOptions& options) {
   const Plan plan = MakePlan(manifest, options).value();
   std::vector<uint32_t> first_cell;
   uint32_t cells = 0;
@@ -35,7 +33,7 @@ CellPlan MakeCellPlan(const Manifest& manifest, const Contract& contract) {
     first_cell.push_back(cells);
     cells += static_cast<uint32_t>(manifest.row_bytes(row) / kCellBytes);
   }
-  CellPlan out{plan.digest, {}, cells};
+  CellPlan out{plan.digest, {}};
   for (const Step& step : plan.steps) {
     std::vector<uint32_t>& in_step = out.steps.emplace_back();
     for (uint32_t k = step.region_begin; k < step.region_end; ++k) {
@@ -64,21 +62,39 @@ uint32_t ModelCells(const Manifest& manifest) {
   return static_cast<uint32_t>(manifest.total_bytes() / kCellBytes);
 }
 
-const CellPlan& PlanOf(const Manifest& manifest, const Contract& contract) {
-  static std::map<std::pair<Digest, uint64_t>, CellPlan> cache;
-  const auto key = std::pair(manifest.digest(), contract.buffer_bytes);
-  const auto found = cache.find(key);
-  if (found != cache.end()) return found->second;
-  return cache.emplace(key, MakeCellPlan(manifest, contract)).first->second;
+uint32_t RowOf(const Manifest& manifest, uint32_t cell) {
+  uint64_t end = 0;
+  for (uint32_t row = 0; row < manifest.size(); ++row) {
+    end += manifest.row_bytes(row) / kCellBytes;
+    if (cell < end) return row;
+  }
+  return static_cast<uint32_t>(manifest.size());
 }
 
-Digest DigestOf(const Words& words) {
-  Digest sum{1, 1};
-  for (const uint64_t word : words) {
-    sum.hi += Mix(word);
-    sum.lo += Mix(~word);
-  }
-  return sum;
+const CellPlan& PlanOf(const Manifest& manifest, const Contract& contract, const Flow& flow) {
+  using Ranges = std::vector<std::pair<uint32_t, uint32_t>>;
+  static std::map<std::tuple<Digest, uint64_t, Ranges>, CellPlan> cache;
+  Ranges rows;
+  for (const RowRange& range : flow.rows) rows.emplace_back(range.begin, range.end);
+  const auto key = std::tuple(manifest.digest(), contract.buffer_bytes, std::move(rows));
+  const auto found = cache.find(key);
+  if (found != cache.end()) return found->second;
+  const PlanOptions options = PlanOptionsOf(contract, flow, manifest);
+  return cache.emplace(key, MakeCellPlan(manifest, options)).first->second;
 }
+
+Digest PlansDigestOf(const Manifest& manifest, const Contract& contract) {
+  if (contract.flows.size() == 1) return PlanOf(manifest, contract, contract.flows.front()).digest;
+  std::string text;
+  for (const Flow& flow : contract.flows) {
+    const Digest digest = PlanOf(manifest, contract, flow).digest;
+    for (const uint64_t word : {digest.hi, digest.lo}) {
+      for (int k = 0; k < 8; ++k) text.push_back(static_cast<char>(word >> (8 * k)));
+    }
+  }
+  return HashBytes(text);
+}
+
+Digest DigestOf(uint64_t word) { return {Mix(word), Mix(~word)}; }
 
 }  // namespace packcast::sim

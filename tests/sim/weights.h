@@ -21,11 +21,10 @@ constexpr uint64_t TokenOf(uint64_t word) { return word >> 16; }
 
 inline constexpr uint64_t kCellBytes = 256;
 
-// A plan in cells.
+// A flow's plan in cells.
 struct CellPlan {
   Digest digest;
   std::vector<std::vector<uint32_t>> steps;  // the cells of each
-  uint32_t cells = 0;                        // of the whole model
 };
 
 // One of kModels manifests; the same object each time.
@@ -33,10 +32,15 @@ inline constexpr size_t kModels = 3;
 std::shared_ptr<const Manifest> ModelManifest(size_t model);
 uint32_t ModelCells(const Manifest& manifest);
 
-// The real plan of `contract` for one of the manifests above. Cached for the process: it is pure.
-const CellPlan& PlanOf(const Manifest& manifest, const Contract& contract);
+uint32_t RowOf(const Manifest& manifest, uint32_t cell);
 
-// Commutative over words, as content digests are.
-Digest DigestOf(const Words& words);
+// The real plan of a flow of `contract` for one of the manifests above. Cached for the process: it
+// is pure.
+const CellPlan& PlanOf(const Manifest& manifest, const Contract& contract, const Flow& flow);
+// Of all flows, as docs/protocol.md defines "plan_digest".
+Digest PlansDigestOf(const Manifest& manifest, const Contract& contract);
+
+// Commutative over words, as content digests are: parts add up with Combine.
+Digest DigestOf(uint64_t word);
 
 }  // namespace packcast::sim

@@ -31,6 +31,10 @@ enum class Mutation : uint8_t {
   kExpelledForgotten,      // a member is not told that it is out
   kInnocentAccused,        // who loses a peer of the transfer names another
   kShutdownForgotten,      // the coordinator goes on for ever once it was asked to stop
+  kGenerationKept,         // members stream over an old generation of the same transport and root
+  kAbortClosesOneFlow,     // a member that gives up stops one of its flows
+  kStagedAfterFirstFlow,   // a worker says Staged when the first of its flows is through
+  kEarlyWithoutGrants,     // a root launches what not all members have granted
 };
 
 enum class Fault : uint8_t {
@@ -60,6 +64,8 @@ struct Stats {
   uint64_t committed = 0;
   uint64_t aborted = 0;
   uint64_t retries = 0;
+  uint64_t several_flows = 0;  // attempts, as the first trainer rank prepares them
+  uint64_t early = 0;          // streams that begin before Start
   std::array<uint64_t, kFaults> faults{};
 };
 

@@ -20,8 +20,8 @@ inline constexpr uint32_t kCopyWarps = 16;  // per block
 // From here on a piece is large: smaller ones would not keep all warps of a block busy.
 inline constexpr uint32_t kLargePieceBytes = 128u << 10;
 
-// All pointers are the device's, or of pinned memory of the host. `digests`, one per piece and zero before, gets each piece's
-// checksum added.
+// All pointers are the device's, or of pinned memory of the host. `digests`, one per piece and zero
+// before, gets each piece's checksum added.
 struct CopyWork {
   const CopyPiece* pieces = nullptr;
   const CopyUnit* units = nullptr;
