@@ -1,8 +1,7 @@
 // Which generations a member keeps, joins and closes.
-#include "actors/member_machine.h"
-
 #include "gtest/gtest.h"
 
+#include "actors/member_machine.h"
 #include "tests/actors/machine_kit.h"
 
 namespace packcast {

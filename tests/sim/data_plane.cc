@@ -17,29 +17,40 @@ Bytes BlobOf(uint64_t number) {
 
 // ---- generations --------------------------------------------------------------------------------
 
-Bytes DataPlane::MakeRendezvous(const EpochKey& key, GenerationId id, const Flow& flow) {
-  Generation& generation = generations_.emplace_back();
-  generation.blob = Mix(++blobs_);
-  generation.term = key.term;
-  generation.id = id;
-  generation.transport = flow.transport;
-  generation.members = flow.members;
-  generation.root = flow.root;
-  generation.ranks.resize(generation.members.size());
-  return BlobOf(generation.blob);
+Bytes DataPlane::MakeRendezvous(const EpochKey& key, GenerationId id, const Flow& flow,
+                                const MemberId& maker) {
+  const auto known = std::find_if(generations_.begin(), generations_.end(), [&](const auto& g) {
+    return g.term == key.term && g.id == id && g.Carries(flow);
+  });
+  Generation& generation = known == generations_.end() ? generations_.emplace_back() : *known;
+  if (generation.ranks.empty()) {
+    generation.term = key.term;
+    generation.id = id;
+    generation.transport = flow.transport;
+    generation.members = flow.members;
+    generation.root = flow.root;
+    generation.relays = flow.relays;
+    generation.ranks.resize(generation.members.size());
+  }
+  uint64_t& blob = generation.blobs[*flow.RankOf(maker)];
+  if (blob != 0) world_->Violate("S4: " + maker.name + " makes two rendezvous of one generation");
+  blob = Mix(++blobs_);
+  return BlobOf(blob);
 }
 
 bool DataPlane::Generation::Carries(const Flow& flow) const {
   const auto same = [](const FlowMember& a, const FlowMember& b) { return a.member == b.member; };
-  return transport == flow.transport && root == flow.root &&
+  return transport == flow.transport && root == flow.root && relays == flow.relays &&
          std::equal(members.begin(), members.end(), flow.members.begin(), flow.members.end(), same);
 }
 
-DataPlane::Generation* DataPlane::OfBlob(const Bytes& blob) {
+std::pair<DataPlane::Generation*, uint32_t> DataPlane::OfBlob(const Bytes& blob) {
   for (auto it = generations_.rbegin(); it != generations_.rend(); ++it) {
-    if (BlobOf(it->blob) == blob) return &*it;
+    for (const auto& [rank, made] : it->blobs) {
+      if (BlobOf(made) == blob) return {&*it, rank};
+    }
   }
-  return nullptr;
+  return {nullptr, 0};
 }
 
 const std::vector<DataPlane::Seat>& DataPlane::SeatsOf(const Process* process) const {
@@ -61,7 +72,7 @@ bool DataPlane::Lives(const Process* process, GenerationId generation) const {
 
 void DataPlane::Join(Process* process, StreamUser* user, const EpochKey& key, GenerationId id,
                      const Flow& flow, const Bytes& blob, bool fails) {
-  Generation* generation = OfBlob(blob);
+  const auto [generation, maker] = OfBlob(blob);
   if (generation == nullptr) return world_->Violate("S4: a rendezvous blob that nobody made");
   if (generation->id != id || generation->term != key.term) {
     return world_->Violate("S4: the blob of generation " + std::to_string(generation->id.value) +
@@ -74,6 +85,10 @@ void DataPlane::Join(Process* process, StreamUser* user, const EpochKey& key, Ge
   const std::optional<uint32_t> index = flow.RankOf(self);
   if (!index) {
     return world_->Violate("S4: " + self.name + " joins a generation that it is no member of");
+  }
+  if (maker != flow.FeederOf(*index)) {
+    return world_->Violate("S4: " + self.name +
+                           " got the rendezvous of a rank that does not feed it");
   }
   Rank& rank = generation->ranks[*index];
   if (rank.process != nullptr) return world_->Violate("S4: a rank joined a generation twice");
@@ -177,6 +192,10 @@ void DataPlane::RootLaunch(Generation* generation) {
   if (root.operations == generation->operations.size()) {
     generation->operations.push_back(
         {root.key, root.flow, root.plan->digest, root.launched, 0, {}});
+  }
+  for (const Rank& rank : generation->ranks) {
+    if (rank.begun && rank.key == root.key) continue;
+    return world_->Violate("S3: the root launches what not all members have granted");
   }
   const size_t step = root.launched;
   const size_t index = root.operations;

@@ -4,6 +4,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "protocol/contract.h"
@@ -43,9 +44,10 @@ class DataPlane {
  public:
   DataPlane(World* world, bool host) : world_(world), host_(host) {}
 
-  // A new generation's blob; good for the members of `flow`, its transport and this key's term
-  // only.
-  Bytes MakeRendezvous(const EpochKey& key, GenerationId generation, const Flow& flow);
+  // Of a new generation, by which those find `maker` that it feeds; good for the members of `flow`,
+  // its transport and this key's term only.
+  Bytes MakeRendezvous(const EpochKey& key, GenerationId generation, const Flow& flow,
+                       const MemberId& maker);
   void Join(Process* process, StreamUser* user, const EpochKey& key, GenerationId generation,
             const Flow& flow, const Bytes& blob, bool fails);
   void Begin(Process* process, GenerationId generation, const StreamOptions& options);
@@ -94,12 +96,13 @@ class DataPlane {
     Words words;
   };
   struct Generation {
-    uint64_t blob = 0;
+    std::map<uint32_t, uint64_t> blobs;  // by the rank that made it
     Term term;
     GenerationId id;
     std::string transport;
     std::vector<FlowMember> members;
     uint32_t root = 0;
+    bool relays = false;
     std::vector<Rank> ranks;  // as members
     std::deque<Operation> operations;
 
@@ -112,7 +115,8 @@ class DataPlane {
     Rank* operator->() const { return &generation->ranks[rank]; }
   };
 
-  Generation* OfBlob(const Bytes& blob);
+  // The generation, and who made the blob.
+  std::pair<Generation*, uint32_t> OfBlob(const Bytes& blob);
   const Seat* Find(const Process* process, GenerationId generation) const;
   const std::vector<Seat>& SeatsOf(const Process* process) const;
   void TellJoined(Generation* generation);

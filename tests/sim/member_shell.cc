@@ -221,9 +221,12 @@ std::vector<FlowRendezvous> MemberShell::MakeRendezvous(const PrepareAttempt& ef
   std::vector<FlowRendezvous> made;
   for (const Lane& lane : lanes_) {
     const Flow& flow = FlowOf(lane);
-    if (!IsRoot(flow) || effect.generations[flow.id.value].reuse) continue;
-    made.push_back(
-        {flow.id, "sim", around_->data_plane->MakeRendezvous(effect.key, lane.generation, flow)});
+    const MemberId& self = member().config().self;
+    const uint32_t rank = *flow.RankOf(self);
+    if (!flow.Feeds(rank) || effect.generations[flow.id.value].reuse) continue;
+    made.push_back({flow.id, "sim",
+                    around_->data_plane->MakeRendezvous(effect.key, lane.generation, flow, self),
+                    rank});
   }
   return made;
 }

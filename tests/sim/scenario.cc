@@ -28,6 +28,7 @@ void ChooseFlows(Random* random, Scenario* scenario) {
   if (random->Chance(0.6)) return;
   scenario->two_transports = random->Chance(0.6);
   scenario->near_workers = random->Next();
+  scenario->near_relays = random->Chance(0.5);
   if (scenario->two_transports && random->Chance(0.4)) return;
   scenario->trainer_ranks = 2;
   scenario->held = random->Chance(0.5) ? Held::kParts : Held::kOverlap;
@@ -57,7 +58,7 @@ std::vector<TransportOffer> TransportsOf(const Scenario& scenario, Role role, ui
   if (!scenario.two_transports) return {{.kind = "sim"}};
   const bool is_near = role == Role::kTrainer || (scenario.near_workers >> number % 64 & 1) != 0;
   if (!is_near) return {{.kind = kFarTransport}};
-  return {{.kind = kNearTransport}, {.kind = kFarTransport}};
+  return {{.kind = kNearTransport, .relays = scenario.near_relays}, {.kind = kFarTransport}};
 }
 
 bool IsPeaceful(const Scenario& s) {

@@ -28,6 +28,7 @@ struct Scenario {
   uint32_t trainer_ranks = 1;
   std::vector<uint32_t> replica_sizes;
   bool two_transports = false;
+  bool near_relays = false;   // its receivers pass on what they have
   uint64_t near_workers = 0;  // by number, a bit each: those that offer both
   Held held = Held::kAll;
   uint64_t held_seed = 0;
