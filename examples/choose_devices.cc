@@ -5,6 +5,8 @@
 #include <string_view>
 #include <utility>
 
+#include "protocol/limits.h"
+
 namespace packcast::examples {
 namespace {
 
@@ -76,12 +78,14 @@ StatusOr<DeviceChoice> ChooseDevices(const std::string& wanted, uint32_t ranks, 
 
 std::string TransportText(const std::string& transport, size_t workers) {
   if (transport.starts_with("peer@")) {
-    return "transport: peer copies (one worker on the trainer's host, whose GPUs reach each other)";
+    const std::string way = workers == 1 ? "" : ", each worker's from the one before it";
+    return "transport: peer copies (on one host, whose GPUs reach each other" + way + ")";
   }
   if (transport == "nccl") {
     return "transport: nccl (" +
-           (workers == 1 ? "peer copies do not work between these GPUs"
-                         : Count(workers, "worker") + ": peer copies serve one") +
+           (workers <= limits::kChainReceivers ? "peer copies do not work between these GPUs"
+                                               : Count(workers, "worker") + ": peer copies serve " +
+                                                     std::to_string(limits::kChainReceivers)) +
            ")";
   }
   if (transport.starts_with("shm@")) {

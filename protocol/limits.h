@@ -49,6 +49,10 @@ inline constexpr uint64_t kTermCounter = uint64_t{1} << 62;
 // Flows of one contract: transports times roots.
 inline constexpr size_t kFlows = 64;
 
+// Receivers in one chain of peer copies: with each, a buffer more passes before the last byte has
+// arrived, and from so many on NCCL's own chain of small pieces is as fast.
+inline constexpr uint32_t kChainReceivers = 7;
+
 // Members of a cluster, calls in flight per peer, messages queued per actor.
 inline constexpr size_t kMembers = 8192;
 inline constexpr size_t kCallsInFlight = 4096;

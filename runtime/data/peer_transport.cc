@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "protocol/codec.h"
+#include "protocol/limits.h"
 #include "runtime/data/chain_collective.h"
 #include "runtime/data/peer_wire.h"
 #include "runtime/data/shm_transport.h"
@@ -59,7 +60,7 @@ class PeerTransport final : public Transport {
     offer.direct_bytes_min = options_.in_place ? 0 : options_.direct_bytes_min;
     // Who has no buffers of its own has nothing to pass on, nor who takes rows where they belong.
     offer.relays = !options_.in_place && options_.direct_bytes_min == 0;
-    offer.receivers_max = offer.relays ? kPeerChainMax : 1;
+    offer.receivers_max = offer.relays ? limits::kChainReceivers : 1;
     offer.needs_buffers = members_need_buffers();
     return offer;
   }

@@ -26,10 +26,6 @@ struct PeerTransportOptions {
   ZmqTransportOptions control;  // the words'; bytes_elsewhere and read_in_place are set here
 };
 
-// Receivers in one chain: a buffer more passes before the next one's last byte has arrived, and
-// from so many on NCCL's own chain of small pieces is as fast.
-inline constexpr uint32_t kPeerChainMax = 7;
-
 // "peer@" and eight hex digits; nothing where LocalShmKind() has none.
 std::optional<std::string> LocalPeerKind();
 

@@ -105,9 +105,11 @@ TEST(ChooseDevices, NamesWhatIsWrong) {
 }
 
 TEST(TransportText, SaysWhy) {
-  EXPECT_THAT(TransportText("peer@0123abcd", 1), HasSubstr("peer copies (one worker"));
-  EXPECT_EQ(TransportText("nccl", 3), "transport: nccl (3 workers: peer copies serve one)");
-  EXPECT_THAT(TransportText("nccl", 1), HasSubstr("peer copies do not work"));
+  EXPECT_EQ(TransportText("peer@0123abcd", 1),
+            "transport: peer copies (on one host, whose GPUs reach each other)");
+  EXPECT_THAT(TransportText("peer@0123abcd", 3), HasSubstr("each worker's from the one before"));
+  EXPECT_EQ(TransportText("nccl", 8), "transport: nccl (8 workers: peer copies serve 7)");
+  EXPECT_THAT(TransportText("nccl", 7), HasSubstr("peer copies do not work"));
   EXPECT_THAT(TransportText("shm@0123abcd", 2), HasSubstr("shared memory"));
   EXPECT_EQ(TransportText("zmq", 2), "transport: zmq over TCP (host memory; --shm shares memory)");
   EXPECT_EQ(TransportText("pigeon", 2), "transport: pigeon");

@@ -22,10 +22,10 @@ struct GpuPeerOptions {
   ZmqTransportOptions control;  // where grants, gates and seals travel
 };
 
-// A trainer's GPU and a worker's of one host, over NVLink or PCIe ("peer@..."): the worker copies
-// out of the trainer's memory (runtime/data/peer_transport.h). Without CUDA in the build:
-// kUnimplemented. Errors: kUnavailable where it cannot be told which host this is. `engine`: one to
-// share with the device's other transport; null: one of its own.
+// A trainer's GPU and workers' of one host, over NVLink or PCIe ("peer@..."): a worker copies out
+// of the memory of the trainer, or of the worker before it (runtime/data/peer_transport.h). Without
+// CUDA in the build: kUnimplemented. Errors: kUnavailable where it cannot be told which host this
+// is. `engine`: one to share with the device's other transport; null: one of its own.
 StatusOr<std::unique_ptr<Transport>> MakeGpuPeerTransport(
     const GpuPeerOptions& options, std::shared_ptr<CopyEngine> engine = nullptr);
 

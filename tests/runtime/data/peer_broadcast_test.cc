@@ -6,6 +6,7 @@
 
 #include "gtest/gtest.h"
 
+#include "protocol/limits.h"
 #include "runtime/data/device_consumer.h"
 #include "runtime/data/device_producer.h"
 #include "runtime/data/peer_transport.h"
@@ -203,7 +204,7 @@ TEST_F(PeerBroadcast, ARootThatDiesBeforeItIsReadIsNoReasonToGiveUp) {
 TEST_F(PeerBroadcast, WhoHasNoBuffersDoesNotOfferToPassThemOn) {
   EXPECT_EQ(transports_[0]->offer().kind, "peer");
   EXPECT_TRUE(transports_[0]->offer().relays);
-  EXPECT_EQ(transports_[0]->offer().receivers_max, kPeerChainMax);
+  EXPECT_EQ(transports_[0]->offer().receivers_max, limits::kChainReceivers);
   MakeTransports(true);
   EXPECT_FALSE(transports_[1]->offer().relays);
   EXPECT_EQ(transports_[1]->offer().receivers_max, 1u);
