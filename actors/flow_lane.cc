@@ -86,6 +86,7 @@ void FlowLane::DropBuffers() {
 }
 
 void FlowLane::ForgetRendezvous() {
+  std::lock_guard lock(mutex_);
   if (unused_.transport != nullptr) unused_.transport->Forget(unused_.generation);
   unused_ = {};
 }
@@ -112,7 +113,9 @@ StatusOr<CopyEngine*> FlowLane::Engine() {
 
 StatusOr<FlowRendezvous> FlowLane::MakeRendezvous() {
   PC_ASSIGN_OR_RETURN(Transport* const transport, FindTransport());
+  ForgetRendezvous();  // of an attempt that was given up meanwhile
   PC_ASSIGN_OR_RETURN(const Rendezvous made, transport->MakeRendezvous(now_->generation));
+  std::lock_guard lock(mutex_);
   unused_ = {transport, now_->generation};
   return FlowRendezvous{now_->flow, made.kind, made.blob, now_->rank};
 }
@@ -142,7 +145,10 @@ void FlowLane::Join(FlowRendezvous rendezvous, std::function<void(const Status&)
   options.cta_count_max = flow().cta_count_max;
   options.relays = flow().relays;
   for (const FlowMember& member : flow().members) options.names.push_back(member.member.name);
-  unused_ = {};  // the job's now
+  {
+    std::lock_guard lock(mutex_);
+    unused_ = {};  // the job's now
+  }
   auto generation = std::make_shared<Generation>();
   generation->id = options.generation;
   generation->names = options.names;

@@ -37,8 +37,9 @@ struct FlowStreamed {
 };
 
 // One flow of a member at a time: its plan, its buffers, the present generation's collective, and a
-// data thread that streams over it. Owned by a FlowEngine and used by its threads: Prepare is never
-// called beside a stream, all else on the member's actor, except where a comment says "any thread".
+// data thread that streams over it. Owned by a FlowEngine and used by its threads: Prepare and
+// MakeRendezvous are never called beside a stream, but an Abort may come meanwhile; all else is
+// called on the member's actor, except where a comment says "any thread".
 class FlowLane {
  public:
   struct Shared {
@@ -128,16 +129,17 @@ class FlowLane {
   // A device's copy work of the plan, by the serial of the targets that it goes to: a bank each.
   // The data thread's.
   std::map<uint64_t, std::shared_ptr<const UnpackTable>> tables_;
-  struct {
-    Transport* transport = nullptr;
-    GenerationId generation;
-  } unused_;  // a rendezvous that was made here and not joined yet
   std::shared_ptr<Generation> generation_;
   mutable std::mutex mutex_;  // guards what follows, which other threads read
   std::shared_ptr<Generation> watched_;
   std::shared_ptr<CancelToken> running_;
   std::unique_ptr<CopyEngine> own_engine_;  // of a lane that is not the main one; made once
-  DataThread data_thread_;                  // last: joins before the rest goes
+  struct {
+    Transport* transport = nullptr;
+    GenerationId generation;
+  } unused_;  // a rendezvous that was made here and not joined yet: a Prepare may outlast its
+              // attempt
+  DataThread data_thread_;  // last: joins before the rest goes
 };
 
 }  // namespace packcast

@@ -165,6 +165,11 @@ StatusOr<std::unique_ptr<Transport>> MakePeerTransport(PeerTransportOptions opti
   options.control.read_in_place = true;
   PC_ASSIGN_OR_RETURN(std::unique_ptr<Transport> control, MakeZmqTransport(options.control));
   PC_ASSIGN_OR_RETURN(std::byte* const probe, engine->allocator()->Allocate(kPeerProbeBytes));
+  // Who has no handles to give says so here, and not when an epoch wants one.
+  if (const Status shared = memory->Find(probe, kPeerProbeBytes).status(); !shared.ok()) {
+    engine->allocator()->Free(probe, kPeerProbeBytes);
+    return shared;
+  }
   return std::unique_ptr<Transport>(std::make_unique<PeerTransport>(
       std::move(options), std::move(memory), std::move(engine), std::move(control), probe));
 }

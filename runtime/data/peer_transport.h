@@ -35,7 +35,7 @@ std::optional<std::string> LocalPeerKind();
 // (chain_collective.h): every link carries the bytes once. Words (grants, gates, seals) go over
 // ZeroMQ. The engine may be another transport's too: one of them is in use at a time.
 // docs/protocol.md has the layout.
-// Errors: the allocator's, for some kilobytes.
+// Errors: the allocator's, for some kilobytes; PeerMemory::Find's, where they cannot be shared.
 StatusOr<std::unique_ptr<Transport>> MakePeerTransport(PeerTransportOptions options,
                                                        std::unique_ptr<PeerMemory> memory,
                                                        std::shared_ptr<CopyEngine> engine);

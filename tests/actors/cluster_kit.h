@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
@@ -59,7 +60,13 @@ class ClusterTest : public ::testing::Test {
     const ActorRef coordinator = script_->Connect(address(), "coordinator", kPatience).value();
     return coordinator.Call(method, std::move(arguments), CallOptions{.deadline = kPatience});
   }
-  // Until that many members are in.
+  // Until this one is in. Of its name's first life.
+  void WaitJoined(const std::string& member) {
+    events_.WaitFor([&](const Value& event) {
+      return NameOf(event) == "member.joined" && *event.Find("member")->AsString() == member;
+    });
+  }
+  // Until that many members are in, none of which has gone.
   void WaitMembers(uint64_t count) {
     const auto joined = [](const Value& event) { return NameOf(event) == "member.joined"; };
     uint64_t in = 0;
@@ -123,6 +130,7 @@ class CallbackSink : public WeightSink {
   SinkCaps Caps() override { return {}; }
   StatusOr<Binding> Bind(const Manifest& manifest, InstallMode) override {
     if (on_bind) on_bind();
+    std::lock_guard lock(mutex_);
     memory_.clear();
     Binding binding{{{}}};
     for (uint32_t k = 0; k < manifest.size(); ++k) {
@@ -135,6 +143,7 @@ class CallbackSink : public WeightSink {
   void Resume(const EpochInfo&, EpochOutcome) override {}
   Status Load(const EpochInfo&, const TensorGroup& group) override {
     if (on_load) on_load();
+    std::lock_guard lock(mutex_);
     for (const SourceTensor& part : group.tensors) {
       std::copy_n(part.data, part.bytes, memory_[part.row].begin() + part.offset);
     }
@@ -148,7 +157,9 @@ class CallbackSink : public WeightSink {
   }
   void Discard(const EpochInfo&) override { ++discards; }
 
+  // Any thread.
   Digest ContentDigest() const {
+    std::lock_guard lock(mutex_);
     ContentHash hash;
     for (size_t k = 0; k < memory_.size(); ++k) hash.Add(k, 0, memory_[k]);
     return hash.digest();
@@ -158,10 +169,11 @@ class CallbackSink : public WeightSink {
   std::function<void()> on_load;
   std::function<void()> on_install;
   EpochInfo installed;
-  uint64_t installs = 0;
+  std::atomic<uint64_t> installs{0};
   std::atomic<uint64_t> discards{0};
 
  private:
+  mutable std::mutex mutex_;  // a test that looks and the next epoch are not ordered otherwise
   std::vector<std::vector<std::byte>> memory_;
 };
 

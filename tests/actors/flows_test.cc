@@ -117,8 +117,8 @@ class FlowsTest : public testing::ClusterTest {
     EXPECT_EQ(result.status, OkStatus());
     const Digest content = ranks_.front().source->ContentDigest();
     for (const auto& [name, receiver] : receivers_) {
+      EXPECT_EQ(receiver.worker->Serving().label, label) << name;
       EXPECT_EQ(receiver.sink->ContentDigest(), content) << name;
-      EXPECT_EQ(receiver.sink->installed.label, label) << name;
     }
     const Value* digest = result.report.Find("digest");
     EXPECT_TRUE(digest != nullptr && *digest->AsString() == ToHex(content));
@@ -165,13 +165,13 @@ TEST_F(FlowsTest, AMemberThatGoesLeavesTheOtherFlowsGenerationAlone) {
   receivers_.erase("far-0");
   EXPECT_EQ(FlowsOf(Committed(2)), Texts{"shm trainer-0 near-0"});
   AddWorker("far-1", false);
-  WaitMembers(3);
+  WaitJoined("far-1");
   const Value report = Committed(3);
   EXPECT_EQ(FlowsOf(report), (Texts{"shm trainer-0 near-0", "zmq trainer-0 far-1"}));
   receivers_.erase("near-0");
   EXPECT_EQ(FlowsOf(Committed(4)), Texts{"zmq trainer-0 far-1"});
   AddWorker("near-2", true);
-  WaitMembers(3);
+  WaitJoined("near-2");
   for (uint64_t label = 5; label <= 7; ++label) Committed(label);
 }
 

@@ -7,7 +7,8 @@
 #                           of each one's output here, all of it in the folder LOGS; 10 minutes.
 #                           Without PyTorch the rival and the compat check are counted as failed.
 #   run all-gpus LOGS LIST...   what takes more than two GPUs, on all of the machine's: one trainer
-#                           to the other GPUs, two roots, the rival; 4 minutes
+#                           to the other GPUs, over peer copies and over NCCL; two trainer ranks
+#                           with half of the rows each against one; the rival; 10 minutes at most
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 python=$(command -v python3 || true)
@@ -65,7 +66,12 @@ run_all_gpus() {
   mkdir -p "$logs"
   local run=$here/run gpus
   gpus=$(nvidia-smi -L | wc -l)
-  step fleet 300 60 "$run" fleet --workers $((gpus - 1)) --roots "$@"
+  step fleet 200 60 "$run" fleet --workers $((gpus - 1)) --roots "$@"
+  step fleet-nccl 200 30 "$run" fleet --workers $((gpus - 1)) --peer-copies false "$@"
+  if [[ $gpus -gt 3 ]]; then
+    step two-trainers 120 20 "$run" fleet --workers $((gpus - 2)) --trainers 2 --kills 0 "$@"
+    step one-trainer 120 20 "$run" fleet --workers $((gpus - 2)) --kills 0 "$@"
+  fi
   step rival 200 8 "$python" "$here/bin/rival_bench.py" --ranks "$gpus" "$@"
   echo "=== $failures failed"
   [[ $failures -eq 0 ]]

@@ -201,6 +201,13 @@ TEST_F(PeerBroadcast, ARootThatDiesBeforeItIsReadIsNoReasonToGiveUp) {
   EXPECT_FALSE(transports_[1]->is_usable());
 }
 
+TEST_F(PeerBroadcast, IsNotOfferedWhereMemoryCannotBeShared) {
+  hub_.shares_all = false;
+  const auto made =
+      MakePeerTransport({}, std::make_unique<HostPeerMemory>(&hub_), MakeHostCopyEngine());
+  EXPECT_EQ(made.status().code(), StatusCode::kInvalidArgument);
+}
+
 TEST_F(PeerBroadcast, WhoHasNoBuffersDoesNotOfferToPassThemOn) {
   EXPECT_EQ(transports_[0]->offer().kind, "peer");
   EXPECT_TRUE(transports_[0]->offer().relays);
