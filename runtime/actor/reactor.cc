@@ -103,9 +103,11 @@ void Reactor::Poll() {
   std::vector<zmq_pollitem_t> items = {{nullptr, wakeup_.fd(), ZMQ_POLLIN, 0}};
   peers_->AppendPollItems(&items);
   // Just after something has happened more is likely, and looking is quicker than being woken.
-  const long wait = now < hot_until_ ? 0 : static_cast<long>(wait_ms);
+  const bool is_hot = now < hot_until_;
+  const long wait = is_hot ? 0 : static_cast<long>(wait_ms);
   const int events = zmq_poll(items.data(), static_cast<int>(items.size()), wait);
-  if (events > 0) hot_until_ = Now() + SpinTime();
+  if (events > 0 && Spins()) hot_until_ = Now() + SpinTime();
+  if (events == 0 && is_hot && !SpinPause()) hot_until_ = now;
   if ((items[0].revents & ZMQ_POLLIN) != 0) wakeup_.Lower();
 }
 

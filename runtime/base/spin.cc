@@ -15,7 +15,7 @@ constexpr Duration kSpin = Milliseconds(1);
 constexpr unsigned kProcessorsMin = 8;
 constexpr int64_t kSpinMostUs = 100'000;
 
-Duration Choose() {
+Duration ChooseMost() {
   if (const char* text = std::getenv("PACKCAST_SPIN_US")) {
     int64_t us = 0;
     const char* const end = text + std::strlen(text);
@@ -27,21 +27,32 @@ Duration Choose() {
   return std::thread::hardware_concurrency() < kProcessorsMin ? Duration::zero() : kSpin;
 }
 
-}  // namespace
-
-Duration SpinTime() {
-  static const Duration time = Choose();
-  return time;
+Duration Most() {
+  static const Duration most = ChooseMost();
+  return most;
 }
 
-void SpinPause() {
+SpinBudget& Budget() {
+  thread_local SpinBudget budget(Most());
+  return budget;
+}
+
+}  // namespace
+
+bool Spins() { return Most() > Duration::zero(); }
+
+Duration SpinTime() { return Budget().Next(); }
+
+bool SpinPause() {
   constexpr int kPauses = 32;
   for (int k = 0; k < kPauses; ++k) {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
 #endif
   }
+  const Time before = Now();
   sched_yield();
+  return Budget().StoodAside(Now() - before);
 }
 
 }  // namespace packcast

@@ -12,14 +12,44 @@
 
 namespace packcast {
 
-// How long a thread that was busy a moment ago looks for more work before it sleeps. To wake a
+// Whether threads that were busy a moment ago look for more work before they sleep. To wake a
 // sleeping thread takes 20 to 60 us, five times for each message between processes: most of what an
-// epoch's control costs. 1 ms, as long as the control of an epoch takes; nothing where there are
-// fewer than 8 processors, whose other threads could use the time. PACKCAST_SPIN_US overrides it.
+// epoch's control costs. Not where there are fewer than 8 processors, whose other threads could use
+// the time. PACKCAST_SPIN_US=0 turns it off, another number is the most for one thread.
+bool Spins();
+
+// How long the calling thread may spin from now on, after it had something to do: up to 1 ms, as
+// long as the control of an epoch takes; less where its processor is wanted by others.
 Duration SpinTime();
 
-// Gives the processor's other threads a chance.
-void SpinPause();
+// Gives the processor's other threads a chance. False when they took it: sleep, do not spin on.
+bool SpinPause();
+
+// What one thread may spin. Halves whenever somebody else wanted its processor, and comes back with
+// what it gets done undisturbed: many processes on one host would keep each other from working.
+class SpinBudget {
+ public:
+  explicit SpinBudget(Duration most) : most_(most), present_(most) {}
+
+  // For the time after a piece of work.
+  Duration Next() {
+    const Duration next = present_;
+    present_ = std::min(most_, present_ + present_ / 8 + Microseconds(1));
+    return next;
+  }
+  // It has stood aside for so long. False when others ran meanwhile.
+  bool StoodAside(Duration pause) {
+    if (pause < kUndisturbed) return true;
+    present_ = std::max(present_ / 2, most_ / 64);
+    return false;
+  }
+
+ private:
+  static constexpr Duration kUndisturbed = Microseconds(15);
+
+  const Duration most_;
+  Duration present_;
+};
 
 // A condition variable whose waiters spin for a while after they had something to do. The mutex
 // that the calls name is the same always, and guards what `ready` looks at.
@@ -64,20 +94,21 @@ class SpinCondition {
   // Who has waited for long with nothing to do sleeps at once: a loop that asks again and again
   // must not burn a processor.
   void Heat() {
-    if (SpinTime() > Duration::zero()) hot_until_ = Now() + SpinTime();
+    if (Spins()) hot_until_ = Now() + SpinTime();
   }
 
   template <class Ready>
   bool Spin(std::unique_lock<std::mutex>& lock, Time end, const Ready& ready) {
     if (ready()) return true;
-    if (SpinTime() <= Duration::zero()) return false;
+    if (!Spins()) return false;
     const Time until = std::min(end, hot_until_);
     bool is_ready = false;
+    bool may_spin = true;
     ++spinners_;
-    while (!is_ready && Now() < until) {
+    while (!is_ready && may_spin && Now() < until) {
       const uint64_t seen = changes_.load();
       lock.unlock();
-      while (changes_.load() == seen && Now() < until) SpinPause();
+      while (may_spin && changes_.load() == seen && Now() < until) may_spin = SpinPause();
       lock.lock();
       is_ready = ready();
     }

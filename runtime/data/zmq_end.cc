@@ -80,10 +80,12 @@ void ZmqEnd::WaitForInput(Duration wait) {
                          static_cast<long>((wait - seconds).count())};
   const nfds_t count = input ? 2 : 1;
   // A stream's words come one upon the other: looking is quicker than being woken.
-  const Duration spin = std::min(SpinTime(), wait);
   const timespec at_once{};
-  for (const Time end = Now() + spin; Now() < end;) {
-    if (ppoll(items, count, &at_once, nullptr) != 0) return;
+  if (Spins()) {
+    const Time end = Now() + std::min(SpinTime(), wait);
+    do {
+      if (ppoll(items, count, &at_once, nullptr) != 0) return;
+    } while (SpinPause() && Now() < end);
   }
   ppoll(items, count, &timeout, nullptr);
 }

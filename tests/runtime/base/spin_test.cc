@@ -46,6 +46,22 @@ void HandOver(size_t consumers) {
   EXPECT_EQ(sum, kItems);
 }
 
+TEST(SpinBudget, ShrinksWhereOthersWantTheProcessorAndComesBack) {
+  constexpr Duration kMost = Milliseconds(1);
+  SpinBudget budget(kMost);
+  EXPECT_EQ(budget.Next(), kMost);
+  EXPECT_TRUE(budget.StoodAside(Microseconds(2)));
+  EXPECT_EQ(budget.Next(), kMost);
+  EXPECT_FALSE(budget.StoodAside(Microseconds(400)));
+  EXPECT_EQ(budget.Next(), kMost / 2);
+  for (int k = 0; k < 20; ++k) EXPECT_FALSE(budget.StoodAside(Milliseconds(3)));
+  const Duration least = budget.Next();
+  EXPECT_GT(least, Duration::zero()) << "or it would never come back";
+  EXPECT_LT(least, kMost / 32);
+  for (int k = 0; k < 60; ++k) budget.Next();
+  EXPECT_EQ(budget.Next(), kMost);
+}
+
 TEST(SpinCondition, NoChangeIsMissed) {
   for (const size_t consumers : {1, 2, 5}) HandOver(consumers);
 }
