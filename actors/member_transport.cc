@@ -14,7 +14,7 @@ namespace packcast {
 namespace {
 
 // Takes an engine less than 15 % of its rate (docs/performance.md); 16 would read at NVLink's.
-constexpr uint32_t kGentleBlocks = 12;
+constexpr uint32_t kGentleBlocks = 9;
 
 }  // namespace
 

@@ -34,7 +34,7 @@ struct WorkerOptions {
   // read packcast's buffers then.
   bool peer_copies = true;
   // With peer copies: takes less of the device from an engine that serves meanwhile. A third of the
-  // memory traffic, 12 blocks and no buffers, at five sixths of the rate (docs/performance.md).
+  // memory traffic, 9 blocks and no buffers, at two thirds of the rate (docs/performance.md).
   // Callbacks are shown the trainer's buffers then, which belong to another GPU.
   bool gentle = false;
   // Also offers shared memory, which is used when all ranks do and are on one host (same boot, PID
