@@ -146,8 +146,8 @@ void CoordinatorMachine::OnAnswer(Participant* participant, const MemberMessage&
   }
   if (const auto* staged = std::get_if<Staged>(&message); staged != nullptr) {
     if (staged->offer) {
-      // Told once, whatever becomes of the attempt.
-      membership_.Find(p.id)->offer = *staged->offer;
+      // Told once, whatever becomes of the attempt; one that comes after it counts with it.
+      p.offer = membership_.Find(p.id)->offer = *staged->offer;
       epoch.offers_changed = true;
     }
     // Who streams early may be through before the last one of all has said that it is prepared.

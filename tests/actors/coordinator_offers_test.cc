@@ -198,11 +198,14 @@ TEST_F(CoordinatorOffersTest, AnOfferOfAnAttemptThatWasGivenUpCountsAllTheSame) 
   Offer offer = SmallOffer(Role::kWorker);
   offer.buffer_bytes_max = 512;
   c.From(worker[0], Staged{c.key(), Digest{3, 4}, 1024, {}, offer});
+  c.Forget();
   c.AnswerAll();
   EXPECT_EQ(c.machine.last_committed()->epoch, EpochId(1));
+  // The next attempt keeps to it, so the next epoch can go ahead.
+  EXPECT_EQ(c.To<Prepare>("worker-0")->contract->buffer_bytes, 512u);
   c.Forget();
   c.Sync(trainer, 6);
-  EXPECT_FALSE(c.To<Propose>("worker-0")->contract_digest.has_value());
+  EXPECT_TRUE(c.To<Propose>("worker-0")->contract_digest.has_value());
 }
 
 TEST_F(CoordinatorOffersTest, WhoIsLostWhileOffersAreAskedAnewIsBlamed) {

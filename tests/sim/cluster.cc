@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "tests/sim/describe.h"
+
 namespace packcast::sim {
 namespace {
 
@@ -33,7 +35,7 @@ Cluster::Cluster(World* world, const Scenario& scenario, OnFinished finished, On
       scenario_(scenario),
       finished_(std::move(finished)),
       wanted_(std::move(wanted)),
-      network_(world, this),
+      network_(world, this, scenario.late_messages),
       data_plane_(world, scenario.host_transport),
       around_{world, &network_, &data_plane_, &truth_, &scenario_, this},
       posts_(MakePosts(scenario)) {
@@ -179,6 +181,12 @@ void Cluster::Calm() {
 
 // ---- from the network ---------------------------------------------------------------------------
 
+template <class Message>
+bool Cluster::Echoes(const Message& message) {
+  if (!around_.unrest || KeyOf(message) == nullptr) return false;
+  return scenario_.echo > 0 && world_->random.Chance(scenario_.echo);
+}
+
 // As the real runtime does: a message for another life of the receiver is dropped here.
 void Cluster::OnMemberMessage(Process* coordinator, Incarnation to, const MemberId& from,
                               MemberMessage message) {
@@ -186,7 +194,12 @@ void Cluster::OnMemberMessage(Process* coordinator, Incarnation to, const Member
     ++world_->stats.stale_dropped;
     return;
   }
-  CoordinatorOf(coordinator)->Feed(FromMember{from, std::move(message)});
+  CoordinatorShell* shell = CoordinatorOf(coordinator);
+  if (Echoes(message)) {
+    world_->After(coordinator, EchoDelay(),
+                  [shell, event = FromMember{from, message}] { shell->Feed(event); });
+  }
+  shell->Feed(FromMember{from, std::move(message)});
 }
 
 void Cluster::OnCoordinatorMessage(Process* member, Incarnation to, Incarnation,
@@ -195,7 +208,13 @@ void Cluster::OnCoordinatorMessage(Process* member, Incarnation to, Incarnation,
     ++world_->stats.stale_dropped;
     return;
   }
-  ShellOf(member)->Feed(std::move(message));
+  MemberShell* shell = ShellOf(member);
+  if (Echoes(message)) {
+    world_->After(member, EchoDelay(), [shell, event = message] {
+      if (*KeyOf(event) < shell->prepared()) shell->Feed(event);
+    });
+  }
+  shell->Feed(std::move(message));
 }
 
 void Cluster::OnCoordinatorUp(Process* member) { ShellOf(member)->Feed(CoordinatorUp{}); }
@@ -230,6 +249,10 @@ void Cluster::OnStop(MemberShell* shell, const std::string&) {
       if (Living(name) == nullptr) Start(name);
     });
   });
+}
+
+void Cluster::OnEarlyRoot() {
+  if (on_early_root_) on_early_root_();
 }
 
 void Cluster::OnCoordinatorStop(Process* coordinator) {

@@ -33,6 +33,9 @@ class Cluster : public NetworkUser, public MemberOwner {
 
   Cluster(World* world, const Scenario& scenario, OnFinished finished, OnWanted wanted);
 
+  // `on_early_root` hears when a root begins before Start.
+  void Listen(std::function<void()> on_early_root) { on_early_root_ = std::move(on_early_root); }
+
   const std::vector<Post>& posts() const { return posts_; }
   // Null when it is down. With two lives of a name, the latest.
   MemberShell* Living(const std::string& name);
@@ -71,6 +74,7 @@ class Cluster : public NetworkUser, public MemberOwner {
   void OnSyncFinished(MemberShell* shell, uint64_t label, const Status& status) override;
   void OnSyncRequested(MemberShell* shell, uint64_t label) override;
   void OnStop(MemberShell* shell, const std::string& reason) override;
+  void OnEarlyRoot() override;
   void OnCoordinatorStop(Process* coordinator) override;
   // What S2 promises of replicas: when a committed epoch ends, each replica that its report lists
   // has all its ranks in service at that version. One that is not listed (it lost a rank, an
@@ -79,6 +83,11 @@ class Cluster : public NetworkUser, public MemberOwner {
   // which lists it if it is complete: Behind() checks that at the end.
   void OnCommitted(const Value& report) override;
 
+  // S6: a message of an earlier attempt must have no effect; nor must one that answers twice. No
+  // transport repeats a question of the present attempt.
+  template <class Message>
+  bool Echoes(const Message& message);
+  Duration EchoDelay() { return world_->random.Between(Microseconds(10), Milliseconds(40)); }
   MemberConfig ConfigOf(const Post& post, const Process& process);
   MemberShell* ShellOf(const Process* process);
   CoordinatorShell* CoordinatorOf(const Process* process);
@@ -88,6 +97,7 @@ class Cluster : public NetworkUser, public MemberOwner {
   const Scenario scenario_;
   OnFinished finished_;
   OnWanted wanted_;
+  std::function<void()> on_early_root_;
   Network network_;
   DataPlane data_plane_;
   Truth truth_;

@@ -42,6 +42,7 @@ void CoordinatorShell::Feed(const CoordinatorEvent& event) {
     return;
   }
   TraceEvent(event);
+  CountEarly(event);
   CoordinatorEffects effects = machine_.On(event, world_->now());
   if (Status status = machine_.CheckInvariants(); !status.ok()) world_->Violate(status.message());
   if (effects.size() > 64 + 16 * (machine_.membership().all().size() + 16)) {
@@ -52,6 +53,17 @@ void CoordinatorShell::Feed(const CoordinatorEvent& event) {
   }
   if (stopped_ && !controls_.empty()) world_->Violate("S8: it ends, and a control call is open");
   if (world_->mutation() != Mutation::kNone) Mutate(event);
+}
+
+void CoordinatorShell::CountEarly(const CoordinatorEvent& event) {
+  const auto& epoch = machine_.epoch();
+  if (!epoch) return;
+  if (epoch->ahead) told_ahead_ = epoch->key;  // which an abort forgets
+  const auto* from = std::get_if<FromMember>(&event);
+  const auto* staged = from == nullptr ? nullptr : std::get_if<Staged>(&from->message);
+  if (staged == nullptr || staged->key != epoch->key || staged->key != told_ahead_) return;
+  if (epoch->phase == EpochPhase::kOffers) ++world_->stats.staged_early;
+  if (epoch->phase == EpochPhase::kAborting) ++world_->stats.staged_crossed;
 }
 
 void CoordinatorShell::Control(const std::string& method, Value body) {
@@ -104,6 +116,9 @@ void CoordinatorShell::CheckBlame(const Value& told, std::string_view reason_fie
   if (truth.FaultySince(*culprit->AsString(), since) || truth.FaultySince("coordinator", since)) {
     return;
   }
+  // Hearsay; but nobody is expelled for it.
+  const bool expels = told.Find("replica") != nullptr;
+  if (!expels && truth.BrokeOffSince(*culprit->AsString(), since)) return;
   const std::string& reason = *told.Find(reason_field)->AsString();
   // All ranks of a flow owe an answer while one of them is missing, and none says whom it misses.
   for (const std::string_view phase : {"phase rendezvous", "phase transfer"}) {
@@ -188,10 +203,22 @@ void CoordinatorShell::Mutate(const CoordinatorEvent& event) {
     const Staged copy = *staged;
     PretendLastStaged(copy.key, copy);
   }
-  if (world_->mutation() != Mutation::kStaleStagedAccepted) return;
+  const bool early = world_->mutation() == Mutation::kStaleStagedEarly;
+  if (!early && world_->mutation() != Mutation::kStaleStagedAccepted) return;
   if (staged != nullptr) earlier_staged_.try_emplace(from->from, *staged);
+  PretendStagedAgain(early);
+}
+
+// Once in an attempt: when the transfer begins, or when all workers are prepared and the trainer is
+// not.
+void CoordinatorShell::PretendStagedAgain(bool early) {
   const auto& epoch = machine_.epoch();
-  if (!epoch || epoch->phase != EpochPhase::kStreaming || epoch->key == pretended_) return;
+  const EpochPhase phase = early ? EpochPhase::kOffers : EpochPhase::kStreaming;
+  if (!epoch || epoch->phase != phase || epoch->key == pretended_) return;
+  const bool open =
+      std::any_of(epoch->participants.begin(), epoch->participants.end(),
+                  [](const Participant& p) { return p.role == Role::kWorker && !p.prepared; });
+  if (early && (!epoch->ahead || open || epoch->Waiting().empty())) return;
   pretended_ = epoch->key;
   for (auto& [member, old] : earlier_staged_) {
     Staged again = old;

@@ -35,7 +35,9 @@ class CoordinatorShell {
   void CheckBlame(const Value& told, std::string_view reason_field);
   void CheckStopping(std::string_view what);
   void CheckDecision(const SendToMember& effect);
+  void CountEarly(const CoordinatorEvent& event);
   void Mutate(const CoordinatorEvent& event);
+  void PretendStagedAgain(bool early);
   void PretendLastStaged(const EpochKey& key, const Staged& staged);
 
   Surroundings* const around_;
@@ -48,6 +50,7 @@ class CoordinatorShell {
   Time epoch_began_{};
   std::optional<Time> stopping_since_;
   bool stopped_ = false;
+  EpochKey told_ahead_;  // the last attempt that members were told with its proposal
   // For mutations.
   std::map<MemberId, Staged> earlier_staged_;
   Bytes first_blob_;

@@ -31,6 +31,7 @@ Bytes DataPlane::MakeRendezvous(const EpochKey& key, GenerationId id, const Flow
     generation.root = flow.root;
     generation.relays = flow.relays;
     generation.ranks.resize(generation.members.size());
+    generation.granted.resize(generation.members.size());
   }
   uint64_t& blob = generation.blobs[*flow.RankOf(maker)];
   if (blob != 0) world_->Violate("S4: " + maker.name + " makes two rendezvous of one generation");
@@ -141,7 +142,42 @@ void DataPlane::Begin(Process* process, GenerationId id, const StreamOptions& op
   rank.begun = true;
   rank.told = rank.halted = false;
   rank.launched = rank.completed = 0;
-  Advance(generation);
+  if (seat->rank == generation->root) {
+    SayBegun(generation);
+  } else {
+    Grant(generation, seat->rank);
+  }
+}
+
+void DataPlane::SayBegun(Generation* generation) {
+  const Rank& root = generation->ranks[generation->root];
+  if (world_->mutation() != Mutation::kGrantsOfLastStream) {
+    std::fill(generation->granted.begin(), generation->granted.end(), 0);
+  }
+  for (size_t k = 0; k < generation->ranks.size(); ++k) {
+    if (k == generation->root) continue;
+    world_->After(generation->ranks[k].process, Soon(), [this, generation, k, key = root.key] {
+      const Rank& rank = generation->ranks[k];
+      if (rank.begun && rank.key == key) Grant(generation, k);
+    });
+  }
+  Advance(generation);  // for mutations: nothing is granted yet
+}
+
+// The member tells the root of all steps for which it has room; what arrives late or out of order
+// says nothing new.
+void DataPlane::Grant(Generation* generation, size_t index) {
+  const Rank& rank = generation->ranks[index];
+  if (rank.closed || rank.halted || rank.told) return;
+  const size_t steps = std::min(rank.completed + rank.buffer_count, rank.plan->steps.size());
+  world_->After(generation->ranks[generation->root].process, Soon() * rank.process->slowness,
+                [this, generation, index, steps, key = rank.key] {
+                  const Rank& root = generation->ranks[generation->root];
+                  if (!root.begun || root.key != key) return;  // stale, or not begun here yet
+                  size_t& granted = generation->granted[index];
+                  granted = std::max(granted, steps);
+                  Advance(generation);
+                });
 }
 
 bool DataPlane::RootMayLaunch(const Generation& generation) const {
@@ -150,10 +186,10 @@ bool DataPlane::RootMayLaunch(const Generation& generation) const {
   if (root.launched >= root.plan->steps.size()) return false;
   if (root.launched >= root.completed + root.buffer_count) return false;
   if (world_->mutation() == Mutation::kEarlyWithoutGrants) return true;
-  return std::all_of(generation.ranks.begin(), generation.ranks.end(), [&](const Rank& rank) {
-    const bool there = rank.begun && !rank.halted && !rank.closed && rank.key == root.key;
-    return there && root.launched < rank.completed + rank.buffer_count;
-  });
+  for (size_t k = 0; k < generation.ranks.size(); ++k) {
+    if (k != generation.root && generation.granted[k] <= root.launched) return false;
+  }
+  return true;
 }
 
 void DataPlane::Advance(Generation* generation) {
@@ -193,10 +229,6 @@ void DataPlane::RootLaunch(Generation* generation) {
     generation->operations.push_back(
         {root.key, root.flow, root.plan->digest, root.launched, 0, {}});
   }
-  for (const Rank& rank : generation->ranks) {
-    if (rank.begun && rank.key == root.key) continue;
-    return world_->Violate("S3: the root launches what not all members have granted");
-  }
   const size_t step = root.launched;
   const size_t index = root.operations;
   if (!Launch(generation, generation->root)) return;
@@ -217,8 +249,20 @@ void DataPlane::RootLaunch(Generation* generation) {
   Advance(generation);
 }
 
+// At the member, which knows what it has granted: nothing that the root launches may reach a rank
+// that is not in this very attempt, or has no room. One that gave up meanwhile takes no notice.
+void DataPlane::CheckGranted(const Generation& generation, size_t index) {
+  const Rank& rank = generation.ranks[index];
+  if (rank.closed || rank.halted) return;
+  const Operation& operation = generation.operations[rank.operations];
+  const bool here = rank.begun && rank.key == operation.key;
+  if (here && operation.step < rank.completed + rank.buffer_count) return;
+  world_->Violate("S3: the root launches what " + rank.process->name + " has not granted");
+}
+
 void DataPlane::MemberLaunch(Generation* generation, size_t rank) {
   const size_t index = generation->ranks[rank].operations;
+  CheckGranted(*generation, rank);
   if (!Launch(generation, rank)) return;
   if (host_) {
     world_->After(Soon(), [this, generation, rank, index] { Complete(generation, rank, index); });
@@ -246,6 +290,7 @@ void DataPlane::Complete(Generation* generation, size_t index, size_t number) {
     Rank& here = generation->ranks[index];
     if (here.closed || here.key != key) return;
     ++here.completed;
+    if (index != generation->root) Grant(generation, index);
     const bool done = here.completed == here.plan->steps.size();
     if (done && index != generation->root) Tell(generation, index, OkStatus(), "");
     // The root has finished when all members have said so.

@@ -37,9 +37,11 @@ struct StreamOptions {
 };
 
 // How the device ranks of each generation move steps: the root launches a step when all members
-// have granted it, members at its gate. A dead, frozen or failed rank stalls the others for ever,
-// as NCCL does, or (host transport) they get an error after a while. A process has a rank in each
-// generation that it joined, until it closes it; these know nothing of each other.
+// have granted it, members at its gate. Grants name their attempt and take a while; the root drops
+// those of another one, and says when it begins, so that who has begun before grants again. A dead,
+// frozen or failed rank stalls the others for ever, as NCCL does, or (host transport) they get an
+// error after a while. A process has a rank in each generation that it joined, until it closes it;
+// these know nothing of each other.
 class DataPlane {
  public:
   DataPlane(World* world, bool host) : world_(world), host_(host) {}
@@ -103,7 +105,8 @@ class DataPlane {
     std::vector<FlowMember> members;
     uint32_t root = 0;
     bool relays = false;
-    std::vector<Rank> ranks;  // as members
+    std::vector<Rank> ranks;      // as members
+    std::vector<size_t> granted;  // as members: steps of the root's present stream, as it knows
     std::deque<Operation> operations;
 
     bool Carries(const Flow& flow) const;
@@ -120,10 +123,13 @@ class DataPlane {
   const Seat* Find(const Process* process, GenerationId generation) const;
   const std::vector<Seat>& SeatsOf(const Process* process) const;
   void TellJoined(Generation* generation);
+  void SayBegun(Generation* generation);
+  void Grant(Generation* generation, size_t rank);
   void Advance(Generation* generation);
   bool RootMayLaunch(const Generation& generation) const;
   void RootLaunch(Generation* generation);
   void MemberLaunch(Generation* generation, size_t rank);
+  void CheckGranted(const Generation& generation, size_t rank);
   bool Launch(Generation* generation, size_t rank);
   void Complete(Generation* generation, size_t rank, size_t operation);
   void Tell(Generation* generation, size_t rank, const Status& status, const std::string& culprit);

@@ -61,7 +61,11 @@ void Add(Stats* sum, const Stats& stats) {
   sum->aborted += stats.aborted;
   sum->retries += stats.retries;
   sum->several_flows += stats.several_flows;
+  sum->partly_reused += stats.partly_reused;
   sum->early += stats.early;
+  sum->early_given_up += stats.early_given_up;
+  sum->staged_early += stats.staged_early;
+  sum->staged_crossed += stats.staged_crossed;
   for (size_t k = 0; k < kFaults; ++k) sum->faults[k] += stats.faults[k];
 }
 
@@ -69,9 +73,11 @@ void PrintSummary(const Stats& sum, uint64_t seeds, double seconds, int violatio
   std::cout << "seeds " << seeds << ", seconds " << seconds << ", seeds/s "
             << static_cast<uint64_t>(static_cast<double>(seeds) / seconds) << ", epochs committed "
             << sum.committed << " aborted " << sum.aborted << " retried " << sum.retries
-            << " of several flows " << sum.several_flows << ", early streams " << sum.early
-            << ", events " << sum.events << ", messages " << sum.messages << " lost "
-            << sum.messages_lost << " stale " << sum.stale_dropped << ", faults";
+            << " of several flows " << sum.several_flows << " partly reused " << sum.partly_reused
+            << ", early streams " << sum.early << " given up " << sum.early_given_up << " staged "
+            << sum.staged_early << " crossed " << sum.staged_crossed << ", events " << sum.events
+            << ", messages " << sum.messages << " lost " << sum.messages_lost << " stale "
+            << sum.stale_dropped << ", faults";
   for (size_t k = 0; k < kFaults; ++k) {
     std::cout << " " << FaultName(static_cast<Fault>(k)) << " " << sum.faults[k];
   }

@@ -14,6 +14,13 @@ std::variant<MemberMachine, TrainerMachine> MakeMachine(MemberConfig config) {
   return MemberMachine(std::move(config));
 }
 
+const Offer* OfferIn(const MemberMessage& message) {
+  if (const auto* join = std::get_if<JoinCluster>(&message)) return &join->offer;
+  if (const auto* reply = std::get_if<OfferReply>(&message)) return &reply->offer;
+  const auto* staged = std::get_if<Staged>(&message);
+  return staged == nullptr || !staged->offer ? nullptr : &*staged->offer;
+}
+
 constexpr size_t kEffectsMax = 64;  // of one step: a bound, not a target
 
 }  // namespace
@@ -99,16 +106,23 @@ bool MemberShell::IgnoresAbort(const MemberEvent& event) {
 
 // Most offers are what they were; others leave room for smaller buffers.
 void MemberShell::OfferAnew() {
-  // The least is enough for the smallest buffers of two flows, three each.
-  constexpr uint64_t kFree[] = {1600, 3000, 100'000};
+  // The least is enough for the smallest buffers of three flows, three each.
+  constexpr uint64_t kFree[] = {2400, 3000, 100'000};
   const uint64_t draw = Mix(process_->incarnation.value + ++offers_);
   if (draw % 4 != 0) return;
+  if (draw / 64 % 8 == 0) LoseTransport(kNearTransport);
   const Offer& offer = member().config().offer;
   Feed(OfferChanged{offer.transports, kFree[draw / 4 % std::size(kFree)], draw / 16 % 2});
 }
 
+// Too late for the epoch's end, so that the next one goes ahead with what does not hold any more.
+void MemberShell::ChangeUnasked() {
+  if (around_->unrest && world_->random.Chance(around_->scenario->offer_changes)) OfferAnew();
+}
+
 // A transport that did not come up once is not offered again in this life.
 void MemberShell::LoseTransport(const std::string& kind) {
+  if (around_->scenario->only_near != 0) return;  // some would never be reached again
   const Offer& offer = member().config().offer;
   std::vector<TransportOffer> left = offer.transports;
   std::erase_if(left, [&](const TransportOffer& transport) { return transport.kind == kind; });
@@ -152,6 +166,7 @@ void MemberShell::Do(const SendToCoordinator& effect) {
       join != nullptr && world_->mutation() == Mutation::kTermNotRaised) {
     join->promised = {};
   }
+  if (const Offer* offer = OfferIn(message)) told_transports_ = offer->transports;
   around_->network->Send(process_, std::move(message));
 }
 
@@ -160,14 +175,14 @@ void MemberShell::Do(const PrepareAttempt& effect) {
   // The engine keeps the buffers of the same contract.
   const bool is_new = contract_ != effect.contract || manifest_ != effect.manifest;
   prepared_ = effect.key;
-  contract_ = effect.contract;
+  contract_ = AsAgreed(effect);
   manifest_ = effect.manifest;
   label_ = effect.label;
   ChooseLanes(effect);
+  CheckTransports();
   CheckGenerations(effect);
   if (!is_worker()) NoteContents(effect.key);
-  const bool first = !is_worker() && member().config().rank_in_unit == 0;
-  if (first && contract_->flows.size() > 1) ++world_->stats.several_flows;
+  CountFlows(effect);
   PrepareDone done{effect.key, OkStatus(), PlansDigestOf(*manifest_, *contract_), {}, ""};
   if (Trouble(around_->scenario->refuse, Fault::kRefuse)) {
     done.status = InvalidArgument("injected: shapes differ");
@@ -183,6 +198,38 @@ void MemberShell::Do(const PrepareAttempt& effect) {
                 });
 }
 
+// Mutations: all members take another contract than the coordinator's for the agreed one.
+std::shared_ptr<const Contract> MemberShell::AsAgreed(const PrepareAttempt& effect) const {
+  const bool adds = world_->mutation() == Mutation::kRowInTwoFlows;
+  if (!adds && world_->mutation() != Mutation::kRowInNoFlow) return effect.contract;
+  auto contract = std::make_shared<Contract>(*effect.contract);
+  const auto last = static_cast<uint32_t>(effect.manifest->size() - 1);
+  for (Flow& flow : contract->flows) {
+    if (flow.rows.empty()) continue;  // of one root
+    RowRange& range = flow.rows.back();
+    const bool alone = flow.rows.size() == 1 && range.begin == last;  // no rows would mean all
+    if (adds && range.end == last) {
+      ++range.end;
+    } else if (adds && range.end < last) {
+      flow.rows.push_back({last, last + 1});
+    } else if (!adds && range.end > last && !alone) {
+      --range.end;
+      if (range.begin == range.end) flow.rows.pop_back();
+    }
+  }
+  return contract;
+}
+
+void MemberShell::CountFlows(const PrepareAttempt& effect) {
+  const bool first = !is_worker() && member().config().rank_in_unit == 0;
+  if (!first || contract_->flows.size() < 2) return;
+  ++world_->stats.several_flows;
+  const auto reused = std::count_if(effect.generations.begin(), effect.generations.end(),
+                                    [](const FlowGeneration& one) { return one.reuse; });
+  const bool all = static_cast<size_t>(reused) == effect.generations.size();
+  if (reused > 0 && !all) ++world_->stats.partly_reused;
+}
+
 void MemberShell::ChooseLanes(const PrepareAttempt& effect) {
   lanes_.clear();
   for (const Flow& flow : contract_->flows) {
@@ -191,26 +238,23 @@ void MemberShell::ChooseLanes(const PrepareAttempt& effect) {
   }
 }
 
-// S4, S6: of what lived before only that lives on which a flow of this rank's reuses.
-void MemberShell::CheckGenerations(const PrepareAttempt& effect) {
-  for (const GenerationId id : member().generations()) {
-    const bool used = std::any_of(lanes_.begin(), lanes_.end(), [&](const Lane& lane) {
-      return lane.generation == id && effect.generations[lane.flow.value].reuse;
-    });
-    if (!used) Violate("S4: generation " + std::to_string(id.value) + " lives on for no flow");
-  }
-}
-
 // What the workers must hold of this version, as far as this rank sends it.
 void MemberShell::NoteContents(const EpochKey& key) {
   const auto source = sources_.find(label_);
   if (source == sources_.end()) return Violate("asked for a label that nobody promised");
+  const auto held =
+      HeldBy(*around_->scenario, member().config().rank_in_unit, manifest_->size(), label_);
   Words& contents = around_->truth->contents[key.version()];
   contents.resize(ModelCells(*manifest_));
   for (const Lane& lane : lanes_) {
     if (!IsRoot(FlowOf(lane))) continue;
     for (uint32_t cell = 0; cell < contents.size(); ++cell) {
-      const bool sent = Contains(FlowOf(lane).rows, RowOf(*manifest_, cell));
+      const uint32_t row = RowOf(*manifest_, cell);
+      const bool sent = Contains(FlowOf(lane).rows, row);
+      // No ranges at all would mean all rows to Contains.
+      const bool holds = !held || (!held->empty() && Contains(*held, row));
+      if (sent && !holds)
+        Violate("S1: asked to send row " + std::to_string(row) + ", which it does not hold");
       // The first attempt counts: the source must not have changed before a second one.
       if (sent && contents[cell] == 0) contents[cell] = WordOf(source->second.token, cell);
     }
@@ -319,6 +363,7 @@ void MemberShell::Do(const InstallVersion& effect) {
                   }
                   End(Job::kInstall, key);
                   Feed(done);
+                  ChangeUnasked();
                 });
 }
 
@@ -343,6 +388,7 @@ void MemberShell::Do(const AbortLocal& effect) {
     Violate("drained to a group before one that was entered");
   }
   BeginJob(Job::kAbort, effect.key);
+  if (effect.key == early_) ++world_->stats.early_given_up;
   around_->data_plane->Halt(process_);
   AbortOutcome outcome = AbortOutcome::kClean;
   Duration wait = world_->Work(process_, Microseconds(50), Milliseconds(10));
@@ -377,7 +423,10 @@ void MemberShell::Do(const CloseGeneration& effect) {
 // ---- the rest -----------------------------------------------------------------------------------
 
 void MemberShell::Scribble(uint64_t label) { sources_.erase(label); }
-void MemberShell::Do(const SourceFree& effect) { Scribble(effect.label); }
+void MemberShell::Do(const SourceFree& effect) {
+  Scribble(effect.label);
+  world_->After(process_, Duration::zero(), [this] { ChangeUnasked(); });
+}
 void MemberShell::Do(const SyncRequested& effect) {
   around_->owner->OnSyncRequested(this, effect.label);
 }
@@ -387,32 +436,6 @@ void MemberShell::Do(const SyncFinished& effect) {
 }
 void MemberShell::Do(const StopMember& effect) {
   around_->owner->OnStop(this, effect.status.message());
-}
-
-void MemberShell::CheckStep() {
-  if (!process_->alive) return;
-  const MemberMachine& machine = member();
-  if (machine.phase() == MemberPhase::kIdle && job_ != Job::kNone) {
-    Violate("S9: idle, with local work of " + KeyText(job_key_));
-  }
-  if (machine.phase() == MemberPhase::kIdle && !wedged_ &&
-      around_->data_plane->Streaming(process_)) {
-    Violate("S9: idle, with a stream under way");
-  }
-  if (is_worker()) CheckService();
-}
-
-// S1 and S2 of one rank: what it serves is what the trainer held for that version.
-void MemberShell::CheckService() {
-  const MemberMachine& machine = member();
-  if (machine.serving() < last_served_) Violate("S2: the served version went back");
-  last_served_ = machine.serving();
-  if (!machine.in_service()) return;
-  if (!engine_runs_) Violate("S2: in service, but the engine never resumed");
-  if (machine.serving().IsZero()) return;
-  if (live_ != around_->truth->contents[machine.serving()]) {
-    Violate("S1: serves " + ToString(machine.serving()) + " with other bytes than the trainer's");
-  }
 }
 
 }  // namespace packcast::sim

@@ -26,6 +26,8 @@ class MemberOwner {
   virtual void OnSyncFinished(MemberShell* shell, uint64_t label, const Status& status) = 0;
   virtual void OnSyncRequested(MemberShell* shell, uint64_t label) = 0;
   virtual void OnStop(MemberShell* shell, const std::string& reason) = 0;
+  // The root of a flow streams, and not all members may be prepared.
+  virtual void OnEarlyRoot() = 0;
   // A coordinator was asked to end, and does.
   virtual void OnCoordinatorStop(Process* coordinator) = 0;
   // A coordinator published the end of an epoch that was committed.
@@ -53,6 +55,7 @@ class MemberShell : public StreamUser {
   const MemberMachine& member() const;
   const TrainerMachine* trainer() const { return std::get_if<TrainerMachine>(&machine_); }
   bool engine_runs() const { return engine_runs_; }
+  const EpochKey& prepared() const { return prepared_; }  // the last attempt that it was
   // Trainers: whether `label`'s bytes are promised constant now.
   bool Holds(uint64_t label) const { return sources_.contains(label); }
 
@@ -96,6 +99,7 @@ class MemberShell : public StreamUser {
 
   // As the engine says it: before what has changed it ends.
   void OfferAnew();
+  void ChangeUnasked();
   void LoseTransport(const std::string& kind);
   // Local work: one piece at a time. End() is false for a piece that was given up meanwhile (its
   // result still reaches the machine, which must ignore it).
@@ -104,8 +108,9 @@ class MemberShell : public StreamUser {
   bool Trouble(double chance, Fault fault);
   // Of the prepared attempt.
   void ChooseLanes(const PrepareAttempt& effect);
-  void CheckGenerations(const PrepareAttempt& effect);
   void NoteContents(const EpochKey& key);
+  std::shared_ptr<const Contract> AsAgreed(const PrepareAttempt& effect) const;
+  void CountFlows(const PrepareAttempt& effect);
   std::vector<FlowRendezvous> MakeRendezvous(const PrepareAttempt& effect);
   bool KeepsGeneration(Lane* lane);
   const Flow& FlowOf(const Lane& lane) const { return contract_->flows[lane.flow.value]; }
@@ -123,6 +128,9 @@ class MemberShell : public StreamUser {
   const Words& Written() const;
   void FinishAbort(const AbortLocal& effect, AbortOutcome outcome);
   bool IgnoresAbort(const MemberEvent& event);
+  // member_checks.cc
+  void CheckTransports();
+  void CheckGenerations(const PrepareAttempt& effect);
   void CheckStep();
   void CheckService();
   void Scribble(uint64_t label);
@@ -139,6 +147,7 @@ class MemberShell : public StreamUser {
   EpochKey aborted_;    // the last attempt of which nothing is left
   EpochKey committed_;  // the last attempt this rank saw decided
   EpochKey prepared_;
+  EpochKey early_;  // the last attempt whose stream began before Start
   std::shared_ptr<const Contract> contract_;
   std::shared_ptr<const Manifest> manifest_;
   std::vector<Lane> lanes_;
@@ -148,6 +157,7 @@ class MemberShell : public StreamUser {
   bool wedged_ = false;
   uint64_t label_ = 0;
   uint64_t offers_ = 0;
+  std::vector<TransportOffer> told_transports_;  // as the coordinator last heard
   // Workers.
   Words live_;
   Words staged_;

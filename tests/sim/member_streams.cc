@@ -9,7 +9,10 @@ namespace packcast::sim {
 
 void MemberShell::Do(const StartStream& effect) {
   BeginJob(Job::kStream, effect.key);
-  if (effect.early) ++world_->stats.early;
+  if (effect.early) {
+    ++world_->stats.early;
+    early_ = effect.key;
+  }
   if (contract_ == nullptr || prepared_ != effect.key) return Violate("S3: streams unprepared");
   done_ = StreamDone{effect.key, OkStatus(), {}, 0, {}, ""};
   pulled_ = 0;
@@ -37,6 +40,7 @@ void MemberShell::Do(const StartStream& effect) {
     if (fails_at) *fails_at -= plan.steps.size();
     around_->data_plane->Begin(process_, lane.generation, options);
   }
+  if (effect.early && is_sender()) around_->owner->OnEarlyRoot();
 }
 
 // A trainer rank that sends nothing pulls its groups all the same, for its own collectives.
@@ -107,6 +111,7 @@ void MemberShell::FailStream(const Status& status, const std::string& culprit) {
   done_.culprit = culprit;
   for (const Lane& lane : lanes_) {
     if (lane.streaming || lane.ended_well) {
+      around_->truth->broke_off[process_->name] = world_->now();
       around_->data_plane->BreakOff(process_, lane.generation);
     }
   }
@@ -133,6 +138,13 @@ void MemberShell::FinishStream() {
     if (source != sources_.end() && world_->mutation() == Mutation::kSourceFreeAtStreamEnd) {
       source->second.token = ++around_->truth->tokens;
     }
+  }
+  // An engine's word for an attempt that is over: comes late now and then.
+  if (around_->unrest && world_->random.Chance(around_->scenario->echo)) {
+    world_->After(process_, world_->random.Between(Milliseconds(1), Milliseconds(40)),
+                  [this, done] {
+                    if (prepared_ != done.key) Feed(done);
+                  });
   }
   Feed(done);
 }

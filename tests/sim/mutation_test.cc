@@ -47,7 +47,11 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{Mutation::kGenerationKept, "GenerationKept", "S4", 60},
                     Case{Mutation::kAbortClosesOneFlow, "AbortClosesOneFlow", "S9", 300},
                     Case{Mutation::kStagedAfterFirstFlow, "StagedAfterFirstFlow", "S5", 20},
-                    Case{Mutation::kEarlyWithoutGrants, "EarlyWithoutGrants", "S3", 60}),
+                    Case{Mutation::kEarlyWithoutGrants, "EarlyWithoutGrants", "S3", 60},
+                    Case{Mutation::kGrantsOfLastStream, "GrantsOfLastStream", "S3", 60},
+                    Case{Mutation::kStaleStagedEarly, "StaleStagedEarly", "S5", 60},
+                    Case{Mutation::kRowInNoFlow, "RowInNoFlow", "S1", 60},
+                    Case{Mutation::kRowInTwoFlows, "RowInTwoFlows", "S1", 60}),
     [](const testing::TestParamInfo<Case>& c) { return c.param.name; });
 
 }  // namespace

@@ -13,6 +13,11 @@ void Nemesis::OnCall() {
   StrikeAt(world_->random.Between(Duration::zero(), Milliseconds(25)));
 }
 
+void Nemesis::OnEarlyRoot() {
+  if (calm_ || scenario_.kinds.empty() || !world_->random.Chance(scenario_.strike_early)) return;
+  StrikeAt(world_->random.Between(Duration::zero(), Milliseconds(1)));
+}
+
 void Nemesis::StrikeAt(Duration at) {
   const Fault fault = scenario_.kinds[world_->random.Below(scenario_.kinds.size())];
   world_->After(at, [this, fault] { Strike(fault); });

@@ -13,6 +13,8 @@ class Nemesis {
   void Begin();
   // A sync was called: an epoch is about to run.
   void OnCall();
+  // A root streams, perhaps to members that are not prepared: the time between is short.
+  void OnEarlyRoot();
   // Strikes no more.
   void Calm() { calm_ = true; }
 

@@ -91,7 +91,11 @@ void Network::Send(Process* coordinator, const MemberId& to, CoordinatorMessage 
 template <class Message>
 void Network::Push(Link* link, Lane<Message>* lane, Message message) {
   ++world_->stats.messages;
-  lane->last_due = std::max(lane->last_due, world_->now() + Latency());
+  Duration latency = Latency();
+  if (late_ > 0 && world_->random.Chance(late_)) {
+    latency += world_->random.Between(Milliseconds(1), Milliseconds(20));
+  }
+  lane->last_due = std::max(lane->last_due, world_->now() + latency);
   lane->sent.push_back({lane->last_due, std::move(message)});
   Pump(link, lane);
 }

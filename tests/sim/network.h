@@ -35,7 +35,8 @@ class NetworkUser {
 // runtime: when messages were lost between two lives, at least one end notices.
 class Network {
  public:
-  Network(World* world, NetworkUser* user) : world_(world), user_(user) {}
+  // `late`: the chance that a message, and what follows it on its way, takes milliseconds.
+  Network(World* world, NetworkUser* user, double late) : world_(world), user_(user), late_(late) {}
 
   // `coordinator` (which may be null) is now the one that members dial.
   void SetCoordinator(Process* coordinator);
@@ -110,6 +111,7 @@ class Network {
 
   World* const world_;
   NetworkUser* const user_;
+  const double late_;
   Process* coordinator_ = nullptr;
   std::deque<Link> links_;
   std::vector<Process*> waiting_;  // cannot connect now

@@ -62,6 +62,7 @@ RunResult RunSeed(const RunOptions& options) {
   user.Attach(&cluster);
   Nemesis nemesis(&world, scenario, &cluster);
   user.Listen([&] { nemesis.OnCall(); });
+  cluster.Listen([&] { nemesis.OnEarlyRoot(); });
   nemesis.Begin();
   user.Begin();
   if (world.RunUntil(Time(scenario.unrest))) {

@@ -16,11 +16,13 @@ void ChooseTrouble(Random* random, Scenario* scenario) {
   scenario->stream_fails = maybe(0.08);
   scenario->install_fails = maybe(0.05);
   scenario->wedge = maybe(0.1);
+  scenario->offer_changes = maybe(0.1);
   for (size_t k = 0; k <= static_cast<size_t>(Fault::kSlow); ++k) {
     if (random->Chance(0.4)) scenario->kinds.push_back(static_cast<Fault>(k));
   }
   scenario->faults = scenario->kinds.empty() ? 0 : static_cast<uint32_t>(random->Between(1, 10));
   scenario->strike = random->Chance(0.7) ? 0.5 : 0;
+  scenario->strike_early = random->Chance(0.5) ? 0.2 : 0;
 }
 
 // Epochs of several flows.
@@ -28,9 +30,10 @@ void ChooseFlows(Random* random, Scenario* scenario) {
   if (random->Chance(0.6)) return;
   scenario->two_transports = random->Chance(0.6);
   scenario->near_workers = random->Next();
+  if (random->Chance(0.3)) scenario->only_near = random->Next();
   scenario->near_relays = random->Chance(0.5);
   if (scenario->two_transports && random->Chance(0.4)) return;
-  scenario->trainer_ranks = 2;
+  scenario->trainer_ranks = random->Chance(0.3) ? 3 : 2;
   scenario->held = random->Chance(0.5) ? Held::kParts : Held::kOverlap;
   scenario->held_seed = random->Next();
   scenario->held_varies = random->Chance(0.3);
@@ -58,11 +61,15 @@ std::vector<TransportOffer> TransportsOf(const Scenario& scenario, Role role, ui
   if (!scenario.two_transports) return {{.kind = "sim"}};
   const bool is_near = role == Role::kTrainer || (scenario.near_workers >> number % 64 & 1) != 0;
   if (!is_near) return {{.kind = kFarTransport}};
-  return {{.kind = kNearTransport, .relays = scenario.near_relays}, {.kind = kFarTransport}};
+  const TransportOffer near{.kind = kNearTransport, .relays = scenario.near_relays};
+  const bool only = role == Role::kWorker && (scenario.only_near >> number % 64 & 1) != 0;
+  if (only) return {near};
+  return {near, {.kind = kFarTransport}};
 }
 
 bool IsPeaceful(const Scenario& s) {
-  const double trouble = s.refuse + s.join_fails + s.stream_fails + s.install_fails + s.wedge;
+  const double trouble =
+      s.refuse + s.join_fails + s.stream_fails + s.install_fails + s.wedge + s.offer_changes;
   return s.kinds.empty() && trouble + s.cancel + s.control == 0;
 }
 
@@ -78,6 +85,8 @@ Scenario MakeScenario(Random* random, uint32_t workers) {
   }
   ChooseFlows(random, &scenario);
   scenario.host_transport = random->Chance(0.5);
+  scenario.late_messages = random->Chance(0.5) ? 0.03 : 0;
+  scenario.echo = random->Chance(0.3) ? 0.1 : 0;
   scenario.policy.install = random->Chance(0.5) ? InstallMode::kInPlace : InstallMode::kStaged;
   scenario.policy.buffer_bytes = kBuffers[random->Below(std::size(kBuffers))];
   scenario.policy.buffer_count = static_cast<uint32_t>(random->Between(1, 3));

@@ -12,7 +12,7 @@
 namespace packcast::sim {
 
 // What trainers of a seed with two transports prefer, and only some workers offer. A rank for which
-// it did not come up once does without it.
+// it did not come up once does without it, unless some worker has nothing else.
 inline constexpr const char* kNearTransport = "near";
 inline constexpr const char* kFarTransport = "far";
 
@@ -29,24 +29,30 @@ struct Scenario {
   std::vector<uint32_t> replica_sizes;
   bool two_transports = false;
   bool near_relays = false;   // its receivers pass on what they have
-  uint64_t near_workers = 0;  // by number, a bit each: those that offer both
+  uint64_t near_workers = 0;  // by number, a bit each: those that offer the near one
+  uint64_t only_near = 0;     // and of those, that offer nothing else
   Held held = Held::kAll;
   uint64_t held_seed = 0;
   bool held_varies = false;  // from label to label
   bool host_transport = true;
+  double late_messages = 0;  // chance that one takes much longer
   ContractPolicy policy;
   EpochDeadlines deadlines;
   // The first half: this long, with so many faults of the kinds that the seed allows.
   Duration unrest = Seconds(20);
   uint32_t faults = 0;
   std::vector<Fault> kinds;
-  double strike = 0;  // chance of one more with each sync call
+  double strike = 0;        // chance of one more with each sync call
+  double strike_early = 0;  // and with each stream that a root begins before Start
   // Chance of local trouble, per piece of local work during the unrest.
   double refuse = 0;
   double join_fails = 0;
   double stream_fails = 0;
   double install_fails = 0;
   double wedge = 0;
+  double offer_changes = 0;  // between epochs, when nobody asks
+  // Chance that a message about an attempt comes once more, somewhat later.
+  double echo = 0;
   // The user.
   uint32_t calls = 8;
   Duration pause_low = Milliseconds(20);

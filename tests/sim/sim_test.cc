@@ -30,7 +30,11 @@ TEST(Simulation, KeepsItsInvariants) {
     sum.retries += result.stats.retries;
     sum.stale_dropped += result.stats.stale_dropped;
     sum.several_flows += result.stats.several_flows;
+    sum.partly_reused += result.stats.partly_reused;
     sum.early += result.stats.early;
+    sum.early_given_up += result.stats.early_given_up;
+    sum.staged_early += result.stats.staged_early;
+    sum.staged_crossed += result.stats.staged_crossed;
     if (result.violation.empty()) continue;
     options.record = true;
     FAIL() << "seed " << seed << ": " << result.violation << "\n" << Tail(RunSeed(options));
@@ -42,6 +46,10 @@ TEST(Simulation, KeepsItsInvariants) {
   EXPECT_GT(sum.stale_dropped, 0u);
   EXPECT_GT(sum.several_flows, kSeeds / 5);
   EXPECT_GT(sum.early, kSeeds);
+  EXPECT_GT(sum.early_given_up, kSeeds / 5);
+  EXPECT_GT(sum.partly_reused, kSeeds / 20);
+  EXPECT_GT(sum.staged_early, kSeeds / 20);
+  EXPECT_GT(sum.staged_crossed, 0u);
 }
 
 TEST(Simulation, WorksWithAnyNumberOfWorkers) {

@@ -33,6 +33,14 @@ struct Truth {
     const auto last = faulty_until.find(name);
     return last != faulty_until.end() && last->second >= since;
   }
+
+  // When a stream of each name was last broken off because another flow's failed: its peers in that
+  // flow see it go, and not for whose sake.
+  std::map<std::string, Time> broke_off;
+  bool BrokeOffSince(const std::string& name, Time since) const {
+    const auto last = broke_off.find(name);
+    return last != broke_off.end() && last->second >= since;
+  }
 };
 
 }  // namespace packcast::sim

@@ -35,6 +35,10 @@ enum class Mutation : uint8_t {
   kAbortClosesOneFlow,     // a member that gives up stops one of its flows
   kStagedAfterFirstFlow,   // a worker says Staged when the first of its flows is through
   kEarlyWithoutGrants,     // a root launches what not all members have granted
+  kGrantsOfLastStream,     // grants do not name their attempt: the last one's count for the next
+  kStaleStagedEarly,       // as kStaleStagedAccepted, for who is prepared and streams before Start
+  kRowInNoFlow,            // a contract's flows do not carry the last row
+  kRowInTwoFlows,          // flows of several roots carry the last row
 };
 
 enum class Fault : uint8_t {
@@ -64,8 +68,12 @@ struct Stats {
   uint64_t committed = 0;
   uint64_t aborted = 0;
   uint64_t retries = 0;
-  uint64_t several_flows = 0;  // attempts, as the first trainer rank prepares them
-  uint64_t early = 0;          // streams that begin before Start
+  uint64_t several_flows = 0;   // attempts, as the first trainer rank prepares them
+  uint64_t partly_reused = 0;   // of those: some generations are reused, and some are new
+  uint64_t early = 0;           // streams that begin before Start
+  uint64_t early_given_up = 0;  // of those: attempts given up by a member that had begun
+  uint64_t staged_early = 0;    // Staged that comes before all are prepared
+  uint64_t staged_crossed = 0;  // Staged of an attempt told ahead that crosses its abort
   std::array<uint64_t, kFaults> faults{};
 };
 
