@@ -183,6 +183,7 @@ StatusOr<bool> DeviceConsumer::Impl::AddWork(InStep* step, uint64_t sequence) {
   if (!step->plan->direct) {
     PC_ASSIGN_OR_RETURN(buffer, BufferOf(*step, sequence));
   }
+  if (step->at_piece == 0) step->work.Expect(pieces.size(), *engine_);
   for (; step->at_piece < pieces.size(); ++step->at_piece) {
     if (step->work.IsFull(*engine_)) {
       PC_ASSIGN_OR_RETURN(const bool flushed, step->work.Flush(engine_, nullptr, alone));

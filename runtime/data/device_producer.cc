@@ -262,6 +262,7 @@ StatusOr<bool> DeviceProducer::Impl::AddRegion(Walk* walk, const Region& region)
     walk->open->plan = &plan;
     walk->open->slot = slot;
     walk->open->next_region = plan.region_begin;
+    walk->open->work.Expect(plan.region_end - plan.region_begin, *engine_);
   }
   OutStep& step = *walk->open;
   if (plan.direct && !access_.is_plain()) {

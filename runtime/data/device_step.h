@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <vector>
@@ -18,6 +20,10 @@ inline constexpr Duration kDrainTimeout = Seconds(5);
 // seal that comes of it. Owned by producer or consumer; one thread.
 class StepWork {
  public:
+  // About so many pieces will be added: memory for them at once, not piece by piece.
+  void Expect(size_t pieces, const CopyEngine& engine) {
+    waiting_.reserve(std::min<size_t>(pieces, engine.pieces_max()));
+  }
   // At most CopyEngine::pieces_max pieces wait; see IsFull.
   void Add(const CopyPiece& piece) { waiting_.push_back(piece); }
   // The place of a layout for the next pieces.
