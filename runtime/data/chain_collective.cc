@@ -54,7 +54,6 @@ class ChainCollective final : public CollectiveBase {
   static Status NotMember() { return FailedPrecondition("only a member does this"); }
   Status Keep(Status status);
   Status Relay();
-  Status RelayGrants();
   Status RelaySteps();
   Status RelaySeals();
   Status RelayEnd();
@@ -65,9 +64,7 @@ class ChainCollective final : public CollectiveBase {
   Time last_change_;
 
   // A relay's, of the present stream.
-  uint64_t granted_ = 0;            // here
-  uint64_t granted_up_ = 0;         // to the feeder too
-  std::deque<Operation> arriving_;  // from relayed_
+  std::deque<Operation> arriving_;  // launched here and not below, from relayed_
   uint64_t relayed_ = 0;
   std::deque<bool> sealed_;  // from seals_relayed_
   uint64_t seals_relayed_ = 0;
@@ -93,7 +90,7 @@ StatusOr<bool> ChainCollective::Joined() {
 
 Status ChainCollective::Begin(const StreamId& stream) {
   PC_RETURN_IF_ERROR(error_);
-  granted_ = granted_up_ = relayed_ = seals_relayed_ = 0;
+  relayed_ = seals_relayed_ = 0;
   arriving_.clear();
   sealed_.clear();
   ended_ = finishing_ = finished_ = false;
@@ -105,13 +102,7 @@ Status ChainCollective::Begin(const StreamId& stream) {
 Status ChainCollective::Grant(Sequence sequence) {
   if (up_ == nullptr) return NotMember();
   PC_RETURN_IF_ERROR(error_);
-  if (!is_relay()) return up_->Grant(sequence);
-  if (sequence.value != granted_) {
-    return FailedPrecondition("step " + std::to_string(sequence.value) +
-                              " is granted out of order: the next is " + std::to_string(granted_));
-  }
-  ++granted_;
-  return Keep(RelayGrants());
+  return up_->Grant(sequence);
 }
 
 StatusOr<bool> ChainCollective::Ready(Sequence sequence) {
@@ -185,28 +176,18 @@ StatusOr<bool> ChainCollective::Flushed() {
 // ---- a relay ------------------------------------------------------------------------------------
 
 Status ChainCollective::Relay() {
-  PC_RETURN_IF_ERROR(RelayGrants());
   PC_RETURN_IF_ERROR(RelaySteps());
   PC_RETURN_IF_ERROR(RelaySeals());
   return RelayEnd();
 }
 
-// So the root begins when the last rank is ready to, and nobody gets what the next cannot take.
-Status ChainCollective::RelayGrants() {
-  while (granted_up_ < granted_) {
-    PC_ASSIGN_OR_RETURN(const bool ready, down_->Ready(Sequence(granted_up_)));
-    if (!ready) break;
-    PC_RETURN_IF_ERROR(up_->Grant(Sequence(granted_up_)));
-    ++granted_up_;
-    last_change_ = Now();
-  }
-  return OkStatus();
-}
-
+// As each link has room. Grants do not go round by the root: a step would hold a buffer of every
+// rank for as long as it takes through the whole chain.
 Status ChainCollective::RelaySteps() {
   while (!arriving_.empty()) {
     PC_ASSIGN_OR_RETURN(const bool here, up_->Done(Sequence(relayed_)));
-    if (!here) break;
+    PC_ASSIGN_OR_RETURN(const bool granted, down_->Ready(Sequence(relayed_)));
+    if (!here || !granted) break;
     PC_RETURN_IF_ERROR(down_->Launch(std::move(arriving_.front())));
     arriving_.pop_front();
     ++relayed_;
@@ -281,10 +262,13 @@ Status ChainCollective::Abort(std::string_view reason) {
 }
 
 std::string ChainCollective::WaitingFor() {
-  if (is_relay() && (granted_up_ < granted_ || relayed_ > seals_relayed_ || finishing_)) {
-    return down_->WaitingFor();
-  }
-  return Source()->WaitingFor();
+  if (!is_relay()) return Source()->WaitingFor();
+  // Of what is here the next rank is waited for: to grant it, to read it, to finish.
+  const bool holds = !arriving_.empty();
+  if (!holds && (finishing_ || relayed_ == 0)) return (finishing_ ? down_ : up_)->WaitingFor();
+  const StatusOr<bool> done =
+      holds ? up_->Done(Sequence(relayed_)) : down_->Done(Sequence(relayed_ - 1));
+  return (done.ok() && *done == holds ? down_ : up_)->WaitingFor();
 }
 
 std::optional<uint32_t> ChainCollective::culprit() const {

@@ -9,10 +9,11 @@ namespace packcast {
 
 // A broadcast as a chain: the root feeds the rank after it, that one the next, and so on round to
 // the rank before the root. Each link is a collective of two, in which the feeder is rank 0 and the
-// root. A rank between two links passes a step on, out of its own spans, as soon as it has arrived;
-// the spans are Spent once the next rank has it. All else means what it means in one collective:
-// a step is Ready at the root when all ranks have granted it, and a rank's Finish goes up when all
-// after it have finished.
+// root. A rank between two links passes a step on, out of its own spans, as soon as it has arrived
+// and the next rank has granted it; the spans are Spent once the next rank has it. So a step is
+// Ready at the root when the first rank has granted it, and Done when that has it: what is further
+// on is held back link by link. All else means what it means in one collective; a rank's Finish
+// goes up when all after it have finished.
 //
 // `up` is null at the root, `down` at the last rank. An error below names the next rank as culprit,
 // one above nobody: who feeds may have gone because of another.
