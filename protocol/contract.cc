@@ -340,7 +340,11 @@ Status CheckFlows(const Contract& contract) {
 }
 
 PlanOptions PlanOptionsOf(const Contract& contract, const Flow& flow, const Manifest& manifest) {
+  // Eight steps overlap well; 32 hide what many small tensors cost the threads around the first and
+  // the last, where steps do not become so small that each one's fixed costs count.
   constexpr uint64_t kStepsWanted = 8;
+  constexpr uint64_t kStepsWantedOfLarge = 32;
+  constexpr uint64_t kStepBytesEnough = uint64_t{128} << 20;
   constexpr uint64_t kStepBytesMin = uint64_t{1} << 20;
   // So many that a step of 3 MB tensors is as large as one of big ones: what NCCL takes to start
   // an operation (24 us) counts for 200 MB, not for 1 GiB.
@@ -362,9 +366,11 @@ PlanOptions PlanOptionsOf(const Contract& contract, const Flow& flow, const Mani
       options.packed_bytes_total += AlignUp(bytes);
     }
   }
-  const uint64_t part =
-      options.packed_bytes_total / kStepsWanted / limits::kAlignBytes * limits::kAlignBytes;
-  options.buffer_bytes = std::min(contract.buffer_bytes, std::max(part, kStepBytesMin));
+  const uint64_t total = options.packed_bytes_total;
+  const uint64_t part = std::clamp(total / kStepsWanted, kStepBytesMin,
+                                   std::max(kStepBytesEnough, total / kStepsWantedOfLarge));
+  options.buffer_bytes =
+      std::min(contract.buffer_bytes, part / limits::kAlignBytes * limits::kAlignBytes);
   return options;
 }
 

@@ -59,6 +59,7 @@ class DeviceConsumer::Impl final : public internal::BroadcastEnd {
   StatusOr<bool> TakeBuffer(InStep* step);
   Status LaunchReady();
   Status Unpack(InStep* step, uint64_t sequence);
+  Status AddPieces(InStep* step, uint64_t sequence);
   StatusOr<bool> AddWork(InStep* step, uint64_t sequence);
   StatusOr<bool> Verify(const InStep& step);
   Status Differs(const InStep& step, const StepSeal& seal) const;
@@ -163,7 +164,8 @@ Status DeviceConsumer::Impl::Unpack(InStep* step, uint64_t sequence) {
   if (step->unpacked) return OkStatus();
   if (!step->arrived) {
     PC_ASSIGN_OR_RETURN(step->arrived, collective_->Done(Sequence(sequence)));
-    if (!step->arrived) return OkStatus();
+    // Small tensors are many: their pieces are listed while the bytes are under way.
+    if (!step->arrived) return in_place_ ? OkStatus() : AddPieces(step, sequence);
   }
   // Work under way is asked after again and again: nothing else tells of its end.
   progress_ = true;
@@ -173,27 +175,36 @@ Status DeviceConsumer::Impl::Unpack(InStep* step, uint64_t sequence) {
   return OkStatus();
 }
 
-// Hands the rest of a step's work to the engine. False when that has no room.
-StatusOr<bool> DeviceConsumer::Impl::AddWork(InStep* step, uint64_t sequence) {
+// As many as fit into one Submit.
+Status DeviceConsumer::Impl::AddPieces(InStep* step, uint64_t sequence) {
   const std::span<const CopyPiece> pieces = table_.pieces(sequence);
   const std::span<const uint64_t> offsets = table_.offsets(sequence);
-  // After the last step nothing is on the wire, and nothing hides how long this takes.
-  const bool alone = !in_place_ && sequence + 1 == plan_.steps.size();
+  if (step->at_piece == pieces.size()) return OkStatus();
   const std::byte* buffer = nullptr;
   if (!step->plan->direct) {
     PC_ASSIGN_OR_RETURN(buffer, BufferOf(*step, sequence));
   }
   if (step->at_piece == 0) step->work.Expect(pieces.size(), *engine_);
-  for (; step->at_piece < pieces.size(); ++step->at_piece) {
-    if (step->work.IsFull(*engine_)) {
-      PC_ASSIGN_OR_RETURN(const bool flushed, step->work.Flush(engine_, nullptr, alone));
-      if (!flushed) return false;
-    }
+  for (; step->at_piece < pieces.size() && !step->work.IsFull(*engine_); ++step->at_piece) {
     CopyPiece piece = pieces[step->at_piece];
     if (buffer != nullptr) piece.from = buffer + offsets[step->at_piece];
     step->work.Add(piece);
   }
-  return step->work.Flush(engine_, nullptr, alone);
+  return OkStatus();
+}
+
+// Hands the rest of a step's work to the engine. False when that has no room.
+StatusOr<bool> DeviceConsumer::Impl::AddWork(InStep* step, uint64_t sequence) {
+  // After the last step nothing is on the wire, and nothing hides how long this takes.
+  const bool alone = !in_place_ && sequence + 1 == plan_.steps.size();
+  const size_t pieces = table_.pieces(sequence).size();
+  for (bool all = false; !all;) {
+    PC_RETURN_IF_ERROR(AddPieces(step, sequence));
+    all = step->at_piece == pieces;
+    PC_ASSIGN_OR_RETURN(const bool flushed, step->work.Flush(engine_, nullptr, alone));
+    if (!flushed) return false;
+  }
+  return true;
 }
 
 // False while the seal is not here yet.

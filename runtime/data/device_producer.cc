@@ -27,7 +27,7 @@ using BatchPtr = std::shared_ptr<HeldBatch>;
 // A step from its first region until its bytes have left.
 struct OutStep {
   const Step* plan = nullptr;
-  uint32_t slot = 0;  // packed: the buffer
+  std::optional<uint32_t> slot;  // packed: the buffer, once one is free
   uint32_t next_region = 0;
   StepWork work;
   void* ready = nullptr;          // what the pieces that wait need
@@ -81,8 +81,10 @@ class DeviceProducer::Impl final : public internal::BroadcastEnd {
   StatusOr<bool> AddRow();
   StatusOr<bool> AddRegion(Walk* walk, const Region& region);
   StatusOr<bool> AddPieces(OutStep* step, const Region& region);
+  StatusOr<bool> TakeBuffer(OutStep* step);
+  StatusOr<bool> Flush(OutStep* step);
   StatusOr<bool> Close(Walk* walk);
-  StatusOr<bool> FlushOpen();
+  Status FlushOpen();
   Status AdvanceSteps();
   StatusOr<bool> CanLaunch(OutStep* step);
   Status Launch(OutStep* step);
@@ -128,16 +130,14 @@ StatusOr<bool> DeviceProducer::Impl::Turn() {
 void DeviceProducer::Impl::Drop(bool is_read) {
   source_->SetWake(nullptr);
   if (is_read) {
+    const auto keep = [](const OutStep& step) {
+      for (const BatchPtr& batch : step.batches) batch->NeverRelease();
+    };
     if (batch_ != nullptr) batch_->NeverRelease();
-    for (const OutStep& step : steps_) {
-      for (const BatchPtr& batch : step.batches) batch->NeverRelease();
-    }
-    for (const auto& [sequence, step] : early_) {
-      for (const BatchPtr& batch : step.batches) batch->NeverRelease();
-    }
+    for (const OutStep& step : steps_) keep(step);
+    for (const auto& [sequence, step] : early_) keep(step);
     for (Walk* walk : {&packed_, &direct_}) {
-      if (!walk->open) continue;
-      for (const BatchPtr& batch : walk->open->batches) batch->NeverRelease();
+      if (walk->open) keep(*walk->open);
     }
   }
   packed_.open.reset();
@@ -174,7 +174,7 @@ Status DeviceProducer::Impl::Fill() {
     budget_ -= std::min(budget_, kRowBytes);
   }
   // A source that holds few tensors at a time gets them back while a step is not full.
-  return waits_for_source_ ? FlushOpen().status() : OkStatus();
+  return waits_for_source_ ? FlushOpen() : OkStatus();
 }
 
 // False when the source has nothing yet, or no more.
@@ -248,21 +248,13 @@ StatusOr<bool> DeviceProducer::Impl::AddRow() {
 StatusOr<bool> DeviceProducer::Impl::AddRegion(Walk* walk, const Region& region) {
   const Step& plan = plan_.steps[walk->step];
   if (!walk->open) {
-    uint32_t slot = 0;
-    if (plan.direct) {
-      if (direct_closed_ >= options_.direct_steps_in_flight) return false;
-    } else {
-      const std::optional<uint32_t> free = ring_->Acquire();
-      if (!free) return false;
-      slot = *free;
-      // Only the compat layout's buffers grow.
-      PC_RETURN_IF_ERROR(ring_->Grow(slot, plan.bytes, 0));
-    }
+    if (plan.direct && direct_closed_ >= options_.direct_steps_in_flight) return false;
     walk->open.emplace();
     walk->open->plan = &plan;
-    walk->open->slot = slot;
     walk->open->next_region = plan.region_begin;
     walk->open->work.Expect(plan.region_end - plan.region_begin, *engine_);
+    // Small tensors are many: while no buffer is free their pieces are listed.
+    if (!plan.direct) PC_RETURN_IF_ERROR(TakeBuffer(&*walk->open).status());
   }
   OutStep& step = *walk->open;
   if (plan.direct && !access_.is_plain()) {
@@ -303,14 +295,11 @@ StatusOr<bool> DeviceProducer::Impl::AddRegion(Walk* walk, const Region& region)
 // The pieces of a region that are not added yet. False when the engine must go on first.
 StatusOr<bool> DeviceProducer::Impl::AddPieces(OutStep* step, const Region& region) {
   void* const ready = batch_->ready();
-  std::byte* const to =
-      step->plan->direct ? nullptr : ring_->data(step->slot) + region.buffer_offset;
   uint16_t layout = CopyPiece::kContiguous;
   while (piece_done_ < region.bytes) {
     const bool other_event = step->work.has_waiting() && step->ready != ready;
     if (step->work.IsFull(*engine_) || other_event) {
-      PC_ASSIGN_OR_RETURN(const bool flushed,
-                          step->work.Flush(engine_, step->ready, IsAlone(*step)));
+      PC_ASSIGN_OR_RETURN(const bool flushed, Flush(step));
       if (!flushed) return false;
       layout = CopyPiece::kContiguous;
     }
@@ -320,8 +309,9 @@ StatusOr<bool> DeviceProducer::Impl::AddPieces(OutStep* step, const Region& regi
     }
     const auto bytes =
         static_cast<uint32_t>(std::min<uint64_t>(kPieceBytes, region.bytes - piece_done_));
-    CopyPiece piece = PieceOf(access_, region.row, region.offset + piece_done_, bytes,
-                              to == nullptr ? nullptr : to + piece_done_, layout);
+    std::byte* to = nullptr;
+    if (step->slot) to = ring_->data(*step->slot) + region.buffer_offset + piece_done_;
+    CopyPiece piece = PieceOf(access_, region.row, region.offset + piece_done_, bytes, to, layout);
     piece.hashed = options_.hash ? 1 : 0;
     step->work.Add(piece);
     piece_done_ += bytes;
@@ -330,10 +320,30 @@ StatusOr<bool> DeviceProducer::Impl::AddPieces(OutStep* step, const Region& regi
   return true;
 }
 
-// False when the engine must go on first.
+// False when none is free.
+StatusOr<bool> DeviceProducer::Impl::TakeBuffer(OutStep* step) {
+  if (step->slot) return true;
+  step->slot = ring_->Acquire();
+  if (!step->slot) return false;
+  // Only the compat layout's buffers grow.
+  PC_RETURN_IF_ERROR(ring_->Grow(*step->slot, step->plan->bytes, 0));
+  step->work.Place(plan_, *step->plan, ring_->data(*step->slot));
+  return true;
+}
+
+// False when the engine must go on first, or a buffer is to come free.
+StatusOr<bool> DeviceProducer::Impl::Flush(OutStep* step) {
+  if (!step->plan->direct) {
+    PC_ASSIGN_OR_RETURN(const bool taken, TakeBuffer(step));
+    if (!taken) return false;
+  }
+  return step->work.Flush(engine_, step->ready, IsAlone(*step));
+}
+
+// False when Flush says so.
 StatusOr<bool> DeviceProducer::Impl::Close(Walk* walk) {
   OutStep& step = *walk->open;
-  PC_ASSIGN_OR_RETURN(const bool flushed, step.work.Flush(engine_, step.ready, IsAlone(step)));
+  PC_ASSIGN_OR_RETURN(const bool flushed, Flush(&step));
   if (!flushed) return false;
   if (step.plan->direct) ++direct_closed_;
   result_.wire_bytes += step.plan->bytes;
@@ -348,15 +358,12 @@ StatusOr<bool> DeviceProducer::Impl::Close(Walk* walk) {
   return true;
 }
 
-StatusOr<bool> DeviceProducer::Impl::FlushOpen() {
-  bool all = true;
+Status DeviceProducer::Impl::FlushOpen() {
   for (Walk* walk : {&packed_, &direct_}) {
     if (!walk->open || !walk->open->work.has_waiting()) continue;
-    PC_ASSIGN_OR_RETURN(const bool flushed,
-                        walk->open->work.Flush(engine_, walk->open->ready, IsAlone(*walk->open)));
-    all = all && flushed;
+    PC_RETURN_IF_ERROR(Flush(&*walk->open).status());
   }
-  return all;
+  return OkStatus();
 }
 
 // ---- from steps to the wire ---------------------------------------------------------------------
@@ -422,8 +429,8 @@ Status DeviceProducer::Impl::Launch(OutStep* step) {
                       .sealed = options_.hash,
                       .ready = step->events};
   if (!plan.direct) {
-    ring_->Launch(step->slot);
-    operation.spans.push_back({ring_->data(step->slot), plan.bytes});
+    ring_->Launch(*step->slot);
+    operation.spans.push_back({ring_->data(*step->slot), plan.bytes});
   }
   PC_RETURN_IF_ERROR(collective_->Launch(std::move(operation)));
   step->launched = true;
@@ -439,7 +446,7 @@ Status DeviceProducer::Impl::Reap() {
     if (steps_.front().plan->direct) {
       --direct_closed_;
     } else {
-      ring_->Release(steps_.front().slot);
+      ring_->Release(*steps_.front().slot);
     }
     steps_.pop_front();
     ++base_;

@@ -36,6 +36,19 @@ class StepWork {
     return waiting_.size() >= engine.pieces_max() || layouts_.size() >= engine.layouts_max();
   }
   bool has_waiting() const { return !waiting_.empty(); }
+  // Gives the pieces that wait, all of a packed step's from its first on, their places in `buffer`.
+  void Place(const Plan& plan, const Step& step, std::byte* buffer) {
+    uint32_t region = step.region_begin;
+    uint64_t done = 0;  // of the region
+    for (CopyPiece& piece : waiting_) {
+      if (done == plan.regions[region].bytes) {
+        ++region;
+        done = 0;
+      }
+      piece.to = buffer + plan.regions[region].buffer_offset + done;
+      done += piece.bytes;
+    }
+  }
 
   // Hands everything that waits to the engine; `ready` and `alone` as in Submit. False when that
   // has no room.

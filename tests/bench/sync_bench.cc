@@ -15,6 +15,7 @@
 #include <CLI/CLI.hpp>
 
 #include "actors/sources/generated_source.h"
+#include "protocol/contract.h"
 #include "protocol/manifest.h"
 #include "protocol/plan.h"
 #include "runtime/data/cuda/device.h"
@@ -163,22 +164,15 @@ class BenchSource final : public BatchSource {
 };
 
 PlanOptions Rank::PlanFor(const Setting& setting) const {
-  PlanOptions options;
-  options.buffer_bytes = flags_.buffer_mib << 20;
-  options.direct_bytes_min = setting.direct_bytes_min;
+  Contract contract;
+  contract.buffer_bytes = flags_.buffer_mib << 20;
+  contract.layout = Layout::kAligned;
+  Flow flow;
+  flow.direct_bytes_min = setting.direct_bytes_min;
+  PlanOptions options = PlanOptionsOf(contract, flow, weights_.manifest);
   options.direct_bytes_per_step = flags_.direct_step_mib << 20;
   options.direct_regions_per_step = flags_.direct_regions;
-  for (uint32_t row = 0; row < weights_.manifest.size(); ++row) {
-    const uint64_t bytes = weights_.manifest.row_bytes(row);
-    const bool direct = setting.direct_bytes_min > 0 && bytes >= setting.direct_bytes_min;
-    if (direct) options.direct_rows.push_back(row);
-    if (!flags_.taper) continue;
-    if (direct) {
-      options.direct_bytes_total += bytes;
-    } else {
-      options.packed_bytes_total += AlignUp(bytes);
-    }
-  }
+  if (!flags_.taper) options.direct_bytes_total = options.packed_bytes_total = 0;
   return options;
 }
 

@@ -371,6 +371,11 @@ TEST(PlanOptionsOfTest, SmallModelsTakeSmallerBuffersAndLargeOnesTheAgreedSize) 
   EXPECT_EQ(buffer_bytes(1, 512, Layout::kAligned), 512u);
   EXPECT_EQ(buffer_bytes(80 * kMiB + 7, 1024 * kMiB, Layout::kAligned), 10 * kMiB);
   EXPECT_EQ(buffer_bytes(80 * kMiB, 4 * kMiB, Layout::kAligned), 4 * kMiB);
+  EXPECT_EQ(buffer_bytes(1024 * kMiB, 256 * kMiB, Layout::kAligned), 128 * kMiB);
+  EXPECT_EQ(buffer_bytes(4095 * kMiB, 256 * kMiB, Layout::kAligned), 128 * kMiB);
+  EXPECT_EQ(buffer_bytes(4800 * kMiB, 256 * kMiB, Layout::kAligned), 150 * kMiB);
+  EXPECT_EQ(buffer_bytes(8192 * kMiB, 256 * kMiB, Layout::kAligned), 256 * kMiB);
+  EXPECT_EQ(buffer_bytes(16384 * kMiB, 256 * kMiB, Layout::kAligned), 256 * kMiB);
   EXPECT_EQ(buffer_bytes(1, 1024 * kMiB, Layout::kCompat), 1024 * kMiB);
 }
 

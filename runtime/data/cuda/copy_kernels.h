@@ -18,7 +18,7 @@ struct CopyUnit {
 
 inline constexpr uint32_t kCopyWarps = 16;  // per block
 // From here on a piece is large: smaller ones would not keep all warps of a block busy.
-inline constexpr uint32_t kLargePieceBytes = 128u << 10;
+inline constexpr uint32_t kLargePieceBytes = 64u << 10;
 
 // All pointers are the device's, or of pinned memory of the host. `digests`, one per piece and zero
 // before, gets each piece's checksum added.
