@@ -193,7 +193,10 @@ struct FlowChoice {
   }
 };
 
-FlowChoice MakeFlow(const std::string& transport, const Root& root, FlowOffers members) {
+// `backwards`: a chain goes round the workers the other way. Two chains that both went the same way
+// would have each worker but the last pass on all that it gets, and the last one nothing.
+FlowChoice MakeFlow(const std::string& transport, const Root& root, bool backwards,
+                    FlowOffers members) {
   FlowChoice choice;
   Flow& flow = choice.flow;
   flow.transport = transport;
@@ -214,11 +217,12 @@ FlowChoice MakeFlow(const std::string& transport, const Root& root, FlowOffers m
     flow.relays = flow.relays && way.relays;
   }
   if (ctas != std::numeric_limits<uint32_t>::max()) flow.cta_count_max = ctas;
+  if (flow.relays && backwards) std::reverse(flow.members.begin() + 1, flow.members.end());
   choice.members = std::move(members);
   return choice;
 }
 
-Status AddFlowsOf(const Root& root, const ContractPolicy& policy,
+Status AddFlowsOf(const Root& root, bool backwards, const ContractPolicy& policy,
                   const std::vector<MemberOffer>& workers, std::vector<FlowChoice>* flows) {
   std::vector<std::string> kinds;
   for (const TransportOffer& t : root.offer->offer.transports) kinds.push_back(t.kind);
@@ -233,7 +237,7 @@ Status AddFlowsOf(const Root& root, const ContractPolicy& policy,
     std::erase_if(left, [&](const MemberOffer* worker) {
       return std::find(members.begin(), members.end(), worker) != members.end();
     });
-    flows->push_back(MakeFlow(kind, root, std::move(members)));
+    flows->push_back(MakeFlow(kind, root, backwards, std::move(members)));
     if (left.empty()) return OkStatus();
   }
   if (left.empty()) return FailedPrecondition("no worker made an offer");
@@ -383,8 +387,10 @@ StatusOr<Contract> MakeContract(const ContractPolicy& policy, std::vector<Member
   PC_RETURN_IF_ERROR(CheckInstall(policy, sides.workers));
   PC_ASSIGN_OR_RETURN(const std::vector<Root> roots, RootsOf(sides.trainers, rows));
   std::vector<FlowChoice> flows;
+  bool backwards = false;
   for (const Root& root : roots) {
-    PC_RETURN_IF_ERROR(AddFlowsOf(root, policy, sides.workers, &flows));
+    PC_RETURN_IF_ERROR(AddFlowsOf(root, backwards, policy, sides.workers, &flows));
+    backwards = !backwards;
   }
   Buffers buffers{policy.buffer_bytes, policy.buffer_count};
   FlowOffers members;  // of any flow

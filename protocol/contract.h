@@ -210,7 +210,8 @@ struct MemberOffer {
 // Flows: a row's root is the first trainer rank that holds it. Of a root's transports, in its
 // order, each takes the workers that offer it and that none before it took; one for so many
 // receivers only (receivers_max) takes all workers or none. A flow's members: the root first, then
-// workers by unit and rank; they relay where there are several and all of the flow offer it.
+// workers by unit and rank; they relay where there are several and all of the flow offer it, those
+// of every second root the other way round.
 //
 // Pure; independent of the order of `offers`. Errors name the member and both sides' values, or the
 // row that nobody holds.

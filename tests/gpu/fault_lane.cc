@@ -81,6 +81,15 @@ std::string FaultLane::Tails() const {
   return text;
 }
 
+void FaultLane::Prepare(const FaultCell& cell) {
+  Status status = SetUp(cell);
+  if (status.ok()) status = EnsureStandbys(cell.victim);
+  for (size_t k = 0; status.ok() && k < standbys_.size(); ++k) {
+    status = trial_->AwaitReady(standbys_[k].get());
+  }
+  if (!status.ok()) Reset();
+}
+
 Status FaultLane::RunRound(const FaultCell& cell, int round, FaultTimes* times) {
   PC_RETURN_IF_ERROR(SetUp(cell));
   trial_->board().Forget();

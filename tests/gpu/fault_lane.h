@@ -58,6 +58,8 @@ class FaultLane {
 
   // One fault and the recovery from it. After an error all processes are started anew.
   StatusOr<FaultTimes> Round(const FaultCell& cell, int round);
+  // Brings up what the first round of a cell needs. What fails here fails again there, and is said.
+  void Prepare(const FaultCell& cell);
   // The process that has seen all rounds since the last error.
   pid_t survivor(const FaultCell& cell) const;
 

@@ -11,10 +11,12 @@
 #include <cstdio>
 #include <cstring>
 #include <deque>
+#include <latch>
 #include <mutex>
 #include <set>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -252,12 +254,18 @@ FaultOptions OptionsOf(const Flags& flags) {
   return options;
 }
 
-void RunLane(const Flags& flags, int number, Board* board) {
+// `all_up`: the lanes' first clusters. Nothing is timed while they come up, all at once.
+void RunLane(const Flags& flags, int number, std::latch* all_up, Board* board) {
   FaultOptions options = OptionsOf(flags);
   options.end = board->end() + kLastRound;
   FaultLane lane(std::move(options), flags.seed * 1000 + static_cast<uint64_t>(number));
   int bad_cells = 0;
+  bool is_up = false;
   while (CellResult* const result = bad_cells < kBadCellsInARow ? board->Take() : nullptr) {
+    if (!std::exchange(is_up, true)) {
+      lane.Prepare(result->cell);
+      all_up->arrive_and_wait();
+    }
     int in_a_row = 0;
     for (int round = 0; round < flags.rounds && in_a_row < kFailuresInARow; ++round) {
       if (board->is_late()) return;
@@ -274,6 +282,7 @@ void RunLane(const Flags& flags, int number, Board* board) {
     board->Sweep();
     bad_cells = result->times.empty() && result->failed > 0 ? bad_cells + 1 : 0;
   }
+  if (!is_up) all_up->count_down();  // there was no cell for it
 }
 
 int RunMatrix(const Flags& flags) {
@@ -284,10 +293,11 @@ int RunMatrix(const Flags& flags) {
   std::atomic<int> running{flags.lanes};
   std::mutex mutex;
   std::condition_variable changed;
+  std::latch all_up(flags.lanes);
   std::vector<std::thread> lanes;
   for (int number = 0; number < flags.lanes; ++number) {
     lanes.emplace_back([&, number] {
-      RunLane(flags, number, &board);
+      RunLane(flags, number, &all_up, &board);
       std::lock_guard lock(mutex);
       --running;
       changed.notify_all();

@@ -290,6 +290,28 @@ TEST(Contract, SeveralReceiversPassOnWhereAllOfferIt) {
   EXPECT_EQ(Decide({}, offers)->flows.front().transport, "nccl");
 }
 
+TEST(Contract, ChainsOfTwoRootsGoBothWays) {
+  const TransportOffer chain = {.kind = "peer", .relays = true};
+  std::vector<MemberOffer> offers = {Trainer(0), Trainer(1), Worker(0), Worker(1), Worker(2)};
+  offers[0].held = {{0, 5}};
+  offers[1].held = {{5, 10}};
+  for (MemberOffer& o : offers) o.offer.transports = {chain};
+  const auto orders = [&] {
+    std::vector<std::string> names;
+    const Contract contract = Decide({}, offers).value();
+    for (const Flow& flow : contract.flows) {
+      std::string& order = names.emplace_back();
+      for (const FlowMember& member : flow.members) order += member.member.name + " ";
+    }
+    return names;
+  };
+  const std::string workers = "worker/0 worker/1 worker/2 ";
+  EXPECT_EQ(orders(), (std::vector<std::string>{"trainer/0 " + workers,
+                                                "trainer/1 worker/2 worker/1 worker/0 "}));
+  for (MemberOffer& o : offers) o.offer.transports[0].relays = false;
+  EXPECT_EQ(orders(), (std::vector<std::string>{"trainer/0 " + workers, "trainer/1 " + workers}));
+}
+
 TEST(Contract, AChainGoesRoundFromTheRoot) {
   Flow flow;
   flow.members.resize(4);
