@@ -141,22 +141,18 @@ void DataPlane::Begin(Process* process, GenerationId id, const StreamOptions& op
   rank.fails_at = options.fails_at;
   rank.begun = true;
   rank.told = rank.halted = false;
-  rank.launched = rank.completed = 0;
-  if (seat->rank == generation->root) {
-    SayBegun(generation);
-  } else {
-    Grant(generation, seat->rank);
-  }
+  rank.launched = rank.completed = rank.read = rank.passed_on = 0;
+  SayBegun(generation, seat->rank);
+  if (seat->rank != generation->root) Grant(generation, seat->rank);
 }
 
-void DataPlane::SayBegun(Generation* generation) {
-  const Rank& root = generation->ranks[generation->root];
-  if (world_->mutation() != Mutation::kGrantsOfLastStream) {
-    std::fill(generation->granted.begin(), generation->granted.end(), 0);
-  }
+// To those that it feeds.
+void DataPlane::SayBegun(Generation* generation, size_t feeder) {
+  const Rank& from = generation->ranks[feeder];
   for (size_t k = 0; k < generation->ranks.size(); ++k) {
-    if (k == generation->root) continue;
-    world_->After(generation->ranks[k].process, Soon(), [this, generation, k, key = root.key] {
+    if (!generation->Feeds(feeder, k)) continue;
+    if (world_->mutation() != Mutation::kGrantsOfLastStream) generation->granted[k] = 0;
+    world_->After(generation->ranks[k].process, Soon(), [this, generation, k, key = from.key] {
       const Rank& rank = generation->ranks[k];
       if (rank.begun && rank.key == key) Grant(generation, k);
     });
@@ -164,20 +160,36 @@ void DataPlane::SayBegun(Generation* generation) {
   Advance(generation);  // for mutations: nothing is granted yet
 }
 
-// The member tells the root of all steps for which it has room; what arrives late or out of order
-// says nothing new.
+// The member tells who feeds it of all steps for which it has room, and how many it has read; what
+// arrives late or out of order says nothing new.
 void DataPlane::Grant(Generation* generation, size_t index) {
   const Rank& rank = generation->ranks[index];
   if (rank.closed || rank.halted || rank.told) return;
-  const size_t steps = std::min(rank.completed + rank.buffer_count, rank.plan->steps.size());
-  world_->After(generation->ranks[generation->root].process, Soon() * rank.process->slowness,
-                [this, generation, index, steps, key = rank.key] {
-                  const Rank& root = generation->ranks[generation->root];
-                  if (!root.begun || root.key != key) return;  // stale, or not begun here yet
+  const size_t steps =
+      std::min(generation->SpentBy(index) + rank.buffer_count, rank.plan->steps.size());
+  const size_t feeder = generation->FeederOf(index);
+  world_->After(generation->ranks[feeder].process, Soon() * rank.process->slowness,
+                [this, generation, index, feeder, steps, read = rank.completed, key = rank.key] {
+                  Rank& to = generation->ranks[feeder];
+                  if (!to.begun || to.key != key) return;  // stale, or not begun here yet
                   size_t& granted = generation->granted[index];
                   granted = std::max(granted, steps);
-                  Advance(generation);
+                  to.read = std::max(to.read, read);
+                  if (feeder == generation->root) return Advance(generation);
+                  PassOn(generation, feeder);
+                  Grant(generation, feeder);
                 });
+}
+
+// A rank of a chain launches at the next one what has arrived here, as far as that one has room.
+void DataPlane::PassOn(Generation* generation, size_t index) {
+  const size_t next = generation->NextOf(index);
+  Rank& rank = generation->ranks[index];
+  if (next == generation->ranks.size() || rank.closed || rank.halted || rank.told) return;
+  for (; rank.passed_on < std::min(rank.completed, generation->granted[next]); ++rank.passed_on) {
+    world_->After(generation->ranks[next].process, Soon() * rank.process->slowness,
+                  [this, generation, next] { MemberLaunch(generation, next); });
+  }
 }
 
 bool DataPlane::RootMayLaunch(const Generation& generation) const {
@@ -187,7 +199,9 @@ bool DataPlane::RootMayLaunch(const Generation& generation) const {
   if (root.launched >= root.completed + root.buffer_count) return false;
   if (world_->mutation() == Mutation::kEarlyWithoutGrants) return true;
   for (size_t k = 0; k < generation.ranks.size(); ++k) {
-    if (k != generation.root && generation.granted[k] <= root.launched) return false;
+    if (generation.Feeds(generation.root, k) && generation.granted[k] <= root.launched) {
+      return false;
+    }
   }
   return true;
 }
@@ -237,12 +251,12 @@ void DataPlane::RootLaunch(Generation* generation) {
     operation.words.push_back(root.user->ReadWord(root.key, root.flow, cell));
   }
   for (size_t k = 0; k < generation->ranks.size(); ++k) {
-    if (k == generation->root) continue;
+    if (!generation->Feeds(generation->root, k)) continue;
     Rank& rank = generation->ranks[k];
     world_->After(rank.process, Soon() * rank.process->slowness,
                   [this, generation, k] { MemberLaunch(generation, k); });
   }
-  if (host_) {
+  if (host_ || generation->relays) {
     world_->After(Soon(),
                   [this, generation, index] { Complete(generation, generation->root, index); });
   }
@@ -256,7 +270,7 @@ void DataPlane::CheckGranted(const Generation& generation, size_t index) {
   if (rank.closed || rank.halted) return;
   const Operation& operation = generation.operations[rank.operations];
   const bool here = rank.begun && rank.key == operation.key;
-  if (here && operation.step < rank.completed + rank.buffer_count) return;
+  if (here && operation.step < generation.SpentBy(index) + rank.buffer_count) return;
   world_->Violate("S3: the root launches what " + rank.process->name + " has not granted");
 }
 
@@ -264,7 +278,7 @@ void DataPlane::MemberLaunch(Generation* generation, size_t rank) {
   const size_t index = generation->ranks[rank].operations;
   CheckGranted(*generation, rank);
   if (!Launch(generation, rank)) return;
-  if (host_) {
+  if (host_ || generation->relays) {  // each copies by itself
     world_->After(Soon(), [this, generation, rank, index] { Complete(generation, rank, index); });
     return;
   }
@@ -291,18 +305,28 @@ void DataPlane::Complete(Generation* generation, size_t index, size_t number) {
     if (here.closed || here.key != key) return;
     ++here.completed;
     if (index != generation->root) Grant(generation, index);
-    const bool done = here.completed == here.plan->steps.size();
-    if (done && index != generation->root) Tell(generation, index, OkStatus(), "");
-    // The root has finished when all members have said so.
-    Rank& root = generation->ranks[generation->root];
-    const auto all = [&](const Rank& r) {
-      return r.begun && r.key == root.key && r.completed == root.plan->steps.size();
-    };
-    if (done && std::all_of(generation->ranks.begin(), generation->ranks.end(), all)) {
-      Tell(generation, generation->root, OkStatus(), "");
-    }
+    if (index != generation->root) PassOn(generation, index);
+    if (here.completed == here.plan->steps.size()) TellFinished(generation);
     Advance(generation);
   });
+}
+
+// A member has finished when it has all, and all after it in a chain have; the root when all have.
+void DataPlane::TellFinished(Generation* generation) {
+  Rank& root = generation->ranks[generation->root];
+  const auto has_all = [&](const Rank& rank) {
+    return rank.begun && rank.key == root.key && rank.completed == rank.plan->steps.size();
+  };
+  for (size_t k = 0; k < generation->ranks.size(); ++k) {
+    bool all = true;
+    for (size_t at = k; all && at < generation->ranks.size(); at = generation->NextOf(at)) {
+      all = has_all(generation->ranks[at]);
+    }
+    if (all && k != generation->root) Tell(generation, k, OkStatus(), "");
+  }
+  if (std::all_of(generation->ranks.begin(), generation->ranks.end(), has_all)) {
+    Tell(generation, generation->root, OkStatus(), "");
+  }
 }
 
 void DataPlane::Tell(Generation* generation, size_t index, const Status& status,

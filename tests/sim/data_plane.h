@@ -88,6 +88,8 @@ class DataPlane {
     bool told = false;  // Streamed was called
     size_t launched = 0;
     size_t completed = 0;
+    size_t read = 0;       // completed steps that the next rank of a chain has too, as it said
+    size_t passed_on = 0;  // launched at the next rank of a chain
   };
   struct Operation {
     EpochKey key;
@@ -105,11 +107,29 @@ class DataPlane {
     std::vector<FlowMember> members;
     uint32_t root = 0;
     bool relays = false;
-    std::vector<Rank> ranks;      // as members
-    std::vector<size_t> granted;  // as members: steps of the root's present stream, as it knows
+    std::vector<Rank> ranks;  // as members
+    // As members: steps of the present stream of who feeds them, as that one knows.
+    std::vector<size_t> granted;
     std::deque<Operation> operations;
 
     bool Carries(const Flow& flow) const;
+    // In a chain the ranks follow one another, else all follow the root.
+    size_t FeederOf(size_t rank) const {
+      return relays ? (rank + ranks.size() - 1) % ranks.size() : root;
+    }
+    bool Feeds(size_t rank, size_t other) const {
+      return other != root && other != rank && FeederOf(other) == rank;
+    }
+    // The rank that this one passes steps on to; none: ranks.size().
+    size_t NextOf(size_t rank) const {
+      const size_t next = (rank + 1) % ranks.size();
+      return relays && next != root ? next : ranks.size();
+    }
+    // Steps that a rank has no more to do with: what it grants is so many and its buffers.
+    size_t SpentBy(size_t rank) const {
+      const Rank& r = ranks[rank];
+      return NextOf(rank) < ranks.size() ? std::min(r.completed, r.read) : r.completed;
+    }
   };
   // A rank that a process has not closed.
   struct Seat {
@@ -123,9 +143,11 @@ class DataPlane {
   const Seat* Find(const Process* process, GenerationId generation) const;
   const std::vector<Seat>& SeatsOf(const Process* process) const;
   void TellJoined(Generation* generation);
-  void SayBegun(Generation* generation);
+  void SayBegun(Generation* generation, size_t feeder);
   void Grant(Generation* generation, size_t rank);
   void Advance(Generation* generation);
+  void PassOn(Generation* generation, size_t rank);
+  void TellFinished(Generation* generation);
   bool RootMayLaunch(const Generation& generation) const;
   void RootLaunch(Generation* generation);
   void MemberLaunch(Generation* generation, size_t rank);
