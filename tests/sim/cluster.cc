@@ -255,6 +255,10 @@ void Cluster::OnEarlyRoot() {
   if (on_early_root_) on_early_root_();
 }
 
+void Cluster::OnBriefState(MemberShell* shell) {
+  if (on_brief_state_) on_brief_state_(shell->process()->name);
+}
+
 void Cluster::OnCoordinatorStop(Process* coordinator) {
   world_->After(coordinator, Duration::zero(), [this, coordinator] {
     KillProcess(coordinator);

@@ -33,8 +33,13 @@ class Cluster : public NetworkUser, public MemberOwner {
 
   Cluster(World* world, const Scenario& scenario, OnFinished finished, OnWanted wanted);
 
-  // `on_early_root` hears when a root begins before Start.
-  void Listen(std::function<void()> on_early_root) { on_early_root_ = std::move(on_early_root); }
+  // `on_early_root` hears when a root begins before Start, `on_brief_state` when a member of that
+  // name enters a state that it soon leaves.
+  void Listen(std::function<void()> on_early_root,
+              std::function<void(const std::string& name)> on_brief_state) {
+    on_early_root_ = std::move(on_early_root);
+    on_brief_state_ = std::move(on_brief_state);
+  }
 
   const std::vector<Post>& posts() const { return posts_; }
   // Null when it is down. With two lives of a name, the latest.
@@ -75,6 +80,7 @@ class Cluster : public NetworkUser, public MemberOwner {
   void OnSyncRequested(MemberShell* shell, uint64_t label) override;
   void OnStop(MemberShell* shell, const std::string& reason) override;
   void OnEarlyRoot() override;
+  void OnBriefState(MemberShell* shell) override;
   void OnCoordinatorStop(Process* coordinator) override;
   // What S2 promises of replicas: when a committed epoch ends, each replica that its report lists
   // has all its ranks in service at that version. One that is not listed (it lost a rank, an
@@ -98,6 +104,7 @@ class Cluster : public NetworkUser, public MemberOwner {
   OnFinished finished_;
   OnWanted wanted_;
   std::function<void()> on_early_root_;
+  std::function<void(const std::string& name)> on_brief_state_;
   Network network_;
   DataPlane data_plane_;
   Truth truth_;

@@ -4,6 +4,7 @@
 #include <iostream>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "tests/sim/run.h"
 
@@ -16,6 +17,8 @@ constexpr std::string_view kHelp =
   --seeds N        how many seeds (default 100)
   --first-seed S   the first one (default 1); a seed gives the same run each time
   --workers N      worker ranks of each cluster (default: 1 to 8, by the seed)
+  --coverage       print how often each fault met each role in each state; a pair that never met,
+                   unless a rule excludes it, counts as a failure
   --verbose        a line per seed
   --trace          print the trace of every seed
 )";
@@ -26,6 +29,7 @@ struct Options {
   uint32_t workers = 0;
   bool verbose = false;
   bool trace = false;
+  bool coverage = false;
 };
 
 bool Parse(int argc, char** argv, Options* options) {
@@ -35,6 +39,10 @@ bool Parse(int argc, char** argv, Options* options) {
     if (const size_t equals = flag.find('='); equals != std::string::npos) {
       value = flag.substr(equals + 1);
       flag.resize(equals);
+    }
+    if (flag == "--coverage") {
+      options->coverage = true;
+      continue;
     }
     if (flag == "--verbose" || flag == "--trace") {
       (flag == "--trace" ? options->trace : options->verbose) = true;
@@ -67,6 +75,7 @@ void Add(Stats* sum, const Stats& stats) {
   sum->staged_early += stats.staged_early;
   sum->staged_crossed += stats.staged_crossed;
   for (size_t k = 0; k < kFaults; ++k) sum->faults[k] += stats.faults[k];
+  sum->coverage.Add(stats.coverage);
 }
 
 void PrintSummary(const Stats& sum, uint64_t seeds, double seconds, int violations) {
@@ -82,6 +91,14 @@ void PrintSummary(const Stats& sum, uint64_t seeds, double seconds, int violatio
     std::cout << " " << FaultName(static_cast<Fault>(k)) << " " << sum.faults[k];
   }
   std::cout << ", violations " << violations << std::endl;
+}
+
+// Whether nothing is missing.
+bool PrintCoverage(const Coverage& coverage) {
+  std::cout << coverage.Table();
+  const std::vector<std::string> missing = coverage.Missing();
+  for (const std::string& pair : missing) std::cout << "never met: " << pair << "\n";
+  return missing.empty();
 }
 
 void PrintTrace(RunOptions run) {
@@ -114,7 +131,7 @@ int Main(int argc, char** argv) {
     return 1;
   }
   PrintSummary(sum, options.seeds, seconds(), 0);
-  return 0;
+  return options.coverage && !PrintCoverage(sum.coverage) ? 1 : 0;
 }
 
 }  // namespace

@@ -73,6 +73,7 @@ void MemberShell::Cancel(uint64_t label) {
 }
 
 void MemberShell::Step(const TrainerEvent& event) {
+  const MemberPhase before = member().phase();
   MemberEffects effects;
   if (auto* machine = std::get_if<TrainerMachine>(&machine_)) {
     effects = machine->On(event, world_->now());
@@ -89,6 +90,10 @@ void MemberShell::Step(const TrainerEvent& event) {
     std::visit([this](const auto& e) { Do(e); }, effect);
   }
   CheckStep();
+  const MemberPhase now = member().phase();
+  const bool is_brief =
+      now == MemberPhase::kBroken || now == MemberPhase::kHalting || now == MemberPhase::kHalted;
+  if (is_brief && now != before) around_->owner->OnBriefState(this);
 }
 
 // Mutation: the worker says that it has stopped, and goes on.
@@ -149,7 +154,7 @@ bool MemberShell::End(Job job, const EpochKey& key) {
 
 bool MemberShell::Trouble(double chance, Fault fault) {
   if (!around_->unrest || !world_->random.Chance(chance)) return false;
-  world_->Injected(fault);
+  world_->Injected(fault, who(), StateOf(member().phase()));
   around_->truth->Fault(process_->name, world_->now());
   return true;
 }

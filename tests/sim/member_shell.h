@@ -28,6 +28,8 @@ class MemberOwner {
   virtual void OnStop(MemberShell* shell, const std::string& reason) = 0;
   // The root of a flow streams, and not all members may be prepared.
   virtual void OnEarlyRoot() = 0;
+  // A member has entered a state that it soon leaves: it has failed, or stops pulling.
+  virtual void OnBriefState(MemberShell* shell) = 0;
   // A coordinator was asked to end, and does.
   virtual void OnCoordinatorStop(Process* coordinator) = 0;
   // A coordinator published the end of an epoch that was committed.
@@ -54,6 +56,7 @@ class MemberShell : public StreamUser {
   Process* process() const { return process_; }
   const MemberMachine& member() const;
   const TrainerMachine* trainer() const { return std::get_if<TrainerMachine>(&machine_); }
+  Who who() const { return trainer() != nullptr ? Who::kTrainer : Who::kWorker; }
   bool engine_runs() const { return engine_runs_; }
   const EpochKey& prepared() const { return prepared_; }  // the last attempt that it was
   // Trainers: whether `label`'s bytes are promised constant now.

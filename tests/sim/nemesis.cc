@@ -18,6 +18,16 @@ void Nemesis::OnEarlyRoot() {
   StrikeAt(world_->random.Between(Duration::zero(), Milliseconds(1)));
 }
 
+void Nemesis::OnBriefState(const std::string& name) {
+  if (calm_ || scenario_.kinds.empty() || !world_->random.Chance(scenario_.strike_brief)) return;
+  const Fault fault = scenario_.kinds[world_->random.Below(scenario_.kinds.size())];
+  world_->After(world_->random.Between(Duration::zero(), Microseconds(100)), [this, fault, name] {
+    const MemberShell* shell = cluster_->Living(name);
+    if (calm_ || shell == nullptr || !Befalls(fault, shell->who())) return;
+    StrikeName(fault, name);
+  });
+}
+
 void Nemesis::StrikeAt(Duration at) {
   const Fault fault = scenario_.kinds[world_->random.Below(scenario_.kinds.size())];
   world_->After(at, [this, fault] { Strike(fault); });
@@ -57,8 +67,20 @@ void Nemesis::Strike(Fault fault) {
   }
 }
 
+// Who is down already is not struck in any state.
+void Nemesis::Count(Fault fault, const std::string& name) {
+  if (const MemberShell* shell = cluster_->Living(name)) {
+    world_->Injected(fault, shell->who(), StateOf(shell->member().phase()));
+  } else if (const CoordinatorShell* coordinator = cluster_->coordinator();
+             coordinator != nullptr && name == "coordinator") {
+    world_->Injected(fault, Who::kCoordinator, StateOf(coordinator->machine().epoch()));
+  } else {
+    world_->Injected(fault);
+  }
+}
+
 void Nemesis::StrikeName(Fault fault, const std::string& name) {
-  world_->Injected(fault);
+  Count(fault, name);
   const Duration while_ = world_->random.Chance(0.4)
                               ? world_->random.Between(Milliseconds(1), Milliseconds(500))
                               : world_->random.Between(Milliseconds(500), Seconds(6));

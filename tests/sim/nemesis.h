@@ -15,6 +15,8 @@ class Nemesis {
   void OnCall();
   // A root streams, perhaps to members that are not prepared: the time between is short.
   void OnEarlyRoot();
+  // A member is in a state that chance alone would seldom strike.
+  void OnBriefState(const std::string& name);
   // Strikes no more.
   void Calm() { calm_ = true; }
 
@@ -22,6 +24,7 @@ class Nemesis {
   void StrikeAt(Duration at);
   void Strike(Fault fault);
   void StrikeName(Fault fault, const std::string& name);
+  void Count(Fault fault, const std::string& name);
   std::string Victim(bool workers_only);
 
   World* const world_;

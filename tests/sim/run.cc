@@ -62,7 +62,8 @@ RunResult RunSeed(const RunOptions& options) {
   user.Attach(&cluster);
   Nemesis nemesis(&world, scenario, &cluster);
   user.Listen([&] { nemesis.OnCall(); });
-  cluster.Listen([&] { nemesis.OnEarlyRoot(); });
+  cluster.Listen([&] { nemesis.OnEarlyRoot(); },
+                 [&](const std::string& name) { nemesis.OnBriefState(name); });
   nemesis.Begin();
   user.Begin();
   if (world.RunUntil(Time(scenario.unrest))) {

@@ -23,6 +23,7 @@ void ChooseTrouble(Random* random, Scenario* scenario) {
   scenario->faults = scenario->kinds.empty() ? 0 : static_cast<uint32_t>(random->Between(1, 10));
   scenario->strike = random->Chance(0.7) ? 0.5 : 0;
   scenario->strike_early = random->Chance(0.5) ? 0.2 : 0;
+  scenario->strike_brief = random->Chance(0.5) ? 0.3 : 0;
 }
 
 // Epochs of several flows.

@@ -44,6 +44,7 @@ struct Scenario {
   std::vector<Fault> kinds;
   double strike = 0;        // chance of one more with each sync call
   double strike_early = 0;  // and with each stream that a root begins before Start
+  double strike_brief = 0;  // and with each state that a member soon leaves
   // Chance of local trouble, per piece of local work during the unrest.
   double refuse = 0;
   double join_fails = 0;

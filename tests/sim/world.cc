@@ -5,26 +5,6 @@
 
 namespace packcast::sim {
 
-std::string_view FaultName(Fault fault) {
-  switch (fault) {
-    case Fault::kKillWorker: return "kill-worker";
-    case Fault::kKillTrainer: return "kill-trainer";
-    case Fault::kKillCoordinator: return "kill-coordinator";
-    case Fault::kFreeze: return "freeze";
-    case Fault::kZombie: return "zombie";
-    case Fault::kPartition: return "partition";
-    case Fault::kOneWay: return "one-way";
-    case Fault::kFlap: return "flap";
-    case Fault::kSlow: return "slow";
-    case Fault::kRefuse: return "refuse";
-    case Fault::kJoinFails: return "join-fails";
-    case Fault::kStreamFails: return "stream-fails";
-    case Fault::kInstallFails: return "install-fails";
-    case Fault::kWedge: return "wedge";
-  }
-  return "unknown";
-}
-
 Process* World::Spawn(const std::string& name) {
   // Incarnations are unlike each other and not ordered by age, as in a real cluster.
   processes_.push_back({name, Incarnation(Mix(0x5eed + ++incarnations_))});

@@ -11,6 +11,7 @@
 
 #include "protocol/ids.h"
 #include "protocol/time.h"
+#include "tests/sim/coverage.h"
 #include "tests/sim/random.h"
 #include "tests/sim/trace.h"
 
@@ -41,25 +42,6 @@ enum class Mutation : uint8_t {
   kRowInTwoFlows,          // flows of several roots carry the last row
 };
 
-enum class Fault : uint8_t {
-  kKillWorker,
-  kKillTrainer,
-  kKillCoordinator,
-  kFreeze,
-  kZombie,
-  kPartition,
-  kOneWay,
-  kFlap,
-  kSlow,
-  kRefuse,
-  kJoinFails,
-  kStreamFails,
-  kInstallFails,
-  kWedge,
-};
-inline constexpr size_t kFaults = 14;
-std::string_view FaultName(Fault fault);
-
 struct Stats {
   uint64_t events = 0;
   uint64_t messages = 0;
@@ -75,6 +57,7 @@ struct Stats {
   uint64_t staged_early = 0;    // Staged that comes before all are prepared
   uint64_t staged_crossed = 0;  // Staged of an attempt told ahead that crosses its abort
   std::array<uint64_t, kFaults> faults{};
+  Coverage coverage;
 };
 
 // One life of a program.
@@ -112,6 +95,11 @@ class World {
   bool RunUntil(Time until, const std::function<bool()>& done = nullptr);
 
   void Injected(Fault fault) { ++stats.faults[static_cast<size_t>(fault)]; }
+  // The same, at somebody in that state.
+  void Injected(Fault fault, Who who, size_t state) {
+    Injected(fault);
+    stats.coverage.Met(fault, who, state);
+  }
   // The first one counts, and ends the run.
   void Violate(const std::string& what);
   const std::string& violation() const { return violation_; }

@@ -1,0 +1,173 @@
+#include "tests/sim/coverage.h"
+
+#include <algorithm>
+#include <iomanip>
+#include <sstream>
+
+namespace packcast::sim {
+namespace {
+
+constexpr std::array kRoles = {Who::kTrainer, Who::kWorker, Who::kCoordinator};
+
+std::string_view RoleName(Who who) {
+  switch (who) {
+    case Who::kTrainer: return "trainer";
+    case Who::kWorker: return "worker";
+    case Who::kCoordinator: return "coordinator";
+  }
+  return "unknown";
+}
+
+size_t StatesOf(Who who) { return who == Who::kCoordinator ? kCoordinatorStates : kStates; }
+
+std::string StateName(Who who, size_t state) {
+  if (who != Who::kCoordinator) {
+    return std::string(MemberPhaseName(static_cast<MemberPhase>(state)));
+  }
+  return state == 0 ? "no epoch" : std::string(EpochPhaseName(static_cast<EpochPhase>(state - 1)));
+}
+
+// The phase in which a member's own work fails so; nothing for what comes from outside.
+std::optional<MemberPhase> PhaseOf(Fault fault) {
+  switch (fault) {
+    case Fault::kRefuse: return MemberPhase::kPreparing;
+    case Fault::kJoinFails: return MemberPhase::kJoining;
+    case Fault::kStreamFails: return MemberPhase::kStreaming;
+    case Fault::kInstallFails: return MemberPhase::kInstalling;
+    case Fault::kWedge: return MemberPhase::kAborting;
+    case Fault::kKillWorker:
+    case Fault::kKillTrainer:
+    case Fault::kKillCoordinator:
+    case Fault::kFreeze:
+    case Fault::kZombie:
+    case Fault::kPartition:
+    case Fault::kOneWay:
+    case Fault::kFlap:
+    case Fault::kSlow: return std::nullopt;
+  }
+  return std::nullopt;
+}
+
+// States that this role is never in.
+bool IsAnothers(size_t state, Who who) {
+  if (who == Who::kCoordinator) return false;
+  const auto phase = static_cast<MemberPhase>(state);
+  switch (phase) {
+    case MemberPhase::kQuiescing:
+    case MemberPhase::kStaged:
+    case MemberPhase::kInstalling: return who == Who::kTrainer;
+    case MemberPhase::kStreamed:
+    case MemberPhase::kHalting:
+    case MemberPhase::kHalted: return who == Who::kWorker;
+    case MemberPhase::kIdle:
+    case MemberPhase::kProposed:
+    case MemberPhase::kPreparing:
+    case MemberPhase::kPrepared:
+    case MemberPhase::kJoining:
+    case MemberPhase::kStreaming:
+    case MemberPhase::kBroken:
+    case MemberPhase::kAborting: return false;
+  }
+  return false;
+}
+
+// The mark of a cell that is empty by rule; nothing if it must not be.
+std::string_view Excluded(Fault fault, Who who, size_t state) {
+  if (IsAnothers(state, who)) return "s";
+  if (!Befalls(fault, who)) return "r";
+  const std::optional<MemberPhase> phase = PhaseOf(fault);
+  return phase && static_cast<MemberPhase>(state) != *phase ? "w" : "";
+}
+
+constexpr std::string_view kLegend =
+    R"(s: the role is never in that state. r: the fault does not befall that role; a network's
+faults strike at members, and to the one that is cut off the coordinator is as well. w: it is that
+of the member's own work in another state.
+)";
+
+template <class Visit>
+void ForEachCell(Visit visit) {
+  for (const Who who : kRoles) {
+    for (size_t state = 0; state < StatesOf(who); ++state) {
+      for (size_t k = 0; k < kFaults; ++k) visit(static_cast<Fault>(k), who, state);
+    }
+  }
+}
+
+}  // namespace
+
+std::string_view FaultName(Fault fault) {
+  switch (fault) {
+    case Fault::kKillWorker: return "kill-worker";
+    case Fault::kKillTrainer: return "kill-trainer";
+    case Fault::kKillCoordinator: return "kill-coordinator";
+    case Fault::kFreeze: return "freeze";
+    case Fault::kZombie: return "zombie";
+    case Fault::kPartition: return "partition";
+    case Fault::kOneWay: return "one-way";
+    case Fault::kFlap: return "flap";
+    case Fault::kSlow: return "slow";
+    case Fault::kRefuse: return "refuse";
+    case Fault::kJoinFails: return "join-fails";
+    case Fault::kStreamFails: return "stream-fails";
+    case Fault::kInstallFails: return "install-fails";
+    case Fault::kWedge: return "wedge";
+  }
+  return "unknown";
+}
+
+bool Befalls(Fault fault, Who who) {
+  if (fault == Fault::kKillTrainer) return who == Who::kTrainer;
+  if (fault == Fault::kKillWorker) return who == Who::kWorker;
+  if (fault == Fault::kKillCoordinator) return who == Who::kCoordinator;
+  if (who == Who::kCoordinator) return fault == Fault::kFreeze;
+  return who == Who::kWorker || fault != Fault::kInstallFails;
+}
+
+void Coverage::Add(const Coverage& other) {
+  ForEachCell([&](Fault fault, Who who, size_t state) {
+    CountOf(fault, who, state) += other.CountOf(fault, who, state);
+  });
+}
+
+std::vector<std::string> Coverage::Missing() const {
+  std::vector<std::string> missing;
+  ForEachCell([&](Fault fault, Who who, size_t state) {
+    if (CountOf(fault, who, state) > 0 || !Excluded(fault, who, state).empty()) return;
+    missing.push_back(std::string(FaultName(fault)) + " of a " + std::string(RoleName(who)) +
+                      " in state \"" + StateName(who, state) + "\"");
+  });
+  return missing;
+}
+
+std::string Coverage::Table() const {
+  constexpr int kLabel = 26;
+  std::ostringstream out;
+  out << std::left << std::setw(kLabel) << "role, state" << std::right;
+  const auto width = [](size_t k) {
+    constexpr size_t kWidthMin = 9;
+    return static_cast<int>(std::max(kWidthMin, FaultName(static_cast<Fault>(k)).size() + 1));
+  };
+  for (size_t k = 0; k < kFaults; ++k) {
+    out << std::setw(width(k)) << FaultName(static_cast<Fault>(k));
+  }
+  ForEachCell([&](Fault fault, Who who, size_t state) {
+    const auto k = static_cast<size_t>(fault);
+    if (k == 0) {
+      const std::string label = std::string(RoleName(who)) + ", " + StateName(who, state);
+      out << "\n" << std::left << std::setw(kLabel) << label << std::right;
+    }
+    const uint64_t count = CountOf(fault, who, state);
+    const std::string_view mark = Excluded(fault, who, state);
+    out << std::setw(width(k));
+    if (count == 0 && !mark.empty()) {
+      out << mark;
+    } else {
+      out << count;
+    }
+  });
+  out << "\n" << kLegend;
+  return out.str();
+}
+
+}  // namespace packcast::sim
