@@ -165,8 +165,10 @@ void DataPlane::SayBegun(Generation* generation, size_t feeder) {
 void DataPlane::Grant(Generation* generation, size_t index) {
   const Rank& rank = generation->ranks[index];
   if (rank.closed || rank.halted || rank.told) return;
-  const size_t steps =
-      std::min(generation->SpentBy(index) + rank.buffer_count, rank.plan->steps.size());
+  const size_t spent = world_->mutation() == Mutation::kRelayGrantsTooEarly
+                           ? rank.completed
+                           : generation->SpentBy(index);
+  const size_t steps = std::min(spent + rank.buffer_count, rank.plan->steps.size());
   const size_t feeder = generation->FeederOf(index);
   world_->After(generation->ranks[feeder].process, Soon() * rank.process->slowness,
                 [this, generation, index, feeder, steps, read = rank.completed, key = rank.key] {
@@ -186,7 +188,10 @@ void DataPlane::PassOn(Generation* generation, size_t index) {
   const size_t next = generation->NextOf(index);
   Rank& rank = generation->ranks[index];
   if (next == generation->ranks.size() || rank.closed || rank.halted || rank.told) return;
-  for (; rank.passed_on < std::min(rank.completed, generation->granted[next]); ++rank.passed_on) {
+  const size_t granted = world_->mutation() == Mutation::kRelayWithoutGrants
+                             ? rank.completed
+                             : generation->granted[next];
+  for (; rank.passed_on < std::min(rank.completed, granted); ++rank.passed_on) {
     world_->After(generation->ranks[next].process, Soon() * rank.process->slowness,
                   [this, generation, next] { MemberLaunch(generation, next); });
   }

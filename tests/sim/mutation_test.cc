@@ -48,6 +48,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{Mutation::kAbortClosesOneFlow, "AbortClosesOneFlow", "S9", 300},
                     Case{Mutation::kStagedAfterFirstFlow, "StagedAfterFirstFlow", "S5", 20},
                     Case{Mutation::kEarlyWithoutGrants, "EarlyWithoutGrants", "S3", 60},
+                    Case{Mutation::kRelayWithoutGrants, "RelayWithoutGrants", "S3", 200},
+                    Case{Mutation::kRelayGrantsTooEarly, "RelayGrantsTooEarly", "S3", 200},
                     Case{Mutation::kGrantsOfLastStream, "GrantsOfLastStream", "S3", 60},
                     Case{Mutation::kStaleStagedEarly, "StaleStagedEarly", "S5", 60},
                     Case{Mutation::kRowInNoFlow, "RowInNoFlow", "S1", 60},

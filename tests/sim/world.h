@@ -36,6 +36,8 @@ enum class Mutation : uint8_t {
   kAbortClosesOneFlow,     // a member that gives up stops one of its flows
   kStagedAfterFirstFlow,   // a worker says Staged when the first of its flows is through
   kEarlyWithoutGrants,     // a root launches what not all members have granted
+  kRelayWithoutGrants,     // a rank of a chain passes on what the next one has not granted
+  kRelayGrantsTooEarly,    // and grants a buffer that the next one still reads
   kGrantsOfLastStream,     // grants do not name their attempt: the last one's count for the next
   kStaleStagedEarly,       // as kStaleStagedAccepted, for who is prepared and streams before Start
   kRowInNoFlow,            // a contract's flows do not carry the last row
