@@ -9,7 +9,7 @@ namespace packcast::sim {
 namespace {
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr uint64_t kSeeds = 60;  // the plain build has them all
+constexpr uint64_t kSeeds = 200;  // the plain build has them all
 constexpr double kMissing = 0.5;
 #else
 constexpr uint64_t kSeeds = 2000;

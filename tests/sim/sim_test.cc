@@ -8,7 +8,7 @@ namespace {
 
 // Sanitizers cost a factor of 10 to 30; the same seeds' tail is left to the plain build.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr uint64_t kSeeds = 40;
+constexpr uint64_t kSeeds = 120;
 #else
 constexpr uint64_t kSeeds = 300;
 #endif
