@@ -85,8 +85,8 @@ struct CollectiveProgress {
 };
 
 // One rank's end of one generation of one flow: a broadcast from one root in steps that no rank
-// starts before all others have promised to take part. Streams follow one another on it: Begin
-// starts each, at sequence 0.
+// starts before those that get them from it have promised to take part. Streams follow one another
+// on it: Begin starts each, at sequence 0.
 //
 // The order for each sequence is Grant (members) -> Ready -> Launch (root) -> Ready -> Launch
 // (members) -> Done; Seal follows at any time after the root's Launch. Calls never block, except
@@ -115,8 +115,8 @@ class Collective {
   // kStepsInFlightMax ahead of the completed ones. The root grants nothing.
   virtual Status Grant(Sequence sequence) = 0;
 
-  // Root: every member has granted `sequence`. Member: the root has launched it (its gate is
-  // here).
+  // Root: every member has granted `sequence`, or in a chain (chain_collective.h) the next rank.
+  // Member: the root, or the rank before it, has launched it (its gate is here).
   virtual StatusOr<bool> Ready(Sequence sequence) = 0;
 
   // Starts an operation that is Ready, in order of sequence. The spans stay valid until Done, or
