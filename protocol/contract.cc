@@ -387,10 +387,9 @@ StatusOr<Contract> MakeContract(const ContractPolicy& policy, std::vector<Member
   PC_RETURN_IF_ERROR(CheckInstall(policy, sides.workers));
   PC_ASSIGN_OR_RETURN(const std::vector<Root> roots, RootsOf(sides.trainers, rows));
   std::vector<FlowChoice> flows;
-  bool backwards = false;
-  for (const Root& root : roots) {
-    PC_RETURN_IF_ERROR(AddFlowsOf(root, backwards, policy, sides.workers, &flows));
-    backwards = !backwards;
+  for (size_t k = 0; k < roots.size(); ++k) {
+    const bool backwards = k % 2 == 1;
+    PC_RETURN_IF_ERROR(AddFlowsOf(roots[k], backwards, policy, sides.workers, &flows));
   }
   Buffers buffers{policy.buffer_bytes, policy.buffer_count};
   FlowOffers members;  // of any flow

@@ -189,8 +189,9 @@ struct Contract {
 Status CheckFlows(const Contract& contract);
 
 // How every member of `flow` plans `manifest` under `contract`. The agreed size bounds a buffer; a
-// model whose packed rows fill few buffers takes smaller ones (an eighth of 1 MiB to 128 MiB, then
-// a 32nd part), so that packing, sending and unpacking still overlap and no memory is wasted.
+// model whose packed rows fill few buffers takes smaller ones: an eighth of them, at least 1 MiB,
+// and beyond 128 MiB only as far as a 32nd goes. So packing, sending and unpacking still overlap,
+// and no memory is wasted.
 PlanOptions PlanOptionsOf(const Contract& contract, const Flow& flow, const Manifest& manifest);
 
 // A rank and what it offers.

@@ -263,12 +263,18 @@ Status ChainCollective::Abort(std::string_view reason) {
 
 std::string ChainCollective::WaitingFor() {
   if (!is_relay()) return Source()->WaitingFor();
-  // Of what is here the next rank is waited for: to grant it, to read it, to finish.
-  const bool holds = !arriving_.empty();
-  if (!holds && (finishing_ || relayed_ == 0)) return (finishing_ ? down_ : up_)->WaitingFor();
-  const StatusOr<bool> done =
-      holds ? up_->Done(Sequence(relayed_)) : down_->Done(Sequence(relayed_ - 1));
-  return (done.ok() && *done == holds ? down_ : up_)->WaitingFor();
+  // What is here waits for the next rank: to grant it, to read it, to finish.
+  const auto has = [](Collective& link, uint64_t step) {
+    const StatusOr<bool> done = link.Done(Sequence(step));
+    return done.ok() && *done;
+  };
+  bool is_below = finishing_;
+  if (!arriving_.empty()) {
+    is_below = has(*up_, relayed_);
+  } else if (!finishing_ && relayed_ > 0) {
+    is_below = !has(*down_, relayed_ - 1);
+  }
+  return (is_below ? down_ : up_)->WaitingFor();
 }
 
 std::optional<uint32_t> ChainCollective::culprit() const {
