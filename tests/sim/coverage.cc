@@ -9,15 +9,6 @@ namespace {
 
 constexpr std::array kRoles = {Who::kTrainer, Who::kWorker, Who::kCoordinator};
 
-std::string_view RoleName(Who who) {
-  switch (who) {
-    case Who::kTrainer: return "trainer";
-    case Who::kWorker: return "worker";
-    case Who::kCoordinator: return "coordinator";
-  }
-  return "unknown";
-}
-
 size_t StatesOf(Who who) { return who == Who::kCoordinator ? kCoordinatorStates : kStates; }
 
 std::string StateName(Who who, size_t state) {
@@ -96,34 +87,6 @@ void ForEachCell(Visit visit) {
 
 }  // namespace
 
-std::string_view FaultName(Fault fault) {
-  switch (fault) {
-    case Fault::kKillWorker: return "kill-worker";
-    case Fault::kKillTrainer: return "kill-trainer";
-    case Fault::kKillCoordinator: return "kill-coordinator";
-    case Fault::kFreeze: return "freeze";
-    case Fault::kZombie: return "zombie";
-    case Fault::kPartition: return "partition";
-    case Fault::kOneWay: return "one-way";
-    case Fault::kFlap: return "flap";
-    case Fault::kSlow: return "slow";
-    case Fault::kRefuse: return "refuse";
-    case Fault::kJoinFails: return "join-fails";
-    case Fault::kStreamFails: return "stream-fails";
-    case Fault::kInstallFails: return "install-fails";
-    case Fault::kWedge: return "wedge";
-  }
-  return "unknown";
-}
-
-bool Befalls(Fault fault, Who who) {
-  if (fault == Fault::kKillTrainer) return who == Who::kTrainer;
-  if (fault == Fault::kKillWorker) return who == Who::kWorker;
-  if (fault == Fault::kKillCoordinator) return who == Who::kCoordinator;
-  if (who == Who::kCoordinator) return fault == Fault::kFreeze;
-  return who == Who::kWorker || fault != Fault::kInstallFails;
-}
-
 void Coverage::Add(const Coverage& other) {
   ForEachCell([&](Fault fault, Who who, size_t state) {
     CountOf(fault, who, state) += other.CountOf(fault, who, state);
@@ -134,7 +97,7 @@ std::vector<std::string> Coverage::Missing() const {
   std::vector<std::string> missing;
   ForEachCell([&](Fault fault, Who who, size_t state) {
     if (CountOf(fault, who, state) > 0 || !Excluded(fault, who, state).empty()) return;
-    missing.push_back(std::string(FaultName(fault)) + " of a " + std::string(RoleName(who)) +
+    missing.push_back(std::string(FaultName(fault)) + " of a " + std::string(WhoName(who)) +
                       " in state \"" + StateName(who, state) + "\"");
   });
   return missing;
@@ -154,7 +117,7 @@ std::string Coverage::Table() const {
   ForEachCell([&](Fault fault, Who who, size_t state) {
     const auto k = static_cast<size_t>(fault);
     if (k == 0) {
-      const std::string label = std::string(RoleName(who)) + ", " + StateName(who, state);
+      const std::string label = std::string(WhoName(who)) + ", " + StateName(who, state);
       out << "\n" << std::left << std::setw(kLabel) << label << std::right;
     }
     const uint64_t count = CountOf(fault, who, state);

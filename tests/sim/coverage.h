@@ -5,39 +5,13 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "actors/epoch.h"
 #include "actors/member_machine.h"
+#include "tests/sim/fault.h"
 
 namespace packcast::sim {
-
-enum class Fault : uint8_t {
-  kKillWorker,
-  kKillTrainer,
-  kKillCoordinator,
-  kFreeze,
-  kZombie,
-  kPartition,
-  kOneWay,
-  kFlap,
-  kSlow,
-  kRefuse,
-  kJoinFails,
-  kStreamFails,
-  kInstallFails,
-  kWedge,
-};
-inline constexpr size_t kFaults = 14;
-std::string_view FaultName(Fault fault);
-
-// Who is struck.
-enum class Who : uint8_t { kTrainer, kWorker, kCoordinator };
-inline constexpr size_t kWhos = 3;
-
-// Whether the simulation strikes such a one so.
-bool Befalls(Fault fault, Who who);
 
 // States are MemberPhase's of members; the coordinator's are "no epoch", then EpochPhase's.
 inline constexpr size_t kStates = static_cast<size_t>(MemberPhase::kAborting) + 1;
@@ -52,7 +26,8 @@ class Coverage {
  public:
   void Met(Fault fault, Who who, size_t state) { ++CountOf(fault, who, state); }
   void Add(const Coverage& other);
-  // "freeze of a worker that is streaming": those that never met, and that no rule excludes.
+  // "freeze of a worker in state "streaming"" and so on: those that never met, and that no rule
+  // excludes.
   std::vector<std::string> Missing() const;
   // A row for each role and state, a column for each fault; and why cells are empty by rule.
   std::string Table() const;

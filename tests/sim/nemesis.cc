@@ -20,7 +20,7 @@ void Nemesis::OnEarlyRoot() {
 
 void Nemesis::OnBriefState(const std::string& name) {
   if (calm_ || scenario_.kinds.empty() || !world_->random.Chance(scenario_.strike_brief)) return;
-  const Fault fault = scenario_.kinds[world_->random.Below(scenario_.kinds.size())];
+  const Fault fault = AnyFault();
   world_->After(world_->random.Between(Duration::zero(), Microseconds(100)), [this, fault, name] {
     const MemberShell* shell = cluster_->Living(name);
     if (calm_ || shell == nullptr || !Befalls(fault, shell->who())) return;
@@ -29,11 +29,11 @@ void Nemesis::OnBriefState(const std::string& name) {
 }
 
 void Nemesis::StrikeAt(Duration at) {
-  const Fault fault = scenario_.kinds[world_->random.Below(scenario_.kinds.size())];
+  const Fault fault = AnyFault();
   world_->After(at, [this, fault] { Strike(fault); });
   // Trouble seldom comes alone.
   if (!world_->random.Chance(0.3)) return;
-  const Fault other = scenario_.kinds[world_->random.Below(scenario_.kinds.size())];
+  const Fault other = AnyFault();
   world_->After(at + world_->random.Between(Duration::zero(), Milliseconds(30)),
                 [this, other] { Strike(other); });
 }

@@ -21,6 +21,7 @@ class Nemesis {
   void Calm() { calm_ = true; }
 
  private:
+  Fault AnyFault() { return scenario_.kinds[world_->random.Below(scenario_.kinds.size())]; }
   void StrikeAt(Duration at);
   void Strike(Fault fault);
   void StrikeName(Fault fault, const std::string& name);
