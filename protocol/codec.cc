@@ -5,8 +5,9 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <exception>
-#include <set>
+#include <new>
+#include <utility>
+#include <vector>
 
 #include <msgpack.hpp>
 
@@ -58,109 +59,148 @@ void Pack(const Value& value, Packer* packer, msgpack::sbuffer* out) {
   }
 }
 
-Status ToString(const msgpack::object& object, std::string_view what, std::string* out) {
-  if (object.type != msgpack::type::STR) {
-    return InvalidArgument(std::string(what) + " is not a string");
-  }
-  out->assign(object.via.str.ptr, object.via.str.size);
-  if (!IsUtf8(*out)) return InvalidArgument(std::string(what) + " is not UTF-8");
-  return OkStatus();
-}
-
-Status Convert(const msgpack::object& object, Value* out);
-
-Status ConvertMap(const msgpack::object_map& map, Value* out) {
-  ValueMap result;
-  result.reserve(map.size);
-  std::set<std::string_view> seen;
-  for (uint32_t k = 0; k < map.size; ++k) {
-    std::string key;
-    PC_RETURN_IF_ERROR(ToString(map.ptr[k].key, "a map key", &key));
-    Value value;
-    PC_RETURN_IF_ERROR(Convert(map.ptr[k].val, &value));
-    if (!seen.insert({map.ptr[k].key.via.str.ptr, map.ptr[k].key.via.str.size}).second) {
-      return InvalidArgument("map key \"" + key + "\" comes twice");
-    }
-    result.emplace_back(std::move(key), std::move(value));
-  }
-  *out = std::move(result);
-  return OkStatus();
-}
-
-Status Convert(const msgpack::object& object, Value* out) {
-  switch (object.type) {
-    case msgpack::type::NIL: *out = Value(); return OkStatus();
-    case msgpack::type::BOOLEAN: *out = object.via.boolean; return OkStatus();
-    case msgpack::type::POSITIVE_INTEGER: *out = uint64_t{object.via.u64}; return OkStatus();
-    case msgpack::type::NEGATIVE_INTEGER: *out = int64_t{object.via.i64}; return OkStatus();
-    case msgpack::type::FLOAT32:
-    case msgpack::type::FLOAT64: *out = object.via.f64; return OkStatus();
-    case msgpack::type::STR: {
-      std::string text;
-      PC_RETURN_IF_ERROR(ToString(object, "a string", &text));
-      *out = std::move(text);
-      return OkStatus();
-    }
-    case msgpack::type::BIN: {
-      Bytes bytes(object.via.bin.size);
-      if (!bytes.empty()) std::memcpy(bytes.data(), object.via.bin.ptr, bytes.size());
-      *out = std::move(bytes);
-      return OkStatus();
-    }
-    case msgpack::type::ARRAY: {
-      ValueArray array(object.via.array.size);
-      for (uint32_t k = 0; k < object.via.array.size; ++k) {
-        PC_RETURN_IF_ERROR(Convert(object.via.array.ptr[k], &array[k]));
-      }
-      *out = std::move(array);
-      return OkStatus();
-    }
-    case msgpack::type::MAP: return ConvertMap(object.via.map, out);
-    case msgpack::type::EXT: return InvalidArgument("ext types are not used in this protocol");
-  }
-  return InvalidArgument("unknown msgpack type");
-}
-
-// Adds up what all arrays and maps claim to hold. msgpack-c allocates for a claim when it meets it,
-// so this looks first, and allocates nothing.
-class ItemCounter : public msgpack::null_visitor {
+// Builds the Value in one pass over the bytes, and looks at every bound before it allocates: what an
+// array or map claims to hold is added up, and each item takes a byte at least.
+class ValueBuilder : public msgpack::null_visitor {
  public:
-  ItemCounter(size_t max_items, size_t max_depth) : max_items_(max_items), max_depth_(max_depth) {}
-  size_t items() const { return items_; }
-  bool start_array(uint32_t items) { return Enter(items); }
-  bool start_map(uint32_t items) { return Enter(items); }
-  bool end_array() { return Leave(); }
-  bool end_map() { return Leave(); }
+  ValueBuilder(std::string_view bytes, const DecodeLimits& limits)
+      : limits_(limits), bytes_(bytes.size()) {}
+
+  StatusOr<Value> Take() {
+    if (!error_.ok()) return error_;
+    return std::move(root_);
+  }
+  bool failed() const { return !error_.ok(); }
+
+  bool visit_nil() { return Put(Value()); }
+  bool visit_boolean(bool v) { return Put(v); }
+  bool visit_positive_integer(uint64_t v) { return Put(v); }
+  bool visit_negative_integer(int64_t v) { return Put(v); }
+  bool visit_float32(float v) { return Put(static_cast<double>(v)); }
+  bool visit_float64(double v) { return Put(v); }
+  bool visit_str(const char* text, uint32_t size) {
+    if (size > limits_.string_bytes) return Exceeds("a string", size, limits_.string_bytes);
+    const std::string_view view(text, size);
+    const bool is_key = is_key_;
+    if (!IsUtf8(view)) return Fail(is_key ? "a map key is not UTF-8" : "a string is not UTF-8");
+    if (!is_key) return Put(Value(view));
+    open_.back().entries.emplace_back(view, Value());
+    is_key_ = false;
+    return true;
+  }
+  bool visit_bin(const char* data, uint32_t size) {
+    if (size > limits_.bytes_bytes) return Exceeds("bytes", size, limits_.bytes_bytes);
+    Bytes copy(size);
+    if (size > 0) std::memcpy(copy.data(), data, size);
+    return Put(std::move(copy));
+  }
+  bool visit_ext(const char*, uint32_t) {
+    return Fail("ext types are not used in this protocol");
+  }
+
+  bool start_array(uint32_t size) {
+    if (!Enter(size)) return false;
+    open_.emplace_back().is_map = false;
+    open_.back().items.reserve(size);
+    return true;
+  }
+  bool end_array() { return Leave(Value(std::move(open_.back().items))); }
+  bool start_map(uint32_t size) {
+    if (!Enter(size)) return false;
+    open_.emplace_back().is_map = true;
+    open_.back().entries.reserve(size);
+    return true;
+  }
+  bool start_map_key() {
+    is_key_ = true;
+    return true;
+  }
+  bool end_map_key() { return true; }
+  bool end_map() {
+    const std::string* twice = FindTwice(open_.back().entries);
+    if (twice != nullptr) return Fail("map key \"" + *twice + "\" comes twice");
+    return Leave(Value(std::move(open_.back().entries)));
+  }
 
  private:
-  bool Enter(uint32_t items) {
-    items_ += items;
-    return items_ <= max_items_ && ++depth_ <= max_depth_;
+  // An array or map that has not ended.
+  struct Open {
+    bool is_map = false;
+    ValueArray items;
+    ValueMap entries;
+  };
+
+  bool Fail(std::string why) {
+    error_ = InvalidArgument(std::move(why));
+    return false;
   }
-  bool Leave() {
-    --depth_;
+  bool Exceeds(const char* what, size_t size, size_t limit) {
+    return Fail("msgpack value exceeds a limit: " + std::string(what) + " of " +
+                std::to_string(size) + " where " + std::to_string(limit) + " are allowed");
+  }
+
+  bool Put(Value value) {
+    if (is_key_) return Fail("a map key is not a string");
+    if (open_.empty()) {
+      root_ = std::move(value);
+    } else if (open_.back().is_map) {
+      open_.back().entries.back().second = std::move(value);
+    } else {
+      open_.back().items.push_back(std::move(value));
+    }
     return true;
   }
 
-  const size_t max_items_;
-  const size_t max_depth_;
-  size_t items_ = 0;
-  size_t depth_ = 0;
-};
-
-// Says nothing about what is malformed: that is seen when it is unpacked.
-Status CheckItems(std::string_view bytes, const DecodeLimits& limits) {
-  // Each item takes a byte at least: who claims more does not bring it.
-  ItemCounter counter(std::min(limits.total_items, bytes.size()), limits.depth);
-  size_t offset = 0;
-  (void)msgpack::parse(bytes.data(), bytes.size(), offset, counter);
-  if (counter.items() > limits.total_items) {
-    return InvalidArgument("msgpack value exceeds a limit: more than " +
-                           std::to_string(limits.total_items) + " items");
+  bool Enter(uint32_t size) {
+    if (is_key_) return Fail("a map key is not a string");
+    if (size > limits_.items) return Exceeds("an array or map", size, limits_.items);
+    items_ += size;
+    if (items_ > limits_.total_items) {
+      return Fail("msgpack value exceeds a limit: more than " +
+                  std::to_string(limits_.total_items) + " items");
+    }
+    if (items_ > bytes_) return Fail("msgpack value is cut short");
+    if (open_.size() >= limits_.depth) {
+      return Fail("msgpack value exceeds a limit: more than " + std::to_string(limits_.depth) +
+                  " levels");
+    }
+    return true;
   }
-  if (counter.items() > bytes.size()) return InvalidArgument("msgpack value is cut short");
-  return OkStatus();
-}
+
+  bool Leave(Value value) {
+    open_.pop_back();
+    return Put(std::move(value));
+  }
+
+  // A key that comes twice, or null.
+  static const std::string* FindTwice(const ValueMap& map) {
+    constexpr size_t kFew = 16;  // so many are compared with each other
+    if (map.size() <= kFew) {
+      for (size_t k = 1; k < map.size(); ++k) {
+        for (size_t j = 0; j < k; ++j) {
+          if (map[j].first == map[k].first) return &map[k].first;
+        }
+      }
+      return nullptr;
+    }
+    std::vector<const std::string*> keys;
+    keys.reserve(map.size());
+    for (const auto& [key, value] : map) keys.push_back(&key);
+    const auto less = [](const std::string* a, const std::string* b) { return *a < *b; };
+    std::sort(keys.begin(), keys.end(), less);
+    const auto equal = [](const std::string* a, const std::string* b) { return *a == *b; };
+    const auto found = std::adjacent_find(keys.begin(), keys.end(), equal);
+    return found == keys.end() ? nullptr : *found;
+  }
+
+  const DecodeLimits& limits_;
+  const size_t bytes_;
+  size_t items_ = 0;
+  bool is_key_ = false;  // what comes next is a map's key
+  std::vector<Open> open_;
+  Value root_;
+  Status error_;
+};
 
 }  // namespace
 
@@ -172,28 +212,17 @@ std::string Encode(const Value& value) {
 }
 
 StatusOr<Value> Decode(std::string_view bytes, const DecodeLimits& limits) {
-  const msgpack::unpack_limit bound(limits.items, limits.items, limits.string_bytes,
-                                    limits.bytes_bytes, 0, limits.depth);
   try {
-    PC_RETURN_IF_ERROR(CheckItems(bytes, limits));
+    ValueBuilder builder(bytes, limits);
     size_t offset = 0;
-    bool referenced = false;
-    msgpack::object_handle handle = msgpack::unpack(
-        bytes.data(), bytes.size(), offset, referenced,
-        [](msgpack::type::object_type, size_t, void*) { return true; }, nullptr, bound);
+    const bool is_whole = msgpack::parse(bytes.data(), bytes.size(), offset, builder);
+    if (builder.failed()) return builder.Take();
+    if (!is_whole) return InvalidArgument("not msgpack, or cut short");
     if (offset != bytes.size()) {
       return InvalidArgument(std::to_string(bytes.size() - offset) +
                              " bytes follow the msgpack value");
     }
-    Value value;
-    PC_RETURN_IF_ERROR(Convert(handle.get(), &value));
-    return value;
-  } catch (const msgpack::insufficient_bytes&) {
-    return InvalidArgument("msgpack value is cut short");
-  } catch (const msgpack::size_overflow& e) {
-    return InvalidArgument(std::string("msgpack value exceeds a limit: ") + e.what());
-  } catch (const msgpack::unpack_error& e) {
-    return InvalidArgument(std::string("not msgpack: ") + e.what());
+    return builder.Take();
   } catch (const std::bad_alloc&) {
     return ResourceExhausted("no memory to decode a msgpack value");
   }
