@@ -59,8 +59,8 @@ void Pack(const Value& value, Packer* packer, msgpack::sbuffer* out) {
   }
 }
 
-// Builds the Value in one pass over the bytes, and looks at every bound before it allocates: what an
-// array or map claims to hold is added up, and each item takes a byte at least.
+// Builds the Value in one pass over the bytes, and looks at every bound before it allocates: what
+// an array or map claims to hold is added up, and each item takes a byte at least.
 class ValueBuilder : public msgpack::null_visitor {
  public:
   ValueBuilder(std::string_view bytes, const DecodeLimits& limits)
@@ -94,9 +94,7 @@ class ValueBuilder : public msgpack::null_visitor {
     if (size > 0) std::memcpy(copy.data(), data, size);
     return Put(std::move(copy));
   }
-  bool visit_ext(const char*, uint32_t) {
-    return Fail("ext types are not used in this protocol");
-  }
+  bool visit_ext(const char*, uint32_t) { return Fail("ext types are not used in this protocol"); }
 
   bool start_array(uint32_t size) {
     if (!Enter(size)) return false;

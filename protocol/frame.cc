@@ -10,10 +10,10 @@
 namespace packcast {
 namespace {
 
-constexpr std::array<FrameKind, 9> kKinds = {
-    FrameKind::kHello, FrameKind::kWelcome, FrameKind::kRefused,
-    FrameKind::kCall,  FrameKind::kReply,   FrameKind::kTell,
-    FrameKind::kBeat,  FrameKind::kBye,     FrameKind::kUnsupported};
+constexpr std::array<FrameKind, 10> kKinds = {
+    FrameKind::kHello,       FrameKind::kWelcome, FrameKind::kRefused, FrameKind::kCall,
+    FrameKind::kReply,       FrameKind::kTell,    FrameKind::kBeat,    FrameKind::kBye,
+    FrameKind::kUnsupported, FrameKind::kBatch};
 
 constexpr std::array<std::string_view, 13> kKnownKeys = {
     "v", "k", "from", "to", "id", "m", "ttl", "c", "idem", "code", "msg", "out", "must"};
@@ -162,6 +162,7 @@ std::string_view FrameKindName(FrameKind kind) {
     case FrameKind::kBeat: return "beat";
     case FrameKind::kBye: return "bye";
     case FrameKind::kUnsupported: return "unsupported";
+    case FrameKind::kBatch: return "batch";
   }
   return "unknown";
 }
@@ -212,6 +213,7 @@ Value EncodeHello(const Hello& hello) {
   map.Put("incarnation", hello.incarnation.value);
   map.Put("beats", hello.beats);
   if (hello.beat_ms != 0) map.Put("beat_ms", hello.beat_ms);
+  if (hello.batches) map.Put("batches", true);
   if (!hello.actor.empty()) map.Put("actor", hello.actor);
   if (hello.actor_incarnation.value != 0) {
     map.Put("actor_incarnation", hello.actor_incarnation.value);
@@ -227,6 +229,7 @@ StatusOr<Hello> DecodeHello(const Value& body) {
   PC_RETURN_IF_ERROR(ReadUint(body, "incarnation", &hello.incarnation.value));
   PC_RETURN_IF_ERROR(ReadBool(body, "beats", &hello.beats));
   PC_RETURN_IF_ERROR(ReadUint(body, "beat_ms", &hello.beat_ms));
+  PC_RETURN_IF_ERROR(ReadBool(body, "batches", &hello.batches));
   PC_RETURN_IF_ERROR(ReadText(body, "actor", limits::kNameBytes, &hello.actor));
   PC_RETURN_IF_ERROR(ReadUint(body, "actor_incarnation", &hello.actor_incarnation.value));
   if (hello.node.empty()) return InvalidArgument("hello without the node's name (\"node\")");

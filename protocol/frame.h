@@ -27,6 +27,7 @@ enum class FrameKind : int {
   kBeat = 6,         // alive; body: map from actor to progress counter
   kBye = 7,          // orderly end of the node, or of the actor named by `from`
   kUnsupported = 8,  // answer to a kind that the receiver does not know
+  kBatch = 9,        // several calls, tells, replies and byes; body: see batch.h
 };
 
 // "hello", "call" and so on: the text on the wire.
@@ -62,6 +63,7 @@ struct Hello {
   Incarnation incarnation;
   bool beats = false;  // sends beats; silence then means trouble
   uint64_t beat_ms = 0;
+  bool batches = false;  // may be sent batches
   // In a hello: the actor looked for, or "". In a welcome: that actor and its incarnation.
   std::string actor;
   Incarnation actor_incarnation;

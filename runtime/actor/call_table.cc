@@ -95,8 +95,7 @@ std::vector<Outgoing> CallTable::Repeat(const std::shared_ptr<Link>& link, Time 
   for (auto& [id, call] : calls_) {
     if (call.link != link || !call.idempotent || call.deadline <= now) continue;
     call.envelope.deadline_ms = ToMilliseconds(call.deadline - now);
-    messages.push_back(
-        {link, EncodeEnvelope(call.envelope), call.body.Share(), CallId(id), CallId()});
+    messages.push_back({link, call.envelope, call.body.Share(), CallId(id), CallId()});
   }
   std::sort(messages.begin(), messages.end(),
             [](const Outgoing& a, const Outgoing& b) { return a.call_id < b.call_id; });

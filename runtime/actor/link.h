@@ -34,12 +34,14 @@ struct RefState {
 // A message on its way to the reactor.
 struct Outgoing {
   std::shared_ptr<Link> link;
-  std::string envelope;
+  Envelope envelope;
   net::Frame body;
   CallId call_id;    // not 0: a call of ours
   CallId cached_as;  // not 0: the reply to a call that may be repeated
 
-  size_t bytes() const { return envelope.size() + body.size(); }
+  // About what it takes of the queue, and on the wire.
+  size_t bytes() const { return kEnvelopeBytes + envelope.status.message().size() + body.size(); }
+  static constexpr size_t kEnvelopeBytes = 64;
 };
 
 enum class LinkState : int {
@@ -58,6 +60,7 @@ struct Link {
   std::string node;
   Incarnation incarnation;
   bool beats = false;
+  bool batches = false;  // may be sent batches
 
   // Any thread.
   std::atomic<LinkState> state{LinkState::kUp};
@@ -75,8 +78,9 @@ struct Link {
   Time last_heard;
   Time lost_at;  // when `connected` became false
   bool is_loss_pending = false;
-  std::string cause;  // why it is not up
-  std::deque<Outgoing> backlog;
+  std::string cause;             // why it is not up
+  std::deque<Outgoing> backlog;  // not yet with ZeroMQ, in order
+  bool is_listed = false;        // among those with a backlog
   std::vector<Watch> watches;
   ReplyCache replies;
   ActorRef last_sender;  // messages come in runs of one sender: saves making it again

@@ -236,7 +236,7 @@ Status Node::Tell(const RefState& to, std::string method, Value body, TellOption
   envelope.method = std::move(method);
   envelope.control = options.control;
   PC_ASSIGN_OR_RETURN(net::Frame frame, EncodeBody(body));
-  Outgoing message{to.link, EncodeEnvelope(envelope), std::move(frame), CallId(), CallId()};
+  Outgoing message{to.link, std::move(envelope), std::move(frame), CallId(), CallId()};
   if (!to.link->Reserve(message.bytes())) return TooMuchWaits(to.node);
   return reactor_->Send(std::move(message)) ? OkStatus() : ShutDown();
 }
@@ -320,7 +320,7 @@ Future<Value> Node::CallRemote(const RefState& to, PendingCall call, Value body)
   const StatusOr<CallId> id = BeginCall(to, std::move(call));
   if (!id.ok()) return MakeReady<Value>(id.status());
   envelope.call_id = *id;
-  Outgoing message{to.link, EncodeEnvelope(envelope), std::move(*frame), *id, CallId()};
+  Outgoing message{to.link, std::move(envelope), std::move(*frame), *id, CallId()};
   if (to.link->Reserve(message.bytes())) {
     // When the reactor has stopped, Shutdown cancels the call.
     reactor_->Send(std::move(message));
@@ -337,7 +337,7 @@ void Node::SendReply(const std::shared_ptr<Link>& link, Envelope envelope, Value
     envelope.status = frame.status().WithContext("the reply").WithOutcome(Outcome::kExecuted);
     frame = net::Frame();
   }
-  Outgoing reply{link, EncodeEnvelope(envelope), std::move(*frame), CallId(), cached_as};
+  Outgoing reply{link, std::move(envelope), std::move(*frame), CallId(), cached_as};
   if (link->Reserve(reply.bytes())) {
     reactor_->Send(std::move(reply));
     return;

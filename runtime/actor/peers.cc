@@ -22,6 +22,10 @@ constexpr Duration kBacklogWait = Milliseconds(400);
 constexpr Duration kBacklogWaitMax = Seconds(5);
 constexpr Duration kGoodbyeWait = Milliseconds(100);
 constexpr long kGoodbyePollMs = 5;
+// A batch ends once it has so many bytes or messages; longer bodies travel alone, without a copy.
+constexpr size_t kBatchBytes = 32u << 10;
+constexpr size_t kBatchMessages = 1024;
+constexpr size_t kBatchedBodyBytes = 4096;
 // How long a dead peer is remembered, should the same life come back.
 constexpr Duration kRememberDead = Seconds(60);
 
@@ -61,6 +65,7 @@ void Peers::Close() {
   channels_.clear();
   links_.clear();
   losses_.clear();
+  waiting_.clear();
 }
 
 void Peers::ForEachLink(const std::function<void(const std::shared_ptr<Link>&)>& visit) {
@@ -80,7 +85,7 @@ net::SendResult Peers::SendOn(Link* link, Outgoing* message) {
     if (link->routing_id.empty()) return net::SendResult::kUnroutable;
     frames.emplace_back(std::string_view(link->routing_id));
   }
-  frames.push_back(net::Frame(std::string_view(message->envelope)));
+  frames.push_back(net::Frame(std::string_view(EncodeEnvelope(message->envelope))));
   frames.push_back(std::move(message->body));
   net::ZmqSocket& socket = link->dealer == nullptr ? router_ : *link->dealer;
   const net::SendResult result = socket.Send(&frames);
@@ -101,26 +106,57 @@ void Peers::Refuse(const Outgoing& message, Status status) {
   CallTable::Resolve(std::move(*call), status.WithOutcome(outcome));
 }
 
-bool Peers::TryTransmit(const std::shared_ptr<Link>& link, Outgoing* message) {
-  if (!link->is_usable()) {
-    Refuse(*message, StatusFor(*link));
-    return true;
+// Takes a call back from the table's point of view: it has not left after all.
+void Peers::Unsend(const Outgoing& message) {
+  if (message.call_id.value != 0) node_->calls().MarkUnsent(message.call_id);
+}
+
+// Sends what is at the front of the backlog, alone or with what follows it, and takes it out. False
+// when ZeroMQ has no room.
+bool Peers::SendFront(const std::shared_ptr<Link>& link) {
+  std::deque<Outgoing>& backlog = link->backlog;
+  const bool is_batch = link->batches && backlog.front().body.size() <= kBatchedBodyBytes;
+  size_t count = 0;  // from the front
+  for (const Outgoing& message : backlog) {
+    const bool has_room = is_batch && batch_.bytes() < kBatchBytes && count < kBatchMessages &&
+                          message.body.size() <= kBatchedBodyBytes;
+    if (count > 0 && !has_room) break;
+    ++count;
+    // One that has a result already must not be sent.
+    const bool is_call = message.call_id.value != 0;
+    if (is_call && !node_->calls().MarkSent(message.call_id)) continue;
+    if (is_batch) batch_.Add(message.envelope, message.body.view());
+    // A message of its own is the first, or the next after calls that have expired.
+    if (!is_batch) return FinishFront(link, count, SendOn(link.get(), &backlog[count - 1]));
   }
-  const bool is_call = message->call_id.value != 0;
-  if (is_call && !node_->calls().MarkSent(message->call_id)) return true;  // has expired
-  switch (SendOn(link.get(), message)) {
-    case net::SendResult::kSent: return true;
-    case net::SendResult::kFull:
-      if (is_call) node_->calls().MarkUnsent(message->call_id);
-      return false;
+  if (batch_.messages() == 0) return FinishFront(link, count, net::SendResult::kSent);
+  Outgoing batch;
+  batch.envelope.kind = FrameKind::kBatch;
+  batch.body = net::Frame::Own(batch_.Take());
+  return FinishFront(link, count, SendOn(link.get(), &batch));
+}
+
+bool Peers::FinishFront(const std::shared_ptr<Link>& link, size_t count, net::SendResult result) {
+  const auto each = [&](const std::function<void(const Outgoing&)>& visit) {
+    for (size_t k = 0; k < count; ++k) visit(link->backlog[k]);
+  };
+  switch (result) {
+    case net::SendResult::kSent: break;
+    case net::SendResult::kFull: each([&](const Outgoing& m) { Unsend(m); }); return false;
     case net::SendResult::kUnroutable:
-      if (is_call) node_->calls().MarkUnsent(message->call_id);
+      each([&](const Outgoing& m) { Unsend(m); });
       Lost(link);
-      Refuse(*message, StatusFor(*link));
-      return true;
+      each([&](const Outgoing& m) { Refuse(m, StatusFor(*link)); });
+      break;
     case net::SendResult::kFailed:
-      Refuse(*message, Internal("the socket to node " + link->node + " failed"));
-      return true;
+      each([&](const Outgoing& m) {
+        Refuse(m, Internal("the socket to node " + link->node + " failed"));
+      });
+      break;
+  }
+  for (; count > 0; --count) {
+    link->Release(link->backlog.front().bytes());
+    link->backlog.pop_front();
   }
   return true;
 }
@@ -130,22 +166,29 @@ void Peers::Transmit(Outgoing message) {
   if (message.cached_as.value != 0) {
     link->replies.Finish(message.cached_as, message.envelope, message.body.view());
   }
-  const size_t bytes = message.bytes();
-  if (link->backlog.empty() && TryTransmit(link, &message)) {
-    link->Release(bytes);
-    return;
-  }
-  if (link->backlog.empty()) blocked_.push_back(link);
   link->backlog.push_back(std::move(message));
+  if (std::exchange(link->is_listed, true)) return;
+  waiting_.push_back(link);
 }
 
-void Peers::Flush(Link* link) {
+void Peers::Flush(const std::shared_ptr<Link>& link) {
   while (!link->backlog.empty()) {
-    const std::shared_ptr<Link> owner = link->backlog.front().link;
-    const size_t bytes = link->backlog.front().bytes();
-    if (!TryTransmit(owner, &link->backlog.front())) return;
+    if (link->is_usable()) {
+      if (!SendFront(link)) return;
+      continue;
+    }
+    const Outgoing message = std::move(link->backlog.front());
     link->backlog.pop_front();
-    link->Release(bytes);
+    link->Release(message.bytes());
+    Refuse(message, StatusFor(*link));
+  }
+}
+
+void Peers::FlushAll() {
+  for (std::shared_ptr<Link>& link : std::exchange(waiting_, {})) {
+    Flush(link);
+    link->is_listed = !link->backlog.empty();
+    if (link->is_listed) waiting_.push_back(std::move(link));
   }
 }
 
@@ -264,22 +307,16 @@ void Peers::SendBeats(bool also_scripts) {
   }
   Envelope beat;
   beat.kind = FrameKind::kBeat;
-  const std::string envelope = EncodeEnvelope(beat);
   const net::Frame body(std::string_view(Encode(Value(std::move(counters)))));
   ForEachLink([&](const std::shared_ptr<Link>& link) {
     if (!link->connected.load() || (!link->beats && !also_scripts)) return;
-    Outgoing message{link, envelope, body.Share(), CallId(), CallId()};
+    Outgoing message{link, beat, body.Share(), CallId(), CallId()};
     if (SendOn(link.get(), &message) == net::SendResult::kUnroutable) Lost(link);
   });
 }
 
 void Peers::Tick(Time now) {
-  for (const auto& weak : std::exchange(blocked_, {})) {
-    const auto link = weak.lock();
-    if (!link) continue;
-    Flush(link.get());
-    if (!link->backlog.empty()) blocked_.push_back(link);
-  }
+  FlushAll();
   // Having slept ourselves (stopped, starved) is no evidence against anyone else.
   const Duration gap = now - last_tick_;
   if (gap > 3 * node_->options().beat_interval) {
@@ -325,7 +362,7 @@ Time Peers::NextDue(Time now) const {
   Time due = next_beat_;
   for (Time probe : probes_) due = std::min(due, probe);
   for (const Loss& loss : losses_) due = std::min(due, loss.due);
-  bool has_retry = !blocked_.empty();
+  bool has_retry = !waiting_.empty();
   for (const Channel& channel : channels_) {
     has_retry = has_retry || (channel.is_connected && channel.is_hello_due);
   }
@@ -361,7 +398,7 @@ void Peers::AnnounceStop(const FrameAddress& actor) {
   bye.status = Cancelled("the actor was stopped");
   ForEachLink([&](const std::shared_ptr<Link>& link) {
     if (!link->is_usable()) return;
-    TransmitOwn({link, EncodeEnvelope(bye), net::Frame(), CallId(), CallId()});
+    TransmitOwn({link, bye, net::Frame(), CallId(), CallId()});
   });
 }
 
@@ -369,13 +406,13 @@ net::SendResult Peers::SendBye(Link* link) {
   Envelope bye;
   bye.kind = FrameKind::kBye;
   bye.status = Cancelled("the node shut down");
-  Outgoing message{nullptr, EncodeEnvelope(bye), net::Frame(), CallId(), CallId()};
+  Outgoing message{nullptr, bye, net::Frame(), CallId(), CallId()};
   return SendOn(link, &message);
 }
 
 // Sends what was said before, then the goodbye. False when not all of it has left yet.
 bool Peers::SayGoodbye(const std::shared_ptr<Link>& link) {
-  Flush(link.get());
+  Flush(link);
   if (!link->is_usable()) return true;  // nobody is left to hear it
   return link->backlog.empty() && SendBye(link.get()) != net::SendResult::kFull;
 }

@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "protocol/batch.h"
 #include "protocol/frame.h"
 #include "protocol/status.h"
 #include "protocol/time.h"
@@ -42,8 +43,10 @@ class Peers {
   void Tick(Time now);
   Time NextDue(Time now) const;
 
-  // Sends a message that has its room in the link's queue.
+  // Queues a message that has its room in the link's queue.
   void Transmit(Outgoing message);
+  // Sends what is queued, as far as ZeroMQ has room.
+  void FlushAll();
   // A reply for which the peer has left no room.
   void DropReply(const Outgoing& reply);
   void Connect(const std::string& endpoint, std::string actor, Time deadline,
@@ -91,8 +94,10 @@ class Peers {
 
   // peers.cc: sending, beats, states.
   net::SendResult SendOn(Link* link, Outgoing* message);
-  bool TryTransmit(const std::shared_ptr<Link>& link, Outgoing* message);
-  void Flush(Link* link);
+  void Unsend(const Outgoing& message);
+  bool SendFront(const std::shared_ptr<Link>& link);
+  bool FinishFront(const std::shared_ptr<Link>& link, size_t count, net::SendResult result);
+  void Flush(const std::shared_ptr<Link>& link);
   void Refuse(const Outgoing& message, Status status);
   void SetState(const std::shared_ptr<Link>& link, LinkState state, const std::string& cause);
   void FailCalls(const std::shared_ptr<Link>& link);
@@ -134,7 +139,12 @@ class Peers {
   std::shared_ptr<Link> LinkFor(const std::string& routing_id, const Hello& hello);
   void RefuseMessage(const Source& source, const Envelope& envelope);
   void RefuseSuperseded(const Link& link);
-  void OnCallOrTell(const std::shared_ptr<Link>& link, Envelope envelope, net::Frame body);
+  void OnBatch(const Source& source, std::string_view bytes);
+  // Of a link that is there: what may come in a batch, too.
+  void OnLinked(const std::shared_ptr<Link>& link, const Envelope& envelope,
+                const std::shared_ptr<Cell>& to, net::Frame body);
+  void OnCallOrTell(const std::shared_ptr<Link>& link, const Envelope& envelope,
+                    const std::shared_ptr<Cell>& to, net::Frame body);
   bool IsRepeated(const std::shared_ptr<Link>& link, const Envelope& envelope);
   void OnReply(const std::shared_ptr<Link>& link, const Envelope& envelope, std::string_view body);
   void OnBeat(const std::shared_ptr<Link>& link, std::string_view body);
@@ -149,8 +159,9 @@ class Peers {
   net::ZmqSocket router_;
   Links links_;  // at the ROUTER, by routing id
   Lives lives_;
-  std::list<Channel> channels_;               // stable addresses
-  std::vector<std::weak_ptr<Link>> blocked_;  // with a backlog
+  std::list<Channel> channels_;                 // stable addresses
+  std::vector<std::shared_ptr<Link>> waiting_;  // with a backlog
+  BatchWriter batch_;                           // empty between sends
   std::vector<Time> probes_;  // when to see who is gone, after a connection has closed
   bool is_leaving_ = false;
   std::vector<Loss> losses_;

@@ -129,6 +129,7 @@ void Peers::SendHellos(Channel* channel) {
   hello.node = node_->options().name;
   hello.incarnation = node_->incarnation();
   hello.beats = true;
+  hello.batches = true;
   hello.beat_ms = ToMilliseconds(node_->options().beat_interval);
   const auto send = [&](const std::string& actor) {
     hello.actor = actor;
@@ -164,6 +165,7 @@ void Peers::AdoptLink(Channel* channel, const Hello& hello) {
   link->node = hello.node;
   link->incarnation = hello.incarnation;
   link->beats = hello.beats;
+  link->batches = hello.batches;
   link->dealer = &channel->socket;
   link->last_heard = Now();
   channel->link = link;

@@ -1,4 +1,5 @@
 // The part of Peers that handles what arrives.
+#include "protocol/batch.h"
 #include "protocol/codec.h"
 #include "protocol/limits.h"
 #include "runtime/actor/node.h"
@@ -197,16 +198,64 @@ void Peers::OnEnvelope(Source& source, Envelope envelope, net::Frame body) {
     case FrameKind::kTell:
     case FrameKind::kReply:
     case FrameKind::kBeat:
-    case FrameKind::kBye: break;
+    case FrameKind::kBye:
+    case FrameKind::kBatch: break;
   }
   if (link == nullptr || link->is_gone()) {
     if (source.channel == nullptr) RefuseMessage(source, envelope);
     return;
   }
-  if (envelope.kind == FrameKind::kReply) return OnReply(link, envelope, body.view());
   if (envelope.kind == FrameKind::kBeat) return OnBeat(link, body.view());
+  if (envelope.kind == FrameKind::kBatch) return OnBatch(source, body.view());
+  const bool has_callee = envelope.kind == FrameKind::kCall || envelope.kind == FrameKind::kTell;
+  OnLinked(link, envelope, has_callee ? node_->FindCell(envelope.to.actor) : nullptr,
+           std::move(body));
+}
+
+void Peers::OnLinked(const std::shared_ptr<Link>& link, const Envelope& envelope,
+                     const std::shared_ptr<Cell>& to, net::Frame body) {
+  if (envelope.kind == FrameKind::kReply) return OnReply(link, envelope, body.view());
   if (envelope.kind == FrameKind::kBye) return OnBye(link, envelope);
-  OnCallOrTell(link, std::move(envelope), std::move(body));
+  OnCallOrTell(link, envelope, to, std::move(body));
+}
+
+void Peers::OnBatch(const Source& source, std::string_view bytes) {
+  // An envelope, and whom it is for: looked up once for all of its messages.
+  struct Head {
+    Status error;
+    Envelope envelope;
+    std::shared_ptr<Cell> to;
+  };
+  std::vector<Head> heads;
+  BatchReader reader(bytes);
+  BatchReader::Record record;
+  while (!source.link->is_gone()) {
+    const StatusOr<bool> is_there = reader.Next(&record);
+    if (!is_there.ok()) return Malformed(source, is_there.status());
+    if (!*is_there) return;
+    if (!record.new_head.empty()) {
+      Head& made = heads.emplace_back();
+      const StatusOr<Envelope> decoded = DecodeEnvelope(record.new_head, &made.envelope);
+      made.error = decoded.status();
+      if (decoded.ok()) made.envelope = *decoded;
+      made.to = node_->FindCell(made.envelope.to.actor);
+    }
+    Head& head = heads[record.head];
+    const FrameKind kind = head.envelope.kind;
+    const bool is_call = kind == FrameKind::kCall || kind == FrameKind::kReply;
+    const bool is_known = is_call || kind == FrameKind::kTell || kind == FrameKind::kBye;
+    head.envelope.call_id = record.call_id;
+    head.envelope.deadline_ms = record.deadline_ms;
+    if (!head.error.ok() || !is_known || (is_call && record.call_id.value == 0)) {
+      Malformed(source,
+                head.error.ok() ? InvalidArgument("not a message for a batch") : head.error);
+      if (head.error.code() == StatusCode::kUnimplemented) {
+        OnUnknown(source, head.envelope, head.error);
+      }
+      continue;
+    }
+    OnLinked(source.link, head.envelope, head.to, net::Frame(record.body));
+  }
 }
 
 void Peers::RefuseMessage(const Source& source, const Envelope& envelope) {
@@ -263,6 +312,7 @@ std::shared_ptr<Link> Peers::LinkFor(const std::string& routing_id, const Hello&
   link->node = hello.node;
   link->incarnation = hello.incarnation;
   link->beats = hello.beats;
+  link->batches = hello.batches;
   link->last_heard = Now();
   std::vector<std::shared_ptr<Link>> replaced;
   if (slot != nullptr) {
@@ -315,6 +365,7 @@ void Peers::OnHello(Source& source, const Envelope& envelope, std::string_view b
   welcome.node = node_->options().name;
   welcome.incarnation = node_->incarnation();
   welcome.beats = true;
+  welcome.batches = true;
   welcome.beat_ms = ToMilliseconds(node_->options().beat_interval);
   welcome.actor = hello->actor;
   if (cell != nullptr) welcome.actor_incarnation = cell->incarnation();
@@ -344,9 +395,9 @@ bool Peers::IsRepeated(const std::shared_ptr<Link>& link, const Envelope& envelo
   return true;
 }
 
-void Peers::OnCallOrTell(const std::shared_ptr<Link>& link, Envelope envelope, net::Frame body) {
+void Peers::OnCallOrTell(const std::shared_ptr<Link>& link, const Envelope& envelope,
+                         const std::shared_ptr<Cell>& to, net::Frame body) {
   if (IsRepeated(link, envelope)) return;
-  const auto cell = node_->FindCell(envelope.to.actor);
   Cell::Mail mail;
   mail.message.from = Sender(link, envelope.from);
   mail.message.control = envelope.control;
@@ -358,16 +409,16 @@ void Peers::OnCallOrTell(const std::shared_ptr<Link>& link, Envelope envelope, n
         Responder(std::make_unique<RemoteReply>(node_->shared_from_this(), link, envelope));
   }
   Status error;
-  if (cell == nullptr) {
+  if (to == nullptr) {
     error = NotFound("no actor \"" + envelope.to.actor + "\" at node " + node_->options().name +
                      "; there are: " + node_->ActorNames());
-  } else if (envelope.to.incarnation.value != 0 && envelope.to.incarnation != cell->incarnation()) {
+  } else if (envelope.to.incarnation.value != 0 && envelope.to.incarnation != to->incarnation()) {
     error = Stale("actor \"" + envelope.to.actor + "\" was restarted: the message is for an " +
                   "earlier incarnation of it");
   } else {
-    mail.message.method = std::move(envelope.method);
+    mail.message.method = envelope.method;
     mail.raw_body = std::move(body);
-    error = cell->Push(&mail, envelope.control);
+    error = to->Push(&mail, envelope.control);
   }
   if (error.ok()) return;
   node_->metrics().Get("undeliverable_messages_total").Add();

@@ -118,6 +118,7 @@ void Reactor::Run() {
       if (is_stopping_) break;
     }
     RunCommands();
+    peers_->FlushAll();
     peers_->Receive();
     peers_->Tick(Now());
     FireTimers();

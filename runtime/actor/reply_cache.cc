@@ -1,6 +1,13 @@
 #include "runtime/actor/reply_cache.h"
 
 namespace packcast::internal {
+namespace {
+
+size_t BytesOf(const ReplyCache::Reply& reply) {
+  return reply.envelope.status.message().size() + reply.body.size();
+}
+
+}  // namespace
 
 bool ReplyCache::Begin(CallId id, const Reply** known) {
   const auto [entry, is_new] = replies_.try_emplace(id.value);
@@ -13,18 +20,18 @@ bool ReplyCache::Begin(CallId id, const Reply** known) {
   return false;
 }
 
-void ReplyCache::Finish(CallId id, std::string_view envelope, std::string_view body) {
+void ReplyCache::Finish(CallId id, const Envelope& envelope, std::string_view body) {
   const auto entry = replies_.find(id.value);
   if (entry == replies_.end() || entry->second.is_done) return;
-  entry->second = {true, std::string(envelope), std::string(body)};
-  bytes_ += envelope.size() + body.size();
+  entry->second = {true, envelope, std::string(body)};
+  bytes_ += BytesOf(entry->second);
   Trim();
 }
 
 void ReplyCache::Forget(CallId id) {
   const auto entry = replies_.find(id.value);
   if (entry == replies_.end()) return;
-  bytes_ -= entry->second.envelope.size() + entry->second.body.size();
+  bytes_ -= BytesOf(entry->second);
   replies_.erase(entry);
 }
 

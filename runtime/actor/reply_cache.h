@@ -4,8 +4,10 @@
 #include <cstdint>
 #include <deque>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 
+#include "protocol/frame.h"
 #include "protocol/ids.h"
 
 namespace packcast::internal {
@@ -16,14 +18,14 @@ class ReplyCache {
  public:
   struct Reply {
     bool is_done = false;
-    std::string envelope;
+    Envelope envelope;
     std::string body;
   };
 
   // True when `id` is new: the call shall run. Else `known` is set, until the next non-const call.
   bool Begin(CallId id, const Reply** known);
   // Keeps the reply. Ignored when the call has left the window meanwhile.
-  void Finish(CallId id, std::string_view envelope, std::string_view body);
+  void Finish(CallId id, const Envelope& envelope, std::string_view body);
   // The call did not run: when it comes again, it shall.
   void Forget(CallId id);
 

@@ -3,11 +3,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <map>
 #include <random>
 #include <thread>
 
 #include <gtest/gtest.h>
 
+#include "protocol/batch.h"
 #include "protocol/codec.h"
 #include "protocol/frame.h"
 #include "runtime/actor/link.h"
@@ -144,6 +146,35 @@ TEST_F(WireTest, SendersOfOneNameAreToldApartByTheirConnection) {
   EXPECT_TRUE(tell(first, nobody) == one);
   EXPECT_FALSE(tell(second, nobody) == one);
   EXPECT_TRUE(tell(second, life) == tell(first, life));
+}
+
+// What is wrong with one message of a batch costs that message, or what can no longer be read.
+TEST_F(WireTest, OfABatchTheGoodMessagesArriveAndTheRestIsCounted) {
+  Script script(node_->endpoint());
+  script.SendHello("echo");
+  script.Expect(FrameKind::kWelcome);
+  BatchWriter writer;
+  writer.Add(CallOf("echo", "echo", 1), Encode(Value("first")));
+  Envelope hello;
+  hello.kind = FrameKind::kHello;
+  writer.Add(hello, "");
+  Envelope later = CallOf("echo", "echo", 2);
+  later.major = kProtocolMajor + 1;
+  writer.Add(later, "");
+  writer.Add(CallOf("nobody", "echo", 3), "");
+  writer.Add(CallOf("echo", "echo", 4), Encode(Value("last")));
+  Envelope batch;
+  batch.kind = FrameKind::kBatch;
+  script.SendRaw({EncodeEnvelope(batch), writer.Take() + "cut short"});
+  std::map<uint64_t, StatusCode> codes;
+  while (codes.size() < 3) {
+    const Envelope reply = script.Expect(FrameKind::kReply);
+    if (!codes.emplace(reply.call_id.value, reply.status.code()).second) break;
+  }
+  EXPECT_EQ(codes, (std::map<uint64_t, StatusCode>{
+                       {1, StatusCode::kOk}, {3, StatusCode::kNotFound}, {4, StatusCode::kOk}}));
+  EXPECT_EQ(Metric("malformed_messages_total"), 3);  // the hello, the version, the rest
+  ExpectAlive();
 }
 
 TEST_F(WireTest, TellsThatDoNotDecodeAreCounted) {
