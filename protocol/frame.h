@@ -63,10 +63,10 @@ struct Hello {
   Incarnation incarnation;
   bool beats = false;  // sends beats; silence then means trouble
   uint64_t beat_ms = 0;
-  bool batches = false;  // may be sent batches
   // In a hello: the actor looked for, or "". In a welcome: that actor and its incarnation.
   std::string actor;
   Incarnation actor_incarnation;
+  bool batches = false;  // may be sent batches
 };
 
 std::string EncodeEnvelope(const Envelope& envelope);
