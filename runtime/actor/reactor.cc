@@ -118,7 +118,7 @@ void Reactor::Run() {
       if (is_stopping_) break;
     }
     RunCommands();
-    peers_->FlushAll();
+    peers_->FlushAll();  // before what has come is read: nobody waits for that
     peers_->Receive();
     peers_->Tick(Now());
     FireTimers();
