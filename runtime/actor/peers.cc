@@ -17,10 +17,10 @@ constexpr Duration kRetryInterval = Milliseconds(1);
 // news of the end: wait this long before calling it a death.
 constexpr Duration kGoodbyeGrace = Milliseconds(3);
 // How long a node that leaves takes to send what it has said: while its peers go on reading, but
-// not for ever. And then, how long it waits for them to have heard it.
-constexpr Duration kBacklogWait = Milliseconds(400);
+// not for ever. Then it waits for them to have heard it, as long again after each one's last sign
+// of life: a batch is sent in a moment, and read by a busy peer in many.
+constexpr Duration kBacklogWait = Seconds(1);
 constexpr Duration kBacklogWaitMax = Seconds(5);
-constexpr Duration kGoodbyeWait = Milliseconds(100);
 constexpr long kGoodbyePollMs = 5;
 // A batch ends once it has so many bytes or messages; longer bodies travel alone, without a copy.
 constexpr size_t kBatchBytes = 32u << 10;
@@ -423,26 +423,25 @@ void Peers::Goodbye() {
   ForEachLink([&](const std::shared_ptr<Link>& link) {
     if (link->is_usable()) untold.push_back(link);
   });
-  // A DEALER with IMMEDIATE throws away what it has not read when its connection ends: so the
-  // connection stays until the other side has answered the goodbye.
-  const auto is_awaited = [&] {
-    bool awaited = false;
-    ForEachLink([&](const auto& link) { awaited |= link->beats && link->is_usable(); });
-    return awaited;
-  };
   const Time last_moment = Now() + kBacklogWaitMax;
-  Time give_up = Now() + kBacklogWait;
+  Time progress = Now();
   size_t unsent = SIZE_MAX;
   while (true) {
-    if (!untold.empty()) {
-      std::erase_if(untold, [&](const auto& link) { return SayGoodbye(link); });
-      size_t still_unsent = 0;
-      for (const auto& link : untold) still_unsent += link->backlog.size();
-      if (still_unsent < unsent) give_up = std::min(Now() + kBacklogWait, last_moment);
-      unsent = still_unsent;
-      if (untold.empty()) give_up = Now() + kGoodbyeWait;
-    }
-    if ((untold.empty() && !is_awaited()) || Now() >= give_up) break;
+    std::erase_if(untold, [&](const auto& link) { return SayGoodbye(link); });
+    size_t still_unsent = 0;
+    for (const auto& link : untold) still_unsent += link->backlog.size() + 1;
+    if (still_unsent < unsent) progress = Now();
+    unsent = still_unsent;
+    // A DEALER with IMMEDIATE throws away what it has not read when its connection ends: so the
+    // connection stays until the other side has answered the goodbye.
+    bool is_awaited = false;
+    ForEachLink([&](const auto& link) {
+      if (!link->beats || !link->is_usable()) return;
+      is_awaited = true;
+      if (untold.empty()) progress = std::max(progress, link->last_heard);
+    });
+    if (untold.empty() && !is_awaited) break;
+    if (Now() >= std::min(progress + kBacklogWait, last_moment)) break;
     std::vector<zmq_pollitem_t> items;
     AppendPollItems(&items);
     zmq_poll(items.data(), static_cast<int>(items.size()), kGoodbyePollMs);

@@ -162,6 +162,7 @@ class Peers {
   std::list<Channel> channels_;                 // stable addresses
   std::vector<std::shared_ptr<Link>> waiting_;  // with a backlog
   BatchWriter batch_;                           // empty between sends
+  int taken_ = 0;                               // messages received from a socket in its turn
   std::vector<Time> probes_;  // when to see who is gone, after a connection has closed
   bool is_leaving_ = false;
   std::vector<Loss> losses_;

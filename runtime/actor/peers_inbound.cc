@@ -9,7 +9,8 @@
 namespace packcast::internal {
 namespace {
 
-// Messages taken from one socket before timers and the other sockets have their turn.
+// Messages taken from one socket before timers, beats and the other sockets have their turn; those
+// in a batch count one by one.
 constexpr int kMessagesPerTurn = 256;
 // A closed connection is noticed by a send only once ZeroMQ has taken its pipe down.
 constexpr Duration kProbeDelays[] = {Milliseconds(0), Milliseconds(2), Milliseconds(10)};
@@ -76,7 +77,7 @@ void Peers::Receive() {
 
 void Peers::ReceiveRouter() {
   net::Frames frames;
-  for (int k = 0; k < kMessagesPerTurn; ++k) {
+  for (taken_ = 0; taken_ < kMessagesPerTurn; ++taken_) {
     const net::ReceiveResult result = router_.Receive(&frames);
     if (result == net::ReceiveResult::kEmpty || result == net::ReceiveResult::kFailed) break;
     Source source;
@@ -106,7 +107,7 @@ void Peers::ReceiveRouter() {
 
 void Peers::ReceiveChannel(Channel* channel) {
   net::Frames frames;
-  for (int k = 0; k < kMessagesPerTurn; ++k) {
+  for (taken_ = 0; taken_ < kMessagesPerTurn; ++taken_) {
     const net::ReceiveResult result = channel->socket.Receive(&frames);
     if (result == net::ReceiveResult::kEmpty || result == net::ReceiveResult::kFailed) return;
     Source source;
@@ -233,6 +234,7 @@ void Peers::OnBatch(const Source& source, std::string_view bytes) {
     const StatusOr<bool> is_there = reader.Next(&record);
     if (!is_there.ok()) return Malformed(source, is_there.status());
     if (!*is_there) return;
+    ++taken_;
     if (!record.new_head.empty()) {
       Head& made = heads.emplace_back();
       const StatusOr<Envelope> decoded = DecodeEnvelope(record.new_head, &made.envelope);

@@ -91,8 +91,9 @@ class Runtime {
   // Counters of this runtime by name (malformed messages, late replies and so on).
   Value Metrics() const;
 
-  // Says goodbye and ends everything within about `drain` plus one second. Pending calls resolve
-  // to kCancelled. Idempotent.
+  // Says goodbye and ends everything: `drain` for the actors, then as long as peers go on reading
+  // what was said (5 s at most; 1 s after the last sign of one). Pending calls resolve to
+  // kCancelled. Idempotent.
   void Shutdown(Duration drain);
 
  private:
