@@ -93,7 +93,8 @@ void Cell::PushPeer(PeerEvent event) { PushInternal(std::move(event), true); }
 void Cell::PushWork(Work work, bool control) { PushInternal(std::move(work), control); }
 
 void Cell::Schedule(Group group) {
-  if (is_posted_[group]) return;
+  // The turn that runs looks at the queues before it ends.
+  if (is_posted_[group] || is_running_[LaneOf(group)]) return;
   is_posted_[group] = node_->executor().Post(
       group == kControl, [self = shared_from_this(), group] { self->Run(group); });
 }
