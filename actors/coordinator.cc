@@ -115,12 +115,15 @@ void CoordinatorShell::OnPeer(Context& context, const PeerEvent& event) {
       return;
     case PeerEvent::Kind::kDied:
     case PeerEvent::Kind::kLeft:
-      Feed(context, MemberLost{member, event.kind == PeerEvent::Kind::kDied
-                                           ? PeerDied(event.cause)
-                                           : Cancelled("left: " + event.cause)});
+    case PeerEvent::Kind::kRestarted: {
+      // The life that had joined is gone; the next one joins anew.
+      Feed(context, MemberLost{member, event.kind == PeerEvent::Kind::kLeft
+                                           ? Cancelled("left: " + event.cause)
+                                           : PeerDied(event.cause)});
       context.Demonitor(event.ref);
       members_.erase(member);
       return;
+    }
   }
 }
 

@@ -95,6 +95,7 @@ void MemberShell::OnPeer(Context& context, const PeerEvent& event) {
       return;
     case PeerEvent::Kind::kDied:
     case PeerEvent::Kind::kLeft:
+    case PeerEvent::Kind::kRestarted:  // it knows nothing of us
       LogWarning("the coordinator is gone: ", event.cause);
       Feed(context, MemberEvent(CoordinatorLost{event.cause}));
       {

@@ -8,6 +8,7 @@
 #include "protocol/time.h"
 #include "protocol/value.h"
 #include "runtime/actor/actor_ref.h"
+#include "runtime/actor/catalog.h"
 #include "runtime/actor/future.h"
 #include "runtime/actor/responder.h"
 
@@ -36,8 +37,10 @@ struct PeerEvent {
     kSuspect,      // no beat for suspect_after
     kRecovered,    // heard again, same life: after kSuspect, kUnreachable, or a lost connection
     kUnreachable,  // no beat for unreachable_after; it may be alive
-    kDied,         // its host closed the connection without a goodbye, or a new life took its place
+    kDied,         // it failed for good or was killed, its host closed the connection without a
+                   // goodbye, or a new process took its place
     kLeft,         // it said goodbye: the actor was stopped, or its runtime shut down
+    kRestarted,    // it failed and lives again: `incarnation` is the new life's; its state is new
   };
   Kind kind = Kind::kSuspect;
   ActorRef ref;
@@ -54,14 +57,15 @@ std::string_view PeerEventKindName(PeerEvent::Kind kind);
 class Actor {
  public:
   virtual ~Actor() = default;
-  // Comes before everything else. When it throws the actor dies: OnStop follows, queued and later
-  // calls fail with the exception's text (kInternal, not executed), and the name becomes free.
+  // Comes before everything else. When it throws, this life has failed (see Context::Fail).
   virtual void OnStart(Context&) {}
   virtual void OnMessage(Context& context, Message message) = 0;
   virtual void OnTimer(Context&, TimerId) {}
   virtual void OnPeer(Context&, const PeerEvent&) {}
-  // The last thing that is called; nothing else is delivered afterwards.
+  // The last thing that is called; nothing else is delivered afterwards. Of a failed life too.
   virtual void OnStop(Context&) {}
+  // The methods, for typed calls, concurrency groups and scripts; lives as long as the program.
+  virtual const MethodCatalog* Catalog() const { return nullptr; }
 };
 
 // An actor's view of its runtime. Valid only inside the handler it was passed to.
@@ -81,6 +85,18 @@ class Context {
   // already, the event comes at once.
   virtual void Monitor(const ActorRef& ref) = 0;
   virtual void Demonitor(const ActorRef& ref) = 0;
+
+  // Ends this life once the handlers that run have returned: "let it crash". What is queued fails
+  // with `why` (not executed) and OnStop runs. With restarts left (SpawnOptions::restart) a new
+  // object takes over after a back-off and references follow it; what comes meanwhile waits.
+  // Otherwise the actor is gone: watchers get kDied, and the name becomes free.
+  virtual void Fail(Status why) = 0;
+  // Binds the fates of this actor and `ref`: when one dies (kDied; not an orderly stop), the other
+  // fails with that as its cause. Both ways. Idempotent.
+  virtual void Link(const ActorRef& ref) = 0;
+  virtual void Unlink(const ActorRef& ref) = 0;
+  // 1 for the first life, and so on.
+  virtual int life() const = 0;
 
   // A counter that grows while this actor gets on with its work; peers see it in the beats
   // (Runtime::PeerProgress), so that "alive but stuck" can be told from "alive".

@@ -62,6 +62,7 @@ std::string_view PeerEventKindName(PeerEvent::Kind kind) {
     case PeerEvent::Kind::kUnreachable: return "unreachable";
     case PeerEvent::Kind::kDied: return "died";
     case PeerEvent::Kind::kLeft: return "left";
+    case PeerEvent::Kind::kRestarted: return "restarted";
   }
   return "unknown";
 }

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "protocol/codec.h"
-#include "protocol/limits.h"
+#include "runtime/actor/guarded.h"
 #include "runtime/actor/node.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
@@ -14,250 +14,280 @@ namespace {
 
 thread_local Cell* current_cell = nullptr;
 
-// Items that one turn handles before other actors get the thread.
-constexpr int kTurnItems = 64;
-
-// Runs user code; what it throws ends here, is logged and comes back as kInternal.
-template <class F>
-Status Guarded(const std::string& actor, const char* handler, F call) {
-  std::string what;
-  try {
-    call();
-    return OkStatus();
-  } catch (const std::exception& error) {
-    what = std::string("threw: ") + error.what();
-  } catch (...) {
-    what = "threw something that is no std::exception";
-  }
-  const Status status = Internal("actor \"" + actor + "\": " + handler + " " + what);
-  LogError(status.message());
-  return status;
-}
+// Messages that one turn handles before other actors get the thread, and that it takes at once.
+constexpr size_t kTurnTasks = 128;
+constexpr size_t kChunkTasks = 32;
 
 }  // namespace
 
+// What waits in a mailbox. The cell outlives its tasks.
+struct Cell::MailTask {
+  Cell* cell;
+  Mail mail;
+
+  void Run(Actor& actor, Context& context) {
+    Message& message = mail.message;
+    if (message.deadline && *message.deadline <= Now()) {
+      return Drop(DeadlineExceeded("the deadline passed in the mailbox"));
+    }
+    if (mail.raw_body && mail.raw_body->size() > 0) {
+      StatusOr<Value> body = Decode(mail.raw_body->view());
+      if (!body.ok()) return DropMalformed(body.status());
+      message.body = std::move(*body);
+    }
+    (void)Guarded(cell->name_, "OnMessage", [&] { actor.OnMessage(context, std::move(message)); });
+  }
+
+  void DropMalformed(const Status& why) {
+    cell->node_->metrics().Get("malformed_bodies_total").Add();
+    // Nobody else learns that a tell is lost.
+    if (!mail.message.responder.valid() && cell->bad_body_log_.Allow(Now())) {
+      LogWarning("actor \"", cell->name_, "\": dropped tell \"", mail.message.method, "\" from ",
+                 mail.message.from.ToString(), ": ", why.message());
+    }
+    Drop(why.WithContext("body of \"" + mail.message.method + "\""));
+  }
+
+  void Drop(const Status& why) {
+    mail.message.responder.Fail(why.WithOutcome(Outcome::kNotExecuted));
+  }
+};
+
+struct Cell::TimerTask {
+  Cell* cell;
+  TimerId timer;
+
+  void Run(Actor& actor, Context& context) {
+    {
+      std::lock_guard lock(cell->mutex_);
+      if (cell->timers_.erase(timer) == 0) return;  // cancelled after it expired
+    }
+    (void)Guarded(cell->name_, "OnTimer", [&] { actor.OnTimer(context, timer); });
+  }
+  void Drop(const Status&) {}
+};
+
+struct Cell::PeerTask {
+  Cell* cell;
+  PeerEvent event;
+
+  void Run(Actor& actor, Context& context) {
+    (void)Guarded(cell->name_, "OnPeer", [&] { actor.OnPeer(context, event); });
+    if (event.kind != PeerEvent::Kind::kDied) return;
+    {
+      std::lock_guard lock(cell->mutex_);
+      if (std::erase(cell->links_, event.ref) == 0) return;
+    }
+    context.Fail(PeerDied("linked " + event.ref.ToString() + " died: " + event.cause));
+  }
+  void Drop(const Status&) {}
+};
+
+struct Cell::WorkTask {
+  Cell* cell;
+  Work work;
+
+  void Run(Actor&, Context& context) {
+    (void)Guarded(cell->name_, "work", [&] { work(context); });
+  }
+  void Drop(const Status&) {}
+};
+
 Cell::Cell(std::shared_ptr<Node> node, std::string name, Incarnation incarnation,
-           std::unique_ptr<Actor> actor, SpawnOptions options)
+           std::unique_ptr<Actor> actor, ActorFactory factory, SpawnOptions options)
     : node_(std::move(node)),
       name_(std::move(name)),
-      incarnation_(incarnation),
-      options_(options),
+      factory_(std::move(factory)),
+      options_(std::move(options)),
+      catalog_(actor->Catalog()),
+      incarnation_(incarnation.value),
       actor_(std::move(actor)),
-      end_(NotFound("actor \"" + name_ + "\" has stopped").WithOutcome(Outcome::kNotExecuted)) {}
+      groups_(2 + options_.groups.size()),
+      end_(HasStopped()) {
+  lanes_.push_back({options_.concurrency, 0});
+  const auto add_lane = [this](Group* group, int concurrency) {
+    group->lane = lanes_.size();
+    lanes_.push_back({concurrency, 0});
+  };
+  if (options_.concurrent_control) add_lane(&groups_[kControl], 1);
+  for (size_t k = 0; k < options_.groups.size(); ++k) {
+    add_lane(&groups_[2 + k], options_.groups[k].concurrency);
+  }
+  if (catalog_ == nullptr) return;
+  for (const MethodCatalog::Method& method : catalog_->methods) {
+    for (size_t k = 0; k < options_.groups.size(); ++k) {
+      if (options_.groups[k].name == method.group) group_of_method_[method.name] = 2 + k;
+    }
+  }
+}
 
 Cell* Cell::Current() { return current_cell; }
 
 ActorRef Cell::Ref() { return node_->RefTo(shared_from_this()); }
 
-void Cell::Start() {
-  std::lock_guard lock(mutex_);
-  if (phase_ != Phase::kNew) return;
-  phase_ = Phase::kRunning;
-  // First in the group that goes first.
-  queues_[kControl].push_front(Work([this](Context&) { RunOnStart(); }));
-  Schedule(kControl);
+size_t Cell::GroupOf(std::string_view method) const {
+  if (group_of_method_.empty()) return kDefault;
+  const auto found = group_of_method_.find(method);
+  return found == group_of_method_.end() ? kDefault : found->second;
 }
 
-void Cell::RunOnStart() {
-  const Status started = Guarded(name_, "OnStart", [&] { actor_->OnStart(*this); });
-  if (!started.ok()) Die(started.WithOutcome(Outcome::kNotExecuted));
-  std::lock_guard lock(mutex_);
-  is_starting_ = false;
-  if (HasWork(kDefault)) Schedule(kDefault);
-}
-
-Status Cell::Push(Mail* mail, bool control) {
-  const Group group = control ? kControl : kDefault;
-  std::lock_guard lock(mutex_);
-  if (phase_ == Phase::kStopping || phase_ == Phase::kStopped) return end_;
-  if (queues_[group].size() >= limits::kMailboxMessages) {
-    return ResourceExhausted("the mailbox of actor \"" + name_ + "\" is full (" +
-                             std::to_string(limits::kMailboxMessages) + " messages)")
-        .WithOutcome(Outcome::kNotExecuted);
+bool Cell::TakesMail() const {
+  switch (phase_) {
+    case Phase::kNew:
+    case Phase::kRunning:
+    case Phase::kBackoff: return true;
+    case Phase::kEnding: return will_restart_;
+    case Phase::kStopping:
+    case Phase::kStopped: return false;
   }
-  queues_[group].emplace_back(std::move(*mail));
-  Schedule(group);
-  return OkStatus();
+  return false;
 }
 
-void Cell::PushInternal(Item item, bool control) {
-  const Group group = control ? kControl : kDefault;
+Status Cell::Push(Mail mail) {
+  if (mail.message.method.starts_with('$')) return OnReserved(std::move(mail));
+  const size_t group = mail.message.control ? kControl : GroupOf(mail.message.method);
+  return Push(Task(MailTask{this, std::move(mail)}), group);
+}
+
+Status Cell::Push(Task task, size_t group) {
+  Status refused;
+  {
+    std::lock_guard lock(mutex_);
+    if (!TakesMail()) {
+      refused = end_;
+    } else if (groups_[group].queue.size() >= options_.mailbox_messages) {
+      refused = ResourceExhausted("the mailbox of actor \"" + name_ + "\" is full (" +
+                                  std::to_string(options_.mailbox_messages) + " messages)")
+                    .WithOutcome(Outcome::kNotExecuted);
+    } else {
+      groups_[group].queue.push_back(std::move(task));
+      if (group == kControl) ++interrupts_;
+      Schedule(group);
+      return OkStatus();
+    }
+  }
+  task.Drop(refused);
+  return refused;
+}
+
+void Cell::PushInternal(Task task, size_t group, int life) {
   std::lock_guard lock(mutex_);
-  if (phase_ == Phase::kStopping || phase_ == Phase::kStopped) return;
-  queues_[group].push_back(std::move(item));
+  if (phase_ != Phase::kNew && phase_ != Phase::kRunning) return;
+  if (life != 0 && life != life_) return;  // it knows an object that is gone
+  groups_[group].queue.push_back(std::move(task));
+  if (group == kControl) ++interrupts_;
   Schedule(group);
 }
 
-void Cell::PushTimer(TimerId timer) { PushInternal(timer, true); }
-void Cell::PushPeer(PeerEvent event) { PushInternal(std::move(event), true); }
-void Cell::PushWork(Work work, bool control) { PushInternal(std::move(work), control); }
+void Cell::PushPeer(PeerEvent event) {
+  PushInternal(Task(PeerTask{this, std::move(event)}), kControl, 0);
+}
 
-void Cell::Schedule(Group group) {
-  // The turn that runs looks at the queues before it ends.
-  if (is_posted_[group] || is_running_[LaneOf(group)]) return;
-  is_posted_[group] = node_->executor().Post(
+void Cell::PushWork(Work work, bool control) {
+  PushInternal(Task(WorkTask{this, std::move(work)}), control ? kControl : kDefault, 0);
+}
+
+void Cell::PushTimer(TimerId timer) {
+  {
+    std::lock_guard lock(mutex_);
+    if (phase_ == Phase::kBackoff && timer == restart_timer_) {
+      phase_ = Phase::kRunning;
+      needs_start_ = true;
+      is_starting_ = true;
+      Schedule(kControl);
+      return;
+    }
+  }
+  PushInternal(Task(TimerTask{this, timer}), kControl, 0);
+}
+
+void Cell::Schedule(size_t group) {
+  const Lane& lane = lanes_[groups_[group].lane];
+  // A turn that runs looks at the queues before it ends.
+  if (groups_[group].posted + lane.running >= lane.concurrency) return;
+  const bool is_posted = node_->executor().Post(
       group == kControl, [self = shared_from_this(), group] { self->Run(group); });
+  if (is_posted) ++groups_[group].posted;
 }
 
-bool Cell::HasWork(Group group) const {
-  if (phase_ == Phase::kNew || phase_ == Phase::kStopped) return false;
+void Cell::ScheduleAll() {
+  for (size_t group = 0; group < groups_.size(); ++group) {
+    if (HasWork(group)) Schedule(group);
+  }
+}
+
+bool Cell::HasWork(size_t group) const {
+  if (phase_ != Phase::kRunning && phase_ != Phase::kStopping) return false;
   // OnStart comes before everything.
-  return !queues_[group].empty() && (group == kControl || !is_starting_);
+  if (is_starting_) return needs_start_ && group == kControl;
+  return !groups_[group].queue.empty();
 }
 
-bool Cell::NextItem(Group token, Item* item) {
-  const bool control_first = LaneOf(token) == LaneOf(kControl) && HasWork(kControl);
-  const Group group = control_first ? kControl : token;
-  if (!HasWork(group)) return false;
-  *item = std::move(queues_[group].front());
-  queues_[group].pop_front();
+bool Cell::Take(size_t token, Chunk* chunk) {
+  const size_t lane = groups_[token].lane;
+  const bool control_first = lane == groups_[kControl].lane && HasWork(kControl);
+  chunk->group = control_first ? kControl : token;
+  chunk->next = 0;
+  chunk->interrupts = interrupts_.load();
+  if (!HasWork(chunk->group)) return false;
+  std::deque<Task>& queue = groups_[chunk->group].queue;
+  // Others of the lane take their share.
+  size_t count = lanes_[lane].concurrency > 1 ? 1 : kChunkTasks;
+  for (; count > 0 && !queue.empty(); --count) {
+    chunk->tasks.push_back(std::move(queue.front()));
+    queue.pop_front();
+  }
+  chunks_.push_back(chunk);
   return true;
 }
 
-void Cell::Run(Group token) {
-  const Group lane = LaneOf(token);
+void Cell::RunChunk(Chunk* chunk, Actor* actor) {
+  while (interrupts_.load() == chunk->interrupts) {
+    const size_t k = chunk->next.fetch_add(1);
+    if (k >= chunk->tasks.size()) return;
+    Task& task = chunk->tasks[k];
+    (void)Guarded(name_, "a message", [&] { task.Run(*actor, *this); });
+    task.Reset();  // what it holds goes without the lock
+  }
+}
+
+void Cell::GiveBack(Chunk* chunk) {
+  std::erase(chunks_, chunk);
+  std::vector<Task>& tasks = chunk->tasks;
+  std::deque<Task>& queue = groups_[chunk->group].queue;
+  for (; tasks.size() > chunk->next; tasks.pop_back()) queue.push_front(std::move(tasks.back()));
+  tasks.clear();
+}
+
+void Cell::Run(size_t token) {
   std::unique_lock lock(mutex_);
-  is_posted_[token] = false;
-  // The one who runs looks at the queues before it leaves, and asks for another turn.
-  if (is_running_[lane]) return;
-  is_running_[lane] = true;
+  Lane& lane = lanes_[groups_[token].lane];
+  --groups_[token].posted;
+  // Those who run look at the queues before they leave, and ask for another turn.
+  if (lane.running >= lane.concurrency) return;
+  ++lane.running;
   Cell* const outer = std::exchange(current_cell, this);
-  Item item;
-  for (int k = 0; k < kTurnItems && NextItem(token, &item); ++k) {
+  if (token == kControl || groups_[kControl].lane == groups_[token].lane) {
+    if (needs_start_ && phase_ != Phase::kEnding) {
+      needs_start_ = false;
+      lock.unlock();
+      StartLife();
+      lock.lock();
+    }
+  }
+  Chunk chunk;
+  for (size_t done = 0; done < kTurnTasks && Take(token, &chunk);) {
+    done += chunk.tasks.size();
+    Actor* const actor = actor_.get();
     lock.unlock();
-    Handle(std::move(item));
-    item = TimerId();  // what it still holds goes without the lock
+    RunChunk(&chunk, actor);
     lock.lock();
+    GiveBack(&chunk);
   }
-  is_running_[lane] = false;
-  for (Group group : {kControl, kDefault}) {
-    if (LaneOf(group) == lane && HasWork(group)) Schedule(group);
-  }
+  --lane.running;
+  ScheduleAll();
   MaybeFinish(&lock);
   current_cell = outer;
-}
-
-void Cell::Handle(Item item) {
-  if (Mail* mail = std::get_if<Mail>(&item)) {
-    HandleMail(std::move(*mail));
-  } else if (const TimerId* timer = std::get_if<TimerId>(&item)) {
-    {
-      std::lock_guard lock(mutex_);
-      if (timers_.erase(*timer) == 0) return;  // cancelled after it expired
-    }
-    (void)Guarded(name_, "OnTimer", [&] { actor_->OnTimer(*this, *timer); });
-  } else if (const PeerEvent* event = std::get_if<PeerEvent>(&item)) {
-    (void)Guarded(name_, "OnPeer", [&] { actor_->OnPeer(*this, *event); });
-  } else {
-    (void)Guarded(name_, "work", [&] { std::get<Work>(item)(*this); });
-  }
-}
-
-void Cell::HandleMail(Mail mail) {
-  Message& message = mail.message;
-  if (message.deadline && *message.deadline <= Now()) {
-    message.responder.Fail(
-        DeadlineExceeded("the deadline passed in the mailbox").WithOutcome(Outcome::kNotExecuted));
-    return;
-  }
-  if (mail.raw_body && mail.raw_body->size() > 0) {
-    StatusOr<Value> body = Decode(mail.raw_body->view());
-    if (!body.ok()) {
-      node_->metrics().Get("malformed_bodies_total").Add();
-      // Nobody else learns that a tell is lost.
-      if (!message.responder.valid() && bad_body_log_.Allow(Now())) {
-        LogWarning("actor \"", name_, "\": dropped tell \"", message.method, "\" from ",
-                   message.from.ToString(), ": ", body.status().message());
-      }
-      message.responder.Fail(body.status()
-                                 .WithContext("body of \"" + message.method + "\"")
-                                 .WithOutcome(Outcome::kNotExecuted));
-      return;
-    }
-    message.body = std::move(*body);
-  }
-  (void)Guarded(name_, "OnMessage", [&] { actor_->OnMessage(*this, std::move(message)); });
-}
-
-void Cell::MaybeFinish(std::unique_lock<std::mutex>* lock) {
-  const bool is_idle = !is_running_[kDefault] && !is_running_[kControl] &&
-                       queues_[kDefault].empty() && queues_[kControl].empty();
-  if (phase_ != Phase::kStopping || !is_idle) return;
-  phase_ = Phase::kStopped;  // nobody else comes here any more
-  const std::string cause = end_.message();
-  std::vector<Watcher> watchers = std::move(watchers_);
-  watchers_.clear();
-  for (TimerId timer : timers_) node_->timers().Cancel(timer);
-  timers_.clear();
-  lock->unlock();
-  (void)Guarded(name_, "OnStop", [&] { actor_->OnStop(*this); });
-  (void)Guarded(name_, "destructor", [&] { actor_.reset(); });
-  node_->Forget(shared_from_this());
-  for (const Watcher& watcher : watchers) {
-    if (auto cell = watcher.cell.lock()) {
-      cell->PushPeer({PeerEvent::Kind::kLeft, watcher.ref, incarnation_, cause});
-    }
-  }
-  lock->lock();
-  is_finished_ = true;
-  stopped_.notify_all();
-}
-
-void Cell::BeginStop() {
-  std::lock_guard lock(mutex_);
-  if (phase_ == Phase::kStopping || phase_ == Phase::kStopped) return;
-  phase_ = Phase::kStopping;
-  Schedule(kControl);
-}
-
-bool Cell::WaitStopped(Duration patience) {
-  std::unique_lock lock(mutex_);
-  return stopped_.wait_for(lock, ClampedWait(patience), [this] { return is_finished_; });
-}
-
-void Cell::Abandon(const Status& status) {
-  {
-    std::lock_guard lock(mutex_);
-    watchers_.clear();
-  }
-  Die(status.WithOutcome(Outcome::kNotExecuted));
-}
-
-void Cell::Die(const Status& why) {
-  std::deque<Item> dropped[2];
-  {
-    std::lock_guard lock(mutex_);
-    if (phase_ == Phase::kStopped) return;
-    phase_ = Phase::kStopping;
-    end_ = why;
-    dropped[kDefault].swap(queues_[kDefault]);
-    dropped[kControl].swap(queues_[kControl]);
-    Schedule(kControl);  // nothing that is queued brings the turn that finishes any more
-  }
-  for (std::deque<Item>& queue : dropped) {
-    for (Item& item : queue) {
-      Mail* mail = std::get_if<Mail>(&item);
-      if (mail != nullptr) mail->message.responder.Fail(why);
-    }
-  }
-}
-
-void Cell::AddWatcher(const std::shared_ptr<Cell>& watcher, const ActorRef& ref) {
-  {
-    std::lock_guard lock(mutex_);
-    if (phase_ != Phase::kStopped) {
-      const bool is_known = std::any_of(watchers_.begin(), watchers_.end(),
-                                        [&](const Watcher& w) { return w.cell.lock() == watcher; });
-      if (!is_known) watchers_.push_back({watcher, ref});
-      return;
-    }
-  }
-  watcher->PushPeer({PeerEvent::Kind::kLeft, ref, incarnation_, end_.message()});
-}
-
-void Cell::RemoveWatcher(const Cell* watcher) {
-  std::lock_guard lock(mutex_);
-  std::erase_if(watchers_, [&](const Watcher& w) { return w.cell.lock().get() == watcher; });
 }
 
 ActorRef Cell::self() const { return const_cast<Cell*>(this)->Ref(); }
@@ -278,12 +308,11 @@ void Cell::Cancel(TimerId timer) {
   timers_.erase(timer);
 }
 
-void Cell::Monitor(const ActorRef& ref) { node_->Monitor(shared_from_this(), ref, true); }
-void Cell::Demonitor(const ActorRef& ref) { node_->Monitor(shared_from_this(), ref, false); }
-
 std::function<void(Cell::Work)> Cell::Poster() {
-  return [weak = weak_from_this()](Work work) {
-    if (auto cell = weak.lock()) cell->PushWork(std::move(work), true);
+  return [weak = weak_from_this(), life = life_.load()](Work work) {
+    const auto cell = weak.lock();
+    if (cell == nullptr) return;
+    cell->PushInternal(Task(WorkTask{cell.get(), std::move(work)}), kControl, life);
   };
 }
 

@@ -4,18 +4,21 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <set>
 #include <string>
-#include <variant>
+#include <string_view>
 #include <vector>
 
 #include "protocol/ids.h"
 #include "protocol/status.h"
+#include "protocol/value.h"
 #include "runtime/actor/actor.h"
 #include "runtime/actor/runtime.h"
+#include "runtime/actor/task.h"
 #include "runtime/base/log.h"
 #include "runtime/net/zmq_socket.h"
 
@@ -23,9 +26,9 @@ namespace packcast::internal {
 
 class Node;
 
-// One actor with its mailbox. Runs at most one item per group at a time on the executor. Owned by
-// its node (and by references to it); thread-safe but for the Context part, which only handlers of
-// this actor call.
+// One actor with its mailbox, over all its lives. Each message belongs to a group, and runs on that
+// group's lane, which handles so many at a time as the options say. Owned by its node (and by
+// references to it); thread-safe but for the Context part, which only handlers of this actor call.
 class Cell : public std::enable_shared_from_this<Cell>, private Context {
  public:
   // A message whose body is decoded only when its turn comes, off the reactor's thread.
@@ -33,19 +36,32 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
     Message message;
     std::optional<net::Frame> raw_body;
   };
+  // Indices of the groups that every actor has; those of the options follow.
+  enum : size_t { kDefault = 0, kControl = 1 };
 
+  // `factory` may be null: then there is one life only.
   Cell(std::shared_ptr<Node> node, std::string name, Incarnation incarnation,
-       std::unique_ptr<Actor> actor, SpawnOptions options);
+       std::unique_ptr<Actor> actor, ActorFactory factory, SpawnOptions options);
 
   const std::string& name() const { return name_; }
-  Incarnation incarnation() const { return incarnation_; }
+  // Of the life that runs, or comes next.
+  Incarnation incarnation() const { return Incarnation(incarnation_.load()); }
+  // Whether one of its lives had it: references follow the actor from life to life.
+  bool HadLife(Incarnation incarnation) const;
+  // The past ones that it remembers, and the present one.
+  std::vector<Incarnation> Lives() const;
+  const SpawnOptions& options() const { return options_; }
+  const MethodCatalog* catalog() const { return catalog_; }
   uint64_t progress() const { return progress_.load(std::memory_order_relaxed); }
   std::atomic<uint32_t>& calls_in_flight() { return calls_in_flight_; }
 
   // Queues OnStart.
   void Start();
-  // Takes the mail, or says why not (nothing of it has run then) and leaves it to the caller.
-  Status Push(Mail* mail, bool control);
+  // Takes the message, or says why not (nothing of it has run then) after answering it with that.
+  Status Push(Mail mail);
+  Status Push(Task task, size_t group);
+  // The group that runs `method`.
+  size_t GroupOf(std::string_view method) const;
   // What the runtime itself sends; bounded by timers, monitors and calls in flight.
   void PushTimer(TimerId timer);
   void PushPeer(PeerEvent event);
@@ -57,10 +73,21 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
   // As BeginStop, but what is still queued is answered with `status` and not handled. Nobody who
   // watches is told.
   void Abandon(const Status& status);
+  // Ends this life as Context::Fail does; there is no other one unless `may_restart`.
+  void EndLife(const Status& why, bool may_restart);
 
-  // `watcher` gets kLeft for `ref` when this actor stops; at once if it has.
+  // `watcher` gets kDied or kLeft for `ref` when this actor ends, at once if it has; and
+  // kRestarted.
   void AddWatcher(const std::shared_ptr<Cell>& watcher, const ActorRef& ref);
   void RemoveWatcher(const Cell* watcher);
+  // This actor fails when `ref` dies, which it watches from now on.
+  void AddLink(const ActorRef& ref);
+  void RemoveLink(const ActorRef& ref);
+  // `child` is stopped when the present life ends.
+  void Adopt(const std::shared_ptr<Cell>& child);
+
+  // For people and scripts: state, queues, methods, labels. docs/protocol.md.
+  Value Describe() const;
 
   // The cell whose handler runs on this thread, or null.
   static Cell* Current();
@@ -68,9 +95,35 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
 
  private:
   using Work = std::function<void(Context&)>;
-  using Item = std::variant<Mail, TimerId, PeerEvent, Work>;
-  enum Group { kDefault = 0, kControl = 1 };
-  enum class Phase { kNew, kRunning, kStopping, kStopped };
+  struct MailTask;
+  struct TimerTask;
+  struct PeerTask;
+  struct WorkTask;
+  enum class Phase {
+    kNew,
+    kRunning,
+    kBackoff,   // between two lives: messages wait
+    kStopping,  // handles the rest
+    kEnding,    // the life has failed: waits for the handlers that run
+    kStopped,
+  };
+  struct Group {
+    std::deque<Task> queue;
+    size_t lane = 0;
+    int posted = 0;  // turns of this group that wait in the executor
+  };
+  // What a turn has taken out of a queue. Whoever moves `next` past a task has it: the turn, to run
+  // it, or the end of the life, which does not wait for a handler that takes long.
+  struct Chunk {
+    size_t group = 0;
+    uint64_t interrupts = 0;  // as they were when it was taken
+    std::vector<Task> tasks;
+    std::atomic<size_t> next{0};
+  };
+  struct Lane {
+    int concurrency = 1;
+    int running = 0;
+  };
   struct Watcher {
     std::weak_ptr<Cell> cell;
     ActorRef ref;
@@ -84,48 +137,76 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
   void Cancel(TimerId timer) override;
   void Monitor(const ActorRef& ref) override;
   void Demonitor(const ActorRef& ref) override;
+  void Fail(Status why) override { EndLife(why, true); }
+  void Link(const ActorRef& ref) override;
+  void Unlink(const ActorRef& ref) override;
+  int life() const override { return life_.load(); }
   void ReportProgress(uint64_t counter) override { progress_ = counter; }
   void Post(Work work, bool control) override { PushWork(std::move(work), control); }
   std::function<void(Work)> Poster() override;
 
-  void PushInternal(Item item, bool control);
-  // Needs mutex_: asks the executor to run `group`, unless it will anyway.
-  void Schedule(Group group);
-  // Which of our lanes serves `group`: both share one unless control is concurrent.
-  Group LaneOf(Group group) const { return options_.concurrent_control ? group : kDefault; }
-  void Run(Group token);
-  void RunOnStart();
-  // Stops without handling what is queued: it is answered with `why`, and so is what comes later.
-  void Die(const Status& why);
-  // Needs mutex_. What a turn with `token` may handle now: on a shared lane a default turn handles
-  // control items too, and first, but a control turn nothing else, as it may have the executor's
-  // control thread.
-  bool HasWork(Group group) const;
-  bool NextItem(Group token, Item* item);
-  void Handle(Item item);
-  void HandleMail(Mail mail);
+  // Answers what every actor understands.
+  Status OnReserved(Mail mail);
+  static Status Refuse(Message* message, const Status& why);
+  // Of `life`; 0: whichever runs.
+  void PushInternal(Task task, size_t group, int life);
+  // Needs mutex_: asks the executor for a turn of `group`, unless one comes anyway.
+  void Schedule(size_t group);
+  void ScheduleAll();
+  bool TakesMail() const;
+  // Needs mutex_. What a turn of `group` may handle now: on a shared lane a default turn handles
+  // control messages too, and first, but a control turn nothing else, as it may have the
+  // executor's control thread.
+  bool HasWork(size_t group) const;
+  bool Take(size_t token, Chunk* chunk);  // needs mutex_; so does GiveBack
+  void GiveBack(Chunk* chunk);
+  void Run(size_t token);
+  void RunChunk(Chunk* chunk, Actor* actor);
+  void StartLife();
+  Status HasStopped() const;
+  bool HasRestartLeft();
+  void DropQueued(const Status& why, std::unique_lock<std::mutex>* lock);
   void MaybeFinish(std::unique_lock<std::mutex>* lock);
+  void FinishLife(std::unique_lock<std::mutex>* lock);
+  void TellWatchers(PeerEvent::Kind kind, const std::string& cause, bool are_done);
 
   const std::shared_ptr<Node> node_;
   const std::string name_;
-  const Incarnation incarnation_;
+  const ActorFactory factory_;
   const SpawnOptions options_;
+  const MethodCatalog* const catalog_;
+  std::map<std::string, size_t, std::less<>> group_of_method_;  // but for the default group's
+  std::atomic<uint64_t> incarnation_;
+  std::atomic<int> life_{1};
   std::atomic<uint64_t> progress_{0};
   std::atomic<uint32_t> calls_in_flight_{0};
+  // Grows when a turn should look at the queues again before it goes on with what it took.
+  std::atomic<uint64_t> interrupts_{0};
   LogLimiter bad_body_log_;
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable stopped_;
-  std::unique_ptr<Actor> actor_;
-  std::deque<Item> queues_[2];
-  bool is_posted_[2] = {false, false};   // a token of the group waits in the executor
-  bool is_running_[2] = {false, false};  // per lane
-  bool is_starting_ = true;              // OnStart has not ended yet
+  std::unique_ptr<Actor> actor_;  // changes only while no lane runs
+  std::vector<Group> groups_;
+  std::vector<Lane> lanes_;
+  std::vector<Chunk*> chunks_;  // of the turns that run
   Phase phase_ = Phase::kNew;
-  Status end_;                // what callers and watchers are told once it stops
-  bool is_finished_ = false;  // OnStop has returned and the actor is destroyed
+  bool needs_start_ = false;  // a control turn begins the life
+  bool is_starting_ = true;   // OnStart has not ended yet
+  bool is_leaving_ = false;   // OnStop or what follows runs
+  bool is_finished_ = false;  // nothing of the actor is left
+  bool will_restart_ = false;
+  // Why it ends: what callers and watchers are told.
+  Status end_;
+  bool is_death_ = false;  // rather than an orderly stop
+  std::vector<Incarnation> past_lives_;
+  Time life_began_;
+  int restarts_ = 0;  // since the last healthy life
+  TimerId restart_timer_;
   std::set<TimerId> timers_;
   std::vector<Watcher> watchers_;
+  std::vector<ActorRef> links_;
+  std::vector<std::weak_ptr<Cell>> children_;
 };
 
 }  // namespace packcast::internal

@@ -1,6 +1,7 @@
 #include "runtime/actor/node.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "protocol/codec.h"
@@ -35,6 +36,35 @@ Status CheckMethod(const std::string& method) {
   return InvalidArgument("a method's name has 1 to " + std::to_string(limits::kNameBytes) +
                          " bytes")
       .WithOutcome(Outcome::kNotExecuted);
+}
+
+Status CheckSpawn(const SpawnOptions& options, bool has_factory, const MethodCatalog* catalog) {
+  constexpr int kMostAtOnce = 1024;
+  const auto is_many = [](int count) { return count >= 1 && count <= kMostAtOnce; };
+  std::set<std::string> groups;
+  bool is_good = is_many(options.concurrency);
+  for (const GroupOptions& group : options.groups) {
+    is_good = is_good && is_many(group.concurrency);
+    const bool is_new = IsName(group.name) && groups.insert(group.name).second;
+    if (!is_new || group.name == "control") {
+      return InvalidArgument("\"" + group.name +
+                             "\" cannot name a group: a name is neither empty, "
+                             "\"control\" nor there twice");
+    }
+  }
+  if (!is_good) return InvalidArgument("a concurrency is 1 to " + std::to_string(kMostAtOnce));
+  if (options.mailbox_messages == 0) return InvalidArgument("a mailbox has room for 1 message");
+  if (options.restart.max_restarts != 0 && !has_factory) {
+    return InvalidArgument("max_restarts needs a factory that makes the next object");
+  }
+  if (options.restart.backoff < Duration(0)) return InvalidArgument("backoff is negative");
+  for (const MethodCatalog::Method& method :
+       catalog == nullptr ? std::vector<MethodCatalog::Method>() : catalog->methods) {
+    if (method.group.empty() || groups.count(method.group) != 0) continue;
+    return InvalidArgument("method \"" + method.name + "\" is in group \"" + method.group +
+                           "\", which SpawnOptions::groups does not have");
+  }
+  return OkStatus();
 }
 
 StatusOr<net::Frame> EncodeBody(const Value& body) {
@@ -136,12 +166,13 @@ void Node::Shutdown(Duration drain) {
   cells.swap(cells_);
 }
 
-StatusOr<ActorRef> Node::Spawn(std::string name, std::unique_ptr<Actor> actor,
+StatusOr<ActorRef> Node::Spawn(std::string name, std::unique_ptr<Actor> actor, ActorFactory factory,
                                SpawnOptions options) {
   if (!IsName(name) || actor == nullptr) {
     return InvalidArgument("an actor needs an object, and a name of 1 to " +
                            std::to_string(limits::kNameBytes) + " bytes");
   }
+  PC_RETURN_IF_ERROR(CheckSpawn(options, factory != nullptr, actor->Catalog()));
   std::shared_ptr<Cell> cell;
   {
     std::lock_guard lock(mutex_);
@@ -150,9 +181,11 @@ StatusOr<ActorRef> Node::Spawn(std::string name, std::unique_ptr<Actor> actor,
     const bool is_first_life = lives_[name]++ == 0;
     cell = std::make_shared<Cell>(shared_from_this(), name,
                                   is_first_life ? incarnation_ : RandomIncarnation(),
-                                  std::move(actor), options);
+                                  std::move(actor), std::move(factory), std::move(options));
     cells_.emplace(std::move(name), cell);
   }
+  Cell* const parent = Cell::Current();
+  if (parent != nullptr && !cell->options().detached) parent->Adopt(cell);
   cell->Start();
   return RefTo(cell);
 }
@@ -180,15 +213,45 @@ std::string Node::ActorNames() const {
   return names.empty() ? "none" : names;
 }
 
-void Node::Forget(const std::shared_ptr<Cell>& cell) {
+void Node::Forget(const std::shared_ptr<Cell>& cell, const Status& why) {
   {
     std::lock_guard lock(mutex_);
     const auto found = cells_.find(cell->name());
     if (found != cells_.end() && found->second == cell) cells_.erase(found);
   }
-  reactor_->Post([address = FrameAddress{cell->name(), cell->incarnation()}](Peers& peers) {
-    peers.AnnounceStop(address);
+  AnnounceEnd(*cell, why, Incarnation());
+}
+
+// References name any life of it: so all of them are told.
+void Node::AnnounceEnd(const Cell& cell, const Status& why, Incarnation next) {
+  reactor_->Post([name = cell.name(), lives = cell.Lives(), why, next](Peers& peers) {
+    for (Incarnation life : lives) {
+      if (life != next) peers.AnnounceEnd({name, life}, why, next);
+    }
   });
+}
+
+void Node::AnnounceRestart(const Cell& cell, const std::string& cause) {
+  AnnounceEnd(cell, Unavailable(cause), cell.incarnation());
+}
+
+void Node::BindLink(const ActorRef& ref, const ActorRef& other, bool on) {
+  if (ref.local()) {
+    const auto& cell = ref.state()->cell;
+    on ? cell->AddLink(other) : cell->RemoveLink(other);
+    return;
+  }
+  // The other side learns who it is from the sender. Not sent: then the monitor tells why.
+  (void)SendTell(*ref.state(), on ? "$link" : "$unlink", Value(), {.control = true});
+}
+
+Status Node::Kill(const ActorRef& ref, bool restart) {
+  if (!ref.valid()) return InvalidArgument("no actor is named");
+  if (!ref.local()) {
+    return SendTell(*ref.state(), "$kill", ValueMap{{"restart", restart}}, {.control = true});
+  }
+  ref.state()->cell->EndLife(PeerDied("killed by " + options_.name), restart);
+  return OkStatus();
 }
 
 ActorRef Node::RefTo(const std::shared_ptr<Cell>& cell) {
@@ -220,13 +283,17 @@ Status Node::WhyNot(const Link& link) const {
 
 Status Node::Tell(const RefState& to, std::string method, Value body, TellOptions options) {
   PC_RETURN_IF_ERROR(CheckMethod(method));
+  return SendTell(to, std::move(method), std::move(body), options);
+}
+
+Status Node::SendTell(const RefState& to, std::string method, Value body, TellOptions options) {
   if (to.cell != nullptr) {
     Cell::Mail mail;
     if (Cell* sender = Cell::Current()) mail.message.from = sender->Ref();
     mail.message.method = std::move(method);
     mail.message.body = std::move(body);
     mail.message.control = options.control;
-    return to.cell->Push(&mail, options.control);
+    return to.cell->Push(std::move(mail));
   }
   if (!to.link->is_usable()) return WhyNot(*to.link);
   Envelope envelope;
@@ -303,8 +370,7 @@ Future<Value> Node::CallLocal(const RefState& to, PendingCall call, std::string 
   mail.message.responder = Responder(std::make_unique<LocalReply>(shared_from_this(), *id));
   mail.message.deadline = deadline;
   mail.message.control = control;
-  const Status pushed = to.cell->Push(&mail, control);
-  if (!pushed.ok()) mail.message.responder.Fail(pushed);
+  (void)to.cell->Push(std::move(mail));  // what it refuses it answers
   return future;
 }
 

@@ -40,12 +40,18 @@ class Node : public std::enable_shared_from_this<Node> {
   Metrics& metrics() { return metrics_; }
 
   // Actors.
-  StatusOr<ActorRef> Spawn(std::string name, std::unique_ptr<Actor> actor, SpawnOptions options);
+  StatusOr<ActorRef> Spawn(std::string name, std::unique_ptr<Actor> actor, ActorFactory factory,
+                           SpawnOptions options);
   std::shared_ptr<Cell> FindCell(const std::string& name) const;
   std::vector<std::shared_ptr<Cell>> Cells() const;
   std::string ActorNames() const;
-  // A cell has stopped: frees its name and tells the peers.
-  void Forget(const std::shared_ptr<Cell>& cell);
+  // A cell has stopped: frees its name and tells the peers. kPeerDied: it was no orderly stop.
+  void Forget(const std::shared_ptr<Cell>& cell, const Status& why);
+  // Tells the peers that a new life has begun.
+  void AnnounceRestart(const Cell& cell, const std::string& cause);
+  // Makes `ref` fail when `other` does, or no longer.
+  void BindLink(const ActorRef& ref, const ActorRef& other, bool on);
+  Status Kill(const ActorRef& ref, bool restart);
   ActorRef RefTo(const std::shared_ptr<Cell>& cell);
   void Monitor(const std::shared_ptr<Cell>& watcher, const ActorRef& ref, bool on);
   TimerId AddTimer(Time when, std::weak_ptr<Cell> cell);
@@ -69,6 +75,8 @@ class Node : public std::enable_shared_from_this<Node> {
   CallbackRunner Runner();
   // Takes a place in the callee's window and registers the call.
   StatusOr<CallId> BeginCall(const RefState& to, PendingCall call);
+  Status SendTell(const RefState& to, std::string method, Value body, TellOptions options);
+  void AnnounceEnd(const Cell& cell, const Status& why, Incarnation next);
   Future<Value> CallLocal(const RefState& to, PendingCall call, std::string method, Value body);
   Future<Value> CallRemote(const RefState& to, PendingCall call, Value body);
 

@@ -391,11 +391,12 @@ void Peers::Unwatch(const Cell* watcher, const ActorRef& ref) {
   });
 }
 
-void Peers::AnnounceStop(const FrameAddress& actor) {
+void Peers::AnnounceEnd(const FrameAddress& life, const Status& why, Incarnation next) {
   Envelope bye;
   bye.kind = FrameKind::kBye;
-  bye.from = actor;
-  bye.status = Cancelled("the actor was stopped");
+  bye.from = life;
+  bye.to.incarnation = next;
+  bye.status = why;
   ForEachLink([&](const std::shared_ptr<Link>& link) {
     if (!link->is_usable()) return;
     TransmitOwn({link, bye, net::Frame(), CallId(), CallId()});

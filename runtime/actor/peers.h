@@ -53,8 +53,8 @@ class Peers {
                Promise<ActorRef> promise);
   void Watch(const std::shared_ptr<Cell>& watcher, const ActorRef& ref);
   void Unwatch(const Cell* watcher, const ActorRef& ref);
-  // Tells all peers that an actor of ours has stopped.
-  void AnnounceStop(const FrameAddress& actor);
+  // Tells all peers that a life of an actor of ours has ended, and which one follows (0: none).
+  void AnnounceEnd(const FrameAddress& life, const Status& why, Incarnation next);
   // Tells all peers that we leave, and fails what waits.
   void Goodbye();
 

@@ -414,16 +414,17 @@ void Peers::OnCallOrTell(const std::shared_ptr<Link>& link, const Envelope& enve
   if (to == nullptr) {
     error = NotFound("no actor \"" + envelope.to.actor + "\" at node " + node_->options().name +
                      "; there are: " + node_->ActorNames());
-  } else if (envelope.to.incarnation.value != 0 && envelope.to.incarnation != to->incarnation()) {
+  } else if (envelope.to.incarnation.value != 0 && !to->HadLife(envelope.to.incarnation)) {
     error = Stale("actor \"" + envelope.to.actor + "\" was restarted: the message is for an " +
                   "earlier incarnation of it");
   } else {
     mail.message.method = envelope.method;
     mail.raw_body = std::move(body);
-    error = to->Push(&mail, envelope.control);
+    error = to->Push(std::move(mail));
   }
   if (error.ok()) return;
   node_->metrics().Get("undeliverable_messages_total").Add();
+  // Only when nobody has answered it.
   mail.message.responder.Fail(error.WithOutcome(Outcome::kNotExecuted));
 }
 
@@ -467,14 +468,21 @@ void Peers::OnBye(const std::shared_ptr<Link>& link, const Envelope& envelope) {
     SetState(link, LinkState::kLeft, cause);
     return;
   }
+  // A next life is named where there is one; without it, a stop is orderly unless it says why not.
+  const Incarnation next = envelope.to.incarnation;
+  const bool lives_on = next.value != 0;
+  const bool has_died = envelope.status.code() == StatusCode::kPeerDied;
+  const auto kind = lives_on   ? PeerEvent::Kind::kRestarted
+                    : has_died ? PeerEvent::Kind::kDied
+                               : PeerEvent::Kind::kLeft;
   std::erase_if(link->watches, [&](const Link::Watch& watch) {
     const bool is_it = watch.ref.actor() == envelope.from.actor &&
                        watch.ref.incarnation() == envelope.from.incarnation;
     if (!is_it) return false;
     if (auto cell = watch.watcher.lock()) {
-      cell->PushPeer({PeerEvent::Kind::kLeft, watch.ref, watch.ref.incarnation(), cause});
+      cell->PushPeer({kind, watch.ref, lives_on ? next : watch.ref.incarnation(), cause});
     }
-    return true;
+    return !lives_on;
   });
 }
 

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "protocol/limits.h"
+#include "runtime/actor/guarded.h"
 #include "runtime/actor/node.h"
 #include "runtime/actor/peers.h"
 #include "runtime/base/clock.h"
@@ -30,8 +31,17 @@ Incarnation Runtime::incarnation() const { return node_->incarnation(); }
 
 StatusOr<ActorRef> Runtime::Spawn(std::string name, std::unique_ptr<Actor> actor,
                                   SpawnOptions options) {
-  return node_->Spawn(std::move(name), std::move(actor), options);
+  return node_->Spawn(std::move(name), std::move(actor), nullptr, std::move(options));
 }
+
+StatusOr<ActorRef> Runtime::Spawn(std::string name, ActorFactory factory, SpawnOptions options) {
+  if (factory == nullptr) return InvalidArgument("actor \"" + name + "\" has no factory");
+  std::unique_ptr<Actor> first;
+  PC_RETURN_IF_ERROR(internal::Guarded(name, "factory", [&] { first = factory(); }));
+  return node_->Spawn(std::move(name), std::move(first), std::move(factory), std::move(options));
+}
+
+Status Runtime::Kill(const ActorRef& ref, bool restart) { return node_->Kill(ref, restart); }
 
 StatusOr<ActorRef> Runtime::Find(const std::string& name) const {
   const auto cell = node_->FindCell(name);

@@ -1,8 +1,11 @@
 #pragma once
 
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "protocol/ids.h"
 #include "protocol/status.h"
@@ -43,11 +46,45 @@ struct RuntimeOptions {
   Incarnation incarnation;
 };
 
+// Methods that run beside the others: a concurrency group of an actor.
+struct GroupOptions {
+  std::string name;
+  // How many of its messages may be handled at once. Above 1 they are no longer in order.
+  int concurrency = 1;
+};
+
+// Another life for an actor that failed (Context::Fail, OnStart threw, killed with a restart).
+struct RestartOptions {
+  // Failures that are forgiven; -1: all.
+  int max_restarts = 0;
+  // The first one waits this long, each further one twice as long, up to `backoff_max`.
+  Duration backoff = Milliseconds(100);
+  Duration backoff_max = Seconds(10);
+  // A life that lasted so long clears the record.
+  Duration healthy_after = Seconds(60);
+};
+
 struct SpawnOptions {
   // Control messages, timers and peer events may run while a default message is being handled:
   // the actor must then guard its own data. Otherwise they only overtake queued ones.
   bool concurrent_control = false;
+  // Of messages that belong to no group. Above 1 the actor must guard its data.
+  int concurrency = 1;
+  // With groups the actor must guard what they share.
+  std::vector<GroupOptions> groups;
+  // Needs a factory.
+  RestartOptions restart;
+  // Messages that may wait in each group; more are refused.
+  size_t mailbox_messages = 65'536;
+  // An actor that is spawned by another one's handler is stopped when that one's life ends, unless
+  // it is detached.
+  bool detached = false;
+  // Free text about it, such as resources: {"gpu", "0"}. Told by Describe.
+  std::map<std::string, std::string> labels;
 };
+
+// Makes the object of each life of an actor.
+using ActorFactory = std::function<std::unique_ptr<Actor>()>;
 
 // The actors of one process and their connections. Owns a reactor thread (all sockets, timers and
 // beats) and the executor's threads. Thread-safe. Usually one per process; tests make several.
@@ -72,11 +109,18 @@ class Runtime {
   // Errors: kAlreadyExists, kInvalidArgument, kCancelled after Shutdown.
   StatusOr<ActorRef> Spawn(std::string name, std::unique_ptr<Actor> actor,
                            SpawnOptions options = {});
+  // The same, able to restart. `factory` is called here for the first life (what it throws is
+  // kInternal), and on the executor for later ones.
+  StatusOr<ActorRef> Spawn(std::string name, ActorFactory factory, SpawnOptions options = {});
   // A local actor by name.
   StatusOr<ActorRef> Find(const std::string& name) const;
   // Accepts no more messages, handles those queued, calls OnStop, frees the name. Waits for that
   // up to `drain`, except on an actor's own thread. kDeadlineExceeded: it is still busy.
   Status Stop(const ActorRef& ref, Duration drain = Seconds(5));
+  // Fails the actor, here or in another process, without waiting for what is queued: that is not
+  // executed. Handlers that run end first. With `restart` it gets another life, if it has any
+  // left. kUnavailable, kPeerDied: the order could not be sent.
+  Status Kill(const ActorRef& ref, bool restart = false);
 
   // Finds an actor of another process: says hello and waits for the welcome. Afterwards the
   // connection comes back by itself. Keeps trying until the timeout. Errors: kUnavailable (nothing

@@ -1,0 +1,274 @@
+// The lives of an actor: how they begin and end, who is told, and whom they take along.
+#include <algorithm>
+#include <utility>
+
+#include "runtime/actor/cell.h"
+#include "runtime/actor/guarded.h"
+#include "runtime/actor/node.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/random.h"
+
+namespace packcast::internal {
+namespace {
+
+// References to earlier ones are stale.
+constexpr size_t kRememberedLives = 64;
+
+}  // namespace
+
+bool Cell::HadLife(Incarnation incarnation) const {
+  if (incarnation == this->incarnation()) return true;
+  std::lock_guard lock(mutex_);
+  return std::find(past_lives_.begin(), past_lives_.end(), incarnation) != past_lives_.end();
+}
+
+Status Cell::HasStopped() const {
+  return NotFound("actor \"" + name_ + "\" has stopped").WithOutcome(Outcome::kNotExecuted);
+}
+
+std::vector<Incarnation> Cell::Lives() const {
+  std::lock_guard lock(mutex_);
+  std::vector<Incarnation> lives = past_lives_;
+  lives.push_back(incarnation());
+  return lives;
+}
+
+void Cell::Start() {
+  std::lock_guard lock(mutex_);
+  if (phase_ != Phase::kNew) return;
+  phase_ = Phase::kRunning;
+  needs_start_ = true;
+  Schedule(kControl);
+}
+
+void Cell::StartLife() {
+  Status started;
+  if (actor_ == nullptr) {
+    std::unique_ptr<Actor> made;
+    started = Guarded(name_, "factory", [&] { made = factory_(); });
+    if (started.ok() && made == nullptr) {
+      started = Internal("actor \"" + name_ + "\": its factory made nothing");
+    }
+    std::lock_guard lock(mutex_);
+    actor_ = std::move(made);
+  }
+  if (started.ok()) started = Guarded(name_, "OnStart", [&] { actor_->OnStart(*this); });
+  if (!started.ok()) EndLife(started, true);
+  std::string cause;
+  {
+    std::lock_guard lock(mutex_);
+    is_starting_ = false;
+    life_began_ = Now();
+    ScheduleAll();
+    if (life_ == 1 || phase_ != Phase::kRunning) return;
+    cause = std::exchange(end_, HasStopped()).message();
+    is_death_ = false;
+  }
+  TellWatchers(PeerEvent::Kind::kRestarted, cause, /*are_done=*/false);
+}
+
+bool Cell::HasRestartLeft() {
+  const RestartOptions& restart = options_.restart;
+  if (factory_ == nullptr) return false;
+  // A life that never began counts as short.
+  if (!is_starting_ && Now() - life_began_ >= restart.healthy_after) restarts_ = 0;
+  return restart.max_restarts < 0 || restarts_ < restart.max_restarts;
+}
+
+void Cell::EndLife(const Status& why, bool may_restart) {
+  std::unique_lock lock(mutex_);
+  if (phase_ == Phase::kStopped) return;
+  if (phase_ == Phase::kEnding && (may_restart || !will_restart_)) return;
+  // One that is told to stop does not come back.
+  const bool can_restart = phase_ == Phase::kRunning || phase_ == Phase::kBackoff;
+  will_restart_ = may_restart && can_restart && HasRestartLeft();
+  phase_ = Phase::kEnding;
+  end_ = why.WithOutcome(Outcome::kNotExecuted);
+  is_death_ = true;
+  needs_start_ = false;
+  ++interrupts_;
+  Schedule(kControl);  // nothing that is queued brings the turn that finishes any more
+  DropQueued(end_, &lock);
+}
+
+void Cell::DropQueued(const Status& why, std::unique_lock<std::mutex>* lock) {
+  std::vector<std::deque<Task>> dropped(groups_.size());
+  for (size_t k = 0; k < groups_.size(); ++k) dropped[k].swap(groups_[k].queue);
+  for (Chunk* chunk : chunks_) {
+    std::vector<Task>& tasks = chunk->tasks;
+    for (size_t k = chunk->next.exchange(tasks.size()); k < tasks.size(); ++k) {
+      dropped[chunk->group].push_back(std::move(tasks[k]));
+    }
+  }
+  const Status told = why;
+  lock->unlock();
+  for (std::deque<Task>& queue : dropped) {
+    for (Task& task : queue) task.Drop(told);
+    queue.clear();
+  }
+  lock->lock();
+}
+
+void Cell::MaybeFinish(std::unique_lock<std::mutex>* lock) {
+  if (is_leaving_) return;
+  for (const Lane& lane : lanes_) {
+    if (lane.running > 0) return;
+  }
+  if (phase_ == Phase::kStopping) {
+    for (const Group& group : groups_) {
+      if (!group.queue.empty()) return;
+    }
+    if (needs_start_) return;
+  } else if (phase_ != Phase::kEnding) {
+    return;
+  }
+  FinishLife(lock);
+}
+
+void Cell::FinishLife(std::unique_lock<std::mutex>* lock) {
+  is_leaving_ = true;
+  for (TimerId timer : timers_) node_->timers().Cancel(timer);
+  timers_.clear();
+  const std::vector<std::weak_ptr<Cell>> children = std::exchange(children_, {});
+  lock->unlock();
+  if (actor_ != nullptr) {
+    (void)Guarded(name_, "OnStop", [&] { actor_->OnStop(*this); });
+    (void)Guarded(name_, "destructor", [&] { actor_.reset(); });
+  }
+  for (const std::weak_ptr<Cell>& weak : children) {
+    if (const auto child = weak.lock()) child->BeginStop();
+  }
+  lock->lock();
+  is_leaving_ = false;
+  if (phase_ == Phase::kEnding && will_restart_) {  // nobody has killed it meanwhile
+    phase_ = Phase::kBackoff;
+    if (past_lives_.size() == kRememberedLives) past_lives_.erase(past_lives_.begin());
+    past_lives_.push_back(incarnation());
+    incarnation_ = RandomIncarnation().value;
+    ++life_;
+    const RestartOptions& restart = options_.restart;
+    const Duration wait = restart.backoff * (int64_t{1} << std::min(restarts_++, 20));
+    restart_timer_ = node_->AddTimer(Now() + std::min(wait, restart.backoff_max), weak_from_this());
+    return;
+  }
+  phase_ = Phase::kStopped;
+  DropQueued(end_, lock);
+  const Status why = end_;
+  const bool is_death = is_death_;
+  lock->unlock();
+  node_->Forget(shared_from_this(), is_death ? PeerDied(why.message()) : Cancelled(why.message()));
+  TellWatchers(is_death ? PeerEvent::Kind::kDied : PeerEvent::Kind::kLeft, why.message(),
+               /*are_done=*/true);
+  lock->lock();
+  is_finished_ = true;
+  stopped_.notify_all();
+}
+
+void Cell::BeginStop() {
+  std::unique_lock lock(mutex_);
+  switch (phase_) {
+    case Phase::kStopping:
+    case Phase::kStopped: return;
+    case Phase::kEnding:
+      if (!std::exchange(will_restart_, false)) return;
+      break;
+    case Phase::kBackoff:
+      phase_ = Phase::kEnding;
+      will_restart_ = false;
+      break;
+    case Phase::kNew:
+    case Phase::kRunning:
+      phase_ = Phase::kStopping;
+      Schedule(kControl);
+      return;
+  }
+  // Between two lives nothing is left that could handle what is queued.
+  ++interrupts_;
+  Schedule(kControl);
+  DropQueued(end_, &lock);
+}
+
+bool Cell::WaitStopped(Duration patience) {
+  std::unique_lock lock(mutex_);
+  return stopped_.wait_for(lock, ClampedWait(patience), [this] { return is_finished_; });
+}
+
+void Cell::Abandon(const Status& status) {
+  {
+    std::lock_guard lock(mutex_);
+    watchers_.clear();
+  }
+  EndLife(status, false);
+}
+
+void Cell::TellWatchers(PeerEvent::Kind kind, const std::string& cause, bool are_done) {
+  std::vector<Watcher> watchers;
+  {
+    std::lock_guard lock(mutex_);
+    watchers = watchers_;
+    if (are_done) watchers_.clear();
+  }
+  for (const Watcher& watcher : watchers) {
+    if (const auto cell = watcher.cell.lock()) {
+      cell->PushPeer({kind, watcher.ref, incarnation(), cause});
+    }
+  }
+  if (!are_done) node_->AnnounceRestart(*this, cause);
+}
+
+void Cell::AddWatcher(const std::shared_ptr<Cell>& watcher, const ActorRef& ref) {
+  PeerEvent event{PeerEvent::Kind::kLeft, ref, incarnation(), ""};
+  {
+    std::lock_guard lock(mutex_);
+    if (phase_ != Phase::kStopped) {
+      const bool is_known = std::any_of(watchers_.begin(), watchers_.end(),
+                                        [&](const Watcher& w) { return w.cell.lock() == watcher; });
+      if (!is_known) watchers_.push_back({watcher, ref});
+      return;
+    }
+    if (is_death_) event.kind = PeerEvent::Kind::kDied;
+    event.cause = end_.message();
+  }
+  watcher->PushPeer(std::move(event));
+}
+
+void Cell::RemoveWatcher(const Cell* watcher) {
+  std::lock_guard lock(mutex_);
+  std::erase_if(watchers_, [&](const Watcher& w) { return w.cell.lock().get() == watcher; });
+}
+
+void Cell::AddLink(const ActorRef& ref) {
+  {
+    std::lock_guard lock(mutex_);
+    if (std::find(links_.begin(), links_.end(), ref) == links_.end()) links_.push_back(ref);
+  }
+  node_->Monitor(shared_from_this(), ref, true);
+}
+
+void Cell::RemoveLink(const ActorRef& ref) {
+  std::lock_guard lock(mutex_);
+  std::erase(links_, ref);
+}
+
+void Cell::Adopt(const std::shared_ptr<Cell>& child) {
+  std::lock_guard lock(mutex_);
+  std::erase_if(children_, [](const std::weak_ptr<Cell>& weak) { return weak.expired(); });
+  children_.push_back(child);
+}
+
+void Cell::Monitor(const ActorRef& ref) { node_->Monitor(shared_from_this(), ref, true); }
+void Cell::Demonitor(const ActorRef& ref) { node_->Monitor(shared_from_this(), ref, false); }
+
+void Cell::Link(const ActorRef& ref) {
+  if (!ref.valid()) return;
+  AddLink(ref);
+  node_->BindLink(ref, Ref(), true);
+}
+
+void Cell::Unlink(const ActorRef& ref) {
+  if (!ref.valid()) return;
+  RemoveLink(ref);
+  node_->BindLink(ref, Ref(), false);
+}
+
+}  // namespace packcast::internal

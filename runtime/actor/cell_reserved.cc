@@ -1,0 +1,98 @@
+// What every actor answers apart from its own methods, and without taking up its turn: so that a
+// stuck one can still be asked, and killed. docs/protocol.md, "Reserved methods".
+#include <utility>
+
+#include "protocol/codec.h"
+#include "protocol/fields.h"
+#include "runtime/actor/cell.h"
+#include "runtime/actor/node.h"
+#include "runtime/base/clock.h"
+
+namespace packcast::internal {
+namespace {
+
+Value DescribeMethods(const MethodCatalog* catalog) {
+  ValueArray methods;
+  if (catalog == nullptr) return methods;
+  for (const MethodCatalog::Method& method : catalog->methods) {
+    methods.push_back(ValueMap{{"name", method.name},
+                               {"group", method.group},
+                               {"about", method.about},
+                               {"arguments", static_cast<uint64_t>(method.arguments)}});
+  }
+  return methods;
+}
+
+}  // namespace
+
+Value Cell::Describe() const {
+  ValueMap labels;
+  for (const auto& [key, value] : options_.labels) labels.emplace_back(key, value);
+  ValueMap queued;
+  std::string state;
+  {
+    std::lock_guard lock(mutex_);
+    for (size_t k = 0; k < groups_.size(); ++k) {
+      const std::string group = k == kDefault   ? "default"
+                                : k == kControl ? "control"
+                                                : options_.groups[k - 2].name;
+      queued.emplace_back(group, static_cast<uint64_t>(groups_[k].queue.size()));
+    }
+    switch (phase_) {
+      case Phase::kNew: state = "new"; break;
+      case Phase::kRunning: state = is_starting_ ? "starting" : "running"; break;
+      case Phase::kBackoff: state = "restarting"; break;
+      case Phase::kStopping: state = "stopping"; break;
+      case Phase::kEnding: state = "failing"; break;
+      case Phase::kStopped: state = "stopped"; break;
+    }
+  }
+  return ValueMap{{"name", name_},
+                  {"incarnation", incarnation_.load()},
+                  {"life", static_cast<uint64_t>(life_.load())},
+                  {"state", state},
+                  {"queued", queued},
+                  {"progress", progress()},
+                  {"labels", labels},
+                  {"methods", DescribeMethods(catalog_)}};
+}
+
+Status Cell::OnReserved(Mail mail) {
+  Message& message = mail.message;
+  if (mail.raw_body && mail.raw_body->size() > 0) {
+    StatusOr<Value> body = Decode(mail.raw_body->view());
+    if (!body.ok()) return Refuse(&message, body.status());
+    message.body = std::move(*body);
+  }
+  if (message.method == "$describe") {
+    message.responder.Reply(Describe());
+  } else if (message.method == "$kill") {
+    bool restart = false;
+    const Value* wish = message.body.Find("restart");
+    const bool* given = wish == nullptr ? nullptr : wish->AsBool();
+    if (wish != nullptr && given == nullptr) {
+      return Refuse(&message, InvalidArgument("$kill: \"restart\" is not a boolean"));
+    }
+    if (given != nullptr) restart = *given;
+    const std::string who = message.from.valid() ? message.from.ToString() : node_->options().name;
+    EndLife(PeerDied("killed by " + who), restart);
+    message.responder.Reply(Value());
+  } else if (message.method == "$link" || message.method == "$unlink") {
+    if (!message.from.valid() || message.from.actor().empty()) {
+      return Refuse(&message, InvalidArgument("only an actor can be linked with"));
+    }
+    message.method == "$link" ? AddLink(message.from) : RemoveLink(message.from);
+    message.responder.Reply(Value());
+  } else {
+    return Refuse(&message, Unimplemented("no reserved method \"" + message.method + "\""));
+  }
+  return OkStatus();
+}
+
+Status Cell::Refuse(Message* message, const Status& why) {
+  const Status status = why.WithOutcome(Outcome::kNotExecuted);
+  message->responder.Fail(status);
+  return status;
+}
+
+}  // namespace packcast::internal

@@ -1,0 +1,294 @@
+// How actors fail, live again, take others along, and are killed; here and over loopback TCP.
+#include <atomic>
+#include <stdexcept>
+
+#include <gtest/gtest.h>
+
+#include "tests/runtime/test_util.h"
+
+namespace packcast {
+namespace {
+
+using testing::Echo;
+using testing::FunctionActor;
+using testing::Gate;
+using testing::kPatience;
+using testing::OnMessages;
+using testing::Patient;
+using testing::Record;
+using testing::StartRuntime;
+using Kind = PeerEvent::Kind;
+
+struct Gates {
+  Gate is_held;  // opened by the handler of "hold"
+  Gate goes_on;  // which it then waits for
+};
+
+// "fail" fails, "life" answers the number of the life, "hold" waits for the gate.
+class Mortal : public Actor {
+ public:
+  explicit Mortal(std::shared_ptr<Gates> gates) : gates_(std::move(gates)) {}
+  void OnMessage(Context& context, Message message) override {
+    if (message.method == "hold") {
+      gates_->is_held.Open();
+      gates_->goes_on.Wait();
+    }
+    if (message.method == "fail") context.Fail(Internal("told to"));
+    message.responder.Reply(int64_t{context.life()});
+  }
+
+ private:
+  const std::shared_ptr<Gates> gates_;
+};
+
+SpawnOptions Restarts(int most, Duration backoff = Milliseconds(1)) {
+  SpawnOptions options;
+  options.restart.max_restarts = most;
+  options.restart.backoff = backoff;
+  return options;
+}
+
+class LivesTest : public ::testing::Test {
+ protected:
+  ActorRef SpawnMortal(const std::string& name, SpawnOptions options) {
+    const ActorFactory factory = [gates = gates_] { return std::make_unique<Mortal>(gates); };
+    return server_->Spawn(name, factory, std::move(options)).value();
+  }
+  // What becomes of `ref`, as seen at `runtime` by an actor that is linked or only watches.
+  std::shared_ptr<Record<PeerEvent>> Watch(Runtime& runtime, const ActorRef& ref,
+                                           bool link = false) {
+    auto events = std::make_shared<Record<PeerEvent>>();
+    auto watcher = std::make_unique<FunctionActor>();
+    watcher->on_start = [ref, link](Context& context) {
+      link ? context.Link(ref) : context.Monitor(ref);
+    };
+    watcher->on_message = [](Context& context, Message message) {
+      if (message.method == "fail") context.Fail(Internal("told to"));
+      message.responder.Reply(Value());
+    };
+    watcher->on_peer = [events](Context&, const PeerEvent& event) { events->Add(event); };
+    const std::string name = "watcher-" + std::to_string(watchers_++);
+    last_watcher_ = runtime.Spawn(name, std::move(watcher)).value();
+    // Its OnStart has run.
+    EXPECT_TRUE(last_watcher_.Call("ready", Value()).Get(kPatience).ok());
+    return events;
+  }
+  static int64_t Life(const ActorRef& ref) {
+    int64_t life = 0;
+    const StatusOr<Value> reply = ref.Call("life", Value()).Get(kPatience);
+    EXPECT_TRUE(reply.ok()) << reply.status();
+    if (reply.ok()) reply->GetInt(&life);
+    return life;
+  }
+  static bool Saw(Record<PeerEvent>& events, Kind kind) {
+    return events.WaitFor([kind](const PeerEvent& event) { return event.kind == kind; });
+  }
+
+  std::shared_ptr<Gates> gates_ = std::make_shared<Gates>();
+  int watchers_ = 0;
+  ActorRef last_watcher_;
+  std::unique_ptr<Runtime> server_ = StartRuntime("server", Patient());
+  std::unique_ptr<Runtime> client_ = StartRuntime("client", Patient());
+};
+
+TEST_F(LivesTest, AFailedActorLivesAgainAndReferencesFollow) {
+  const ActorRef ref = SpawnMortal("mortal", Restarts(1));
+  const ActorRef far = client_->Connect(server_->endpoint(), "mortal", kPatience).value();
+  const auto near_events = Watch(*server_, ref);
+  const auto far_events = Watch(*client_, far);
+  // A monitor of another process is in place once a later message from there has been answered.
+  ASSERT_EQ(Life(far), 1);
+  const Future<Value> held = ref.Call("hold", Value());
+  const Future<Value> failing = ref.Call("fail", Value());
+  const Future<Value> queued = ref.Call("life", Value());
+  gates_->goes_on.Open();
+  EXPECT_TRUE(held.Get(kPatience).ok());
+  EXPECT_TRUE(failing.Get(kPatience).ok()) << "its handler went on and answered";
+  const Status dropped = queued.Get(kPatience).status();
+  EXPECT_EQ(dropped, Internal("told to"));
+  EXPECT_EQ(dropped.outcome(), Outcome::kNotExecuted);
+  for (const auto& events : {near_events, far_events}) {
+    ASSERT_TRUE(Saw(*events, Kind::kRestarted));
+    EXPECT_EQ(events->items()[0].cause, "told to");
+    EXPECT_NE(events->items()[0].incarnation, ref.incarnation());
+    EXPECT_EQ(events->items()[0].incarnation, server_->Find("mortal")->incarnation());
+  }
+  EXPECT_EQ(Life(ref), 2);
+  EXPECT_EQ(Life(far), 2);
+  // It has no further life.
+  EXPECT_TRUE(far.Call("fail", Value()).Get(kPatience).ok());
+  EXPECT_TRUE(Saw(*near_events, Kind::kDied));
+  EXPECT_TRUE(Saw(*far_events, Kind::kDied));
+  EXPECT_EQ(ref.Tell("life", Value()).code(), StatusCode::kInternal);
+  EXPECT_EQ(server_->Find("mortal").status().code(), StatusCode::kNotFound);
+}
+
+TEST_F(LivesTest, WhatComesDuringTheBackoffWaits) {
+  const ActorRef ref = SpawnMortal("mortal", Restarts(-1, Milliseconds(50)));
+  ASSERT_TRUE(ref.Call("fail", Value()).Get(kPatience).ok());
+  // Sent after the failure: it reaches the next life.
+  EXPECT_EQ(Life(ref), 2);
+}
+
+TEST_F(LivesTest, ACrashLoopEndsWithItsCause) {
+  auto made = std::make_shared<std::atomic<int>>(0);
+  const ActorFactory factory = [made]() -> std::unique_ptr<Actor> {
+    if (++*made == 3) throw std::runtime_error("no more");
+    auto actor = std::make_unique<FunctionActor>();
+    const bool is_good = *made == 1;
+    actor->on_start = [is_good](Context&) {
+      if (!is_good) throw std::runtime_error("bad start");
+    };
+    actor->on_message = [](Context& context, Message) { context.Fail(Aborted("first")); };
+    return actor;
+  };
+  const ActorRef ref = server_->Spawn("looping", factory, Restarts(2)).value();
+  const auto events = Watch(*server_, ref);
+  ASSERT_TRUE(ref.Tell("go", Value()).ok());
+  ASSERT_TRUE(Saw(*events, Kind::kDied));
+  EXPECT_EQ(events->items().size(), 1u) << "a life that never began is no restart";
+  EXPECT_EQ(events->items()[0].cause, "actor \"looping\": factory threw: no more");
+  EXPECT_EQ(made->load(), 3);
+}
+
+TEST_F(LivesTest, TheFirstLifeThatCannotBeMadeIsAnError) {
+  const ActorFactory throws = []() -> std::unique_ptr<Actor> { throw std::runtime_error("no"); };
+  EXPECT_EQ(server_->Spawn("never", throws).status(),
+            Internal("actor \"never\": factory threw: no"));
+  const ActorFactory nothing = []() -> std::unique_ptr<Actor> { return nullptr; };
+  EXPECT_EQ(server_->Spawn("never", nothing).status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST_F(LivesTest, KillDropsWhatIsQueued) {
+  const ActorRef ref = SpawnMortal("mortal", Restarts(5));
+  const ActorRef far = client_->Connect(server_->endpoint(), "mortal", kPatience).value();
+  const auto events = Watch(*server_, ref);
+  const Future<Value> held = far.Call("hold", Value());
+  const Future<Value> queued = far.Call("life", Value());
+  gates_->is_held.Wait();
+  ASSERT_TRUE(client_->Kill(far).ok());
+  EXPECT_EQ(queued.Get(kPatience).status().code(), StatusCode::kPeerDied);
+  EXPECT_EQ(queued.Get(kPatience).status().outcome(), Outcome::kNotExecuted);
+  gates_->goes_on.Open();
+  EXPECT_TRUE(held.Get(kPatience).ok());
+  EXPECT_TRUE(Saw(*events, Kind::kDied));
+}
+
+TEST_F(LivesTest, KillWithARestartBeginsANewLife) {
+  const ActorRef ref = SpawnMortal("mortal", Restarts(1));
+  ASSERT_TRUE(server_->Kill(ref, /*restart=*/true).ok());
+  EXPECT_EQ(Life(ref), 2);
+}
+
+TEST_F(LivesTest, StopDuringTheBackoffIsFinal) {
+  const ActorRef ref = SpawnMortal("mortal", Restarts(-1, std::chrono::hours(1)));
+  ASSERT_TRUE(ref.Call("fail", Value()).Get(kPatience).ok());
+  const Future<Value> waiting = ref.Call("life", Value());
+  EXPECT_TRUE(server_->Stop(ref, kPatience).ok());
+  EXPECT_EQ(waiting.Get(kPatience).status().outcome(), Outcome::kNotExecuted);
+}
+
+TEST_F(LivesTest, LinkedActorsDieTogetherButAStopIsNoDeath) {
+  for (Runtime* runtime : {server_.get(), client_.get()}) {
+    const std::string suffix = runtime->name();
+    const auto reach = [&](const std::string& name) {
+      return runtime->Connect(server_->endpoint(), name, kPatience).value();
+    };
+    SpawnMortal("stops-" + suffix, {});
+    const auto stopped = Watch(*runtime, reach("stops-" + suffix), /*link=*/true);
+    const ActorRef survivor = last_watcher_;
+    SpawnMortal("dies-" + suffix, {});
+    const auto died = Watch(*runtime, reach("dies-" + suffix), /*link=*/true);
+    const auto grief = Watch(*runtime, last_watcher_);
+    ASSERT_EQ(Life(reach("dies-" + suffix)), 1);
+    ASSERT_TRUE(server_->Stop(*server_->Find("stops-" + suffix)).ok());
+    ASSERT_TRUE(server_->Find("dies-" + suffix)->Call("fail", Value()).Get(kPatience).ok());
+    EXPECT_TRUE(Saw(*stopped, Kind::kLeft));
+    EXPECT_TRUE(survivor.Call("ready", Value()).Get(kPatience).ok());
+    EXPECT_TRUE(Saw(*died, Kind::kDied));
+    ASSERT_TRUE(Saw(*grief, Kind::kDied));
+    EXPECT_NE(grief->items()[0].cause.find("died: told to"), std::string::npos)
+        << grief->items()[0].cause;
+  }
+}
+
+TEST_F(LivesTest, ALinkHoldsBothWays) {
+  for (Runtime* runtime : {server_.get(), client_.get()}) {
+    const std::string name = "linked-" + runtime->name();
+    const ActorRef ref = SpawnMortal(name, {});
+    const auto fate = Watch(*server_, ref);
+    const ActorRef reached = runtime->Connect(server_->endpoint(), name, kPatience).value();
+    Watch(*runtime, reached, /*link=*/true);
+    ASSERT_EQ(Life(reached), 1);
+    ASSERT_TRUE(last_watcher_.Call("fail", Value()).Get(kPatience).ok());
+    EXPECT_TRUE(Saw(*fate, Kind::kDied));
+  }
+}
+
+TEST_F(LivesTest, ChildrenStopWithTheirParentUnlessDetached) {
+  auto parent = std::make_unique<FunctionActor>();
+  Gate parent_ready;
+  parent->on_start = [&parent_ready](Context& context) {
+    SpawnOptions detached;
+    detached.detached = true;
+    ASSERT_TRUE(context.runtime().Spawn("child", Echo()).ok());
+    ASSERT_TRUE(context.runtime().Spawn("detached", Echo(), detached).ok());
+    parent_ready.Open();
+  };
+  const ActorRef ref = server_->Spawn("parent", std::move(parent)).value();
+  parent_ready.Wait();
+  const auto child = Watch(*server_, server_->Find("child").value());
+  ASSERT_TRUE(server_->Stop(ref, kPatience).ok());
+  EXPECT_TRUE(Saw(*child, Kind::kLeft));
+  EXPECT_TRUE(server_->Find("detached").ok());
+}
+
+TEST_F(LivesTest, WhatAPastLifeWaitsForDoesNotReachTheNext) {
+  const Promise<Value> late;
+  auto reached = std::make_shared<std::atomic<int>>(0);
+  const ActorFactory factory = [late, reached] {
+    auto actor = std::make_unique<FunctionActor>();
+    actor->on_message = [late, reached](Context& context, Message message) {
+      if (message.method == "fail") {
+        context.Await<Value>(late.future(),
+                             [reached](Context&, const StatusOr<Value>&) { ++*reached; });
+        context.Fail(Internal("told to"));
+      }
+      message.responder.Reply(int64_t{context.life()});
+    };
+    return actor;
+  };
+  const ActorRef ref = server_->Spawn("awaiting", factory, Restarts(1)).value();
+  ASSERT_TRUE(ref.Call("fail", Value()).Get(kPatience).ok());
+  EXPECT_EQ(Life(ref), 2);
+  late.Set(Value());
+  EXPECT_EQ(Life(ref), 2);  // what the promise brought would have come before
+  EXPECT_EQ(reached->load(), 0);
+}
+
+TEST_F(LivesTest, DescribeTellsWhatRuns) {
+  SpawnOptions options = Restarts(1);
+  options.labels = {{"gpu", "0"}};
+  SpawnMortal("mortal", options);
+  const ActorRef far = client_->Connect(server_->endpoint(), "mortal", kPatience).value();
+  const StatusOr<Value> told = far.Call("$describe", Value()).Get(kPatience);
+  ASSERT_TRUE(told.ok()) << told.status();
+  EXPECT_EQ(*told->Find("state"), Value("running"));
+  EXPECT_EQ(*told->Find("labels"), Value(ValueMap{{"gpu", "0"}}));
+  EXPECT_EQ(far.Call("$dance", Value()).Get(kPatience).status().code(), StatusCode::kUnimplemented);
+}
+
+TEST_F(LivesTest, BadSpawnOptionsAreNamed) {
+  const auto spawn = [&](SpawnOptions options) {
+    return server_->Spawn("odd", Echo(), std::move(options)).status();
+  };
+  EXPECT_NE(spawn(Restarts(1)).message().find("factory"), std::string::npos);
+  EXPECT_EQ(spawn({.concurrency = 0}).code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(spawn({.groups = {{"io", 0}}}).code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(spawn({.groups = {{"io", 1}, {"io", 2}}}).code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(spawn({.groups = {{"control", 1}}}).code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(spawn({.mailbox_messages = 0}).code(), StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace packcast
