@@ -102,9 +102,14 @@ std::vector<Outgoing> CallTable::Repeat(const std::shared_ptr<Link>& link, Time 
   return messages;
 }
 
-void CallTable::Resolve(PendingCall call, StatusOr<Value> result) {
+void CallTable::FreeWindow(const PendingCall& call) {
   if (call.window != nullptr) call.window->fetch_sub(1);
-  call.promise.Set(std::move(result));
+}
+
+void CallTable::Resolve(PendingCall call, StatusOr<Value> result) {
+  FreeWindow(call);
+  if (call.fail) return call.fail(result.status());
+  call.promise->Set(std::move(result));
 }
 
 }  // namespace packcast::internal

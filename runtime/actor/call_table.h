@@ -22,13 +22,15 @@ namespace packcast::internal {
 
 // A call of ours that has no result yet.
 struct PendingCall {
-  Promise<Value> promise;
+  std::optional<Promise<Value>> promise;
+  // Of a typed call within the process, instead of `promise`: told why there is no result.
+  std::function<void(const Status&)> fail;
   Time deadline;
   std::string what;            // "worker/0:sink.install", for errors
   std::shared_ptr<Link> link;  // null for local calls
   std::shared_ptr<void> window_owner;
   std::atomic<uint32_t>* window = nullptr;  // in `window_owner`; counts this call
-  bool sent = false;                        // may have run
+  bool sent = false;                        // may have run: it has left, or its handler has begun
   // For calls that are sent again.
   bool idempotent = false;
   Envelope envelope;
@@ -59,6 +61,8 @@ class CallTable {
   // Messages for all idempotent calls to `link`, oldest first, to be sent again.
   std::vector<Outgoing> Repeat(const std::shared_ptr<Link>& link, Time now);
 
+  // For a call that was taken out and is resolved elsewhere.
+  static void FreeWindow(const PendingCall& call);
   // Resolves and gives the window's place back.
   static void Resolve(PendingCall call, StatusOr<Value> result);
 

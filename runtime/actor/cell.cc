@@ -30,6 +30,7 @@ struct Cell::MailTask {
     if (message.deadline && *message.deadline <= Now()) {
       return Drop(DeadlineExceeded("the deadline passed in the mailbox"));
     }
+    if (!message.responder.Begin()) return;  // cancelled
     if (mail.raw_body && mail.raw_body->size() > 0) {
       StatusOr<Value> body = Decode(mail.raw_body->view());
       if (!body.ok()) return DropMalformed(body.status());

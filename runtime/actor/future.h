@@ -34,11 +34,13 @@ class FutureState {
 
   bool Set(StatusOr<T> result) {
     std::vector<Callback> callbacks;
+    std::function<void()> cancel;  // what it holds goes without the lock
     {
       std::lock_guard lock(mutex_);
       if (result_) return false;
       result_.emplace(std::move(result));
       callbacks.swap(callbacks_);
+      cancel.swap(cancel_);
       // Under the lock: the waiter may destroy this object as soon as it sees the result.
       resolved_.notify_all();
     }
@@ -55,6 +57,20 @@ class FutureState {
       }
     }
     Run(std::move(callback));
+  }
+
+  void OnCancel(std::function<void()> cancel) {
+    std::lock_guard lock(mutex_);
+    if (!result_) cancel_ = std::move(cancel);
+  }
+
+  void Cancel() {
+    std::function<void()> cancel;
+    {
+      std::lock_guard lock(mutex_);
+      cancel.swap(cancel_);
+    }
+    if (cancel) cancel();
   }
 
   bool ready() const {
@@ -86,6 +102,7 @@ class FutureState {
   mutable std::condition_variable resolved_;
   std::optional<StatusOr<T>> result_;
   std::vector<Callback> callbacks_;
+  std::function<void()> cancel_;
   const CallbackRunner runner_;
 };
 
@@ -115,6 +132,13 @@ class Future {
     if (valid()) state_->Then(std::move(callback));
   }
 
+  // Gives up on the result: a call that has not been sent or begun never runs, and the future
+  // resolves to kCancelled, with an outcome that says whether it may have run. Nothing happens when
+  // it is resolved already, or comes from something that cannot be cancelled.
+  void Cancel() const {
+    if (valid()) state_->Cancel();
+  }
+
  private:
   std::shared_ptr<internal::FutureState<T>> state_;
 };
@@ -130,6 +154,9 @@ class Promise {
   Future<T> future() const { return Future<T>(owner_->state); }
   // False when it was resolved before.
   bool Set(StatusOr<T> result) const { return owner_->state->Set(std::move(result)); }
+  // `cancel` is called at most once, by Future::Cancel, before there is a result; it should see to
+  // it that there is one. It must not hold this promise.
+  void OnCancel(std::function<void()> cancel) const { owner_->state->OnCancel(std::move(cancel)); }
 
  private:
   struct Owner {
@@ -156,9 +183,22 @@ Future<T> MakeReady(StatusOr<T> result) {
 template <class U, class T, class F>
 Future<U> Map(const Future<T>& future, F convert) {
   Promise<U> promise;
+  promise.OnCancel([future] { future.Cancel(); });
   future.Then([promise, convert = std::move(convert)](const StatusOr<T>& result) {
     promise.Set(convert(result));
   });
+  return promise.future();
+}
+
+// Resolves to the index of the one of `futures` that resolves first; kInvalidArgument: there are
+// none.
+template <class T>
+Future<size_t> WhenAny(const std::vector<Future<T>>& futures) {
+  const Promise<size_t> promise;
+  if (futures.empty()) promise.Set(InvalidArgument("WhenAny of no futures"));
+  for (size_t k = 0; k < futures.size(); ++k) {
+    futures[k].Then([promise, k](const StatusOr<T>&) { promise.Set(k); });
+  }
   return promise.future();
 }
 

@@ -13,6 +13,7 @@
 #include "protocol/status.h"
 #include "protocol/value.h"
 #include "runtime/actor/actor.h"
+#include "runtime/actor/catalog.h"
 #include "runtime/actor/convert.h"
 #include "runtime/actor/future.h"
 
@@ -99,29 +100,59 @@ Status ReadArguments(std::string_view method, const Value& body, [[maybe_unused]
   return status;
 }
 
+// Calls `method` with the arguments moved into it.
+template <class T, class Method, class Arguments>
+decltype(auto) Invoke(T& object, Context& context, Method method, Arguments& arguments) {
+  return std::apply(
+      [&](auto&... items) -> decltype(auto) {
+        if constexpr (MethodTraits<Method>::has_context) {
+          return (object.*method)(context, std::move(items)...);
+        } else {
+          return (object.*method)(std::move(items)...);
+        }
+      },
+      arguments);
+}
+
 }  // namespace internal
+
+struct MethodOptions {
+  // The concurrency group that runs it (SpawnOptions::groups); "": the default one.
+  std::string group;
+  // One line for people: $describe tells it.
+  std::string about;
+};
 
 // The methods of a class that may be called from afar, by their names on the wire (stable:
 // append, never rename). Built once, then read by any thread.
 template <class T>
 class MethodTable {
  public:
+  MethodTable() { catalog_.type = &kType; }
+
   // A method takes convertible arguments (see convert.h), optionally after a Context&, and returns
   // void, R, Status, StatusOr<R> or Future<R>.
   template <class Method>
-  MethodTable& Add(std::string name, Method method) {
+  MethodTable& Add(std::string name, Method method, MethodOptions options = {}) {
+    using Arguments = typename internal::MethodTraits<Method>::Arguments;
+    catalog_.methods.push_back(
+        {name, std::move(options.group), std::move(options.about), std::tuple_size_v<Arguments>});
     entries_.push_back(std::make_unique<Entry<Method>>(std::move(name), method));
     return *this;
   }
 
-  // The name under which `method` was added, or "".
+  const MethodCatalog& catalog() const { return catalog_; }
+  // Identifies T: MethodCatalog::type of its actors.
+  static const void* Type() { return &kType; }
+
+  // The name under which `method` was added; null when it was not.
   template <class Method>
-  std::string_view NameOf(Method method) const {
+  const std::string* NameOf(Method method) const {
     for (const auto& entry : entries_) {
-      const auto* typed = dynamic_cast<const Entry<Method>*>(entry.get());
-      if (typed != nullptr && typed->method == method) return entry->name;
+      if (entry->kind != &kKind<Method>) continue;
+      if (static_cast<const Entry<Method>*>(entry.get())->method == method) return &entry->name;
     }
-    return "";
+    return nullptr;
   }
 
   // Calls the method that `message` names, and answers it.
@@ -143,17 +174,22 @@ class MethodTable {
 
  private:
   struct BaseEntry {
-    explicit BaseEntry(std::string n) : name(std::move(n)) {}
+    BaseEntry(std::string n, const void* k) : name(std::move(n)), kind(k) {}
     virtual ~BaseEntry() = default;
     virtual void Call(T& object, Context& context, Message message) const = 0;
     const std::string name;
+    const void* const kind;  // tells which Entry<Method> it is
   };
+  // Only their addresses matter.
+  static constexpr char kType = 0;
+  template <class Method>
+  static constexpr char kKind = 0;
 
   template <class Method>
   struct Entry final : BaseEntry {
     using Traits = internal::MethodTraits<Method>;
     using Arguments = typename Traits::Arguments;
-    Entry(std::string n, Method m) : BaseEntry(std::move(n)), method(m) {}
+    Entry(std::string n, Method m) : BaseEntry(std::move(n), &kKind<Method>), method(m) {}
 
     void Call(T& object, Context& context, Message message) const override {
       Arguments arguments;
@@ -162,7 +198,7 @@ class MethodTable {
                                   std::make_index_sequence<std::tuple_size_v<Arguments>>());
       if (!status.ok()) return message.responder.Fail(status.WithOutcome(Outcome::kNotExecuted));
       try {
-        Invoke(object, context, arguments, &message.responder);
+        Answer(object, context, arguments, &message.responder);
       } catch (const std::exception& error) {  // user code may throw; callers get a Status
         message.responder.Fail(internal::ThrownError(this->name, error.what()));
       } catch (...) {
@@ -170,25 +206,19 @@ class MethodTable {
       }
     }
 
-    void Invoke(T& object, Context& context, Arguments& arguments, Responder* responder) const {
-      const auto invoke = [&](auto&... items) -> decltype(auto) {
-        if constexpr (Traits::has_context) {
-          return (object.*method)(context, std::move(items)...);
-        } else {
-          return (object.*method)(std::move(items)...);
-        }
-      };
+    void Answer(T& object, Context& context, Arguments& arguments, Responder* responder) const {
       if constexpr (std::is_void_v<typename Traits::Return>) {
-        std::apply(invoke, arguments);
+        internal::Invoke(object, context, method, arguments);
         responder->Reply(Value());
       } else {
-        const auto result = std::apply(invoke, arguments);
+        const auto result = internal::Invoke(object, context, method, arguments);
         internal::SendResult(std::move(*responder), result);
       }
     }
     const Method method;
   };
 
+  MethodCatalog catalog_;
   std::vector<std::unique_ptr<BaseEntry>> entries_;
 };
 

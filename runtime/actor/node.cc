@@ -19,6 +19,7 @@ namespace {
 class LocalReply : public ReplyTarget {
  public:
   LocalReply(std::shared_ptr<Node> node, CallId id) : node_(std::move(node)), id_(id) {}
+  bool Begin() override { return node_->calls().MarkSent(id_); }
   void Deliver(StatusOr<Value> result) override {
     auto call = node_->calls().Take(id_, nullptr);
     if (call) CallTable::Resolve(std::move(*call), std::move(result));
@@ -133,8 +134,7 @@ Status Node::Start(Runtime* runtime) {
 
 void Node::CancelCalls() {
   for (PendingCall& call : calls_.Close()) {
-    const bool may_have_run = call.link == nullptr || call.sent;
-    const Outcome outcome = may_have_run ? Outcome::kMaybeExecuted : Outcome::kNotExecuted;
+    const Outcome outcome = call.sent ? Outcome::kMaybeExecuted : Outcome::kNotExecuted;
     CallTable::Resolve(std::move(call), Cancelled("the runtime shut down").WithOutcome(outcome));
   }
 }
@@ -339,9 +339,8 @@ StatusOr<CallId> Node::BeginCall(const RefState& to, PendingCall call) {
 Future<Value> Node::Call(const RefState& to, std::string method, Value body, CallOptions options) {
   const Status named = CheckMethod(method);
   if (!named.ok()) return MakeReady<Value>(named);
-  constexpr Duration kLongest = std::chrono::hours(24 * 30);
   PendingCall call{.promise = Promise<Value>(Runner())};
-  call.deadline = Now() + std::clamp<Duration>(options.deadline, Duration(0), kLongest);
+  call.deadline = DeadlineOf(options);
   call.what = to.node + ":" + to.actor + "." + method;
   call.link = to.link;
   call.idempotent = options.idempotent;
@@ -355,14 +354,35 @@ Future<Value> Node::Call(const RefState& to, std::string method, Value body, Cal
   return CallRemote(to, std::move(call), std::move(body));
 }
 
+Time Node::DeadlineOf(const CallOptions& options) {
+  constexpr Duration kLongest = std::chrono::hours(24 * 30);
+  return Now() + std::clamp<Duration>(options.deadline, Duration(0), kLongest);
+}
+
+void Node::CancelCall(CallId id, const Link* link) {
+  auto call = calls_.Take(id, link);
+  if (!call) return;
+  const Outcome outcome = call->sent ? Outcome::kMaybeExecuted : Outcome::kNotExecuted;
+  const Status status = Cancelled("the caller cancelled the call of " + call->what);
+  CallTable::Resolve(std::move(*call), status.WithOutcome(outcome));
+}
+
+// `promise` is the call's, which lives in the table until it has a result.
+void Node::LetCancel(const Promise<Value>& promise, CallId id, const std::shared_ptr<Link>& link) {
+  promise.OnCancel([weak = weak_from_this(), id, link] {
+    if (const auto node = weak.lock()) node->CancelCall(id, link.get());
+  });
+}
+
 Future<Value> Node::CallLocal(const RefState& to, PendingCall call, std::string method,
                               Value body) {
-  const Future<Value> future = call.promise.future();
+  const Promise<Value> promise = *call.promise;
+  const Future<Value> future = promise.future();
   const Time deadline = call.deadline;
   const bool control = call.envelope.control;
-  call.sent = true;  // it is in the mailbox as soon as it exists
   const StatusOr<CallId> id = BeginCall(to, std::move(call));
   if (!id.ok()) return MakeReady<Value>(id.status());
+  LetCancel(promise, *id, nullptr);
   Cell::Mail mail;
   if (Cell* sender = Cell::Current()) mail.message.from = sender->Ref();
   mail.message.method = std::move(method);
@@ -382,9 +402,11 @@ Future<Value> Node::CallRemote(const RefState& to, PendingCall call, Value body)
   if (call.idempotent) call.body = frame->Share();
   Envelope envelope = call.envelope;
   envelope.deadline_ms = std::max<int64_t>(1, ToMilliseconds(call.deadline - Now()));
-  const Future<Value> future = call.promise.future();
+  const Promise<Value> promise = *call.promise;
+  const Future<Value> future = promise.future();
   const StatusOr<CallId> id = BeginCall(to, std::move(call));
   if (!id.ok()) return MakeReady<Value>(id.status());
+  LetCancel(promise, *id, to.link);
   envelope.call_id = *id;
   Outgoing message{to.link, std::move(envelope), std::move(*frame), *id, CallId()};
   if (to.link->Reserve(message.bytes())) {

@@ -59,6 +59,13 @@ class Node : public std::enable_shared_from_this<Node> {
   // Messages out.
   Status Tell(const RefState& to, std::string method, Value body, TellOptions options);
   Future<Value> Call(const RefState& to, std::string method, Value body, CallOptions options);
+  // Takes a place in the callee's window and registers the call.
+  StatusOr<CallId> BeginCall(const RefState& to, PendingCall call);
+  // Resolves a call to kCancelled, unless it has a result.
+  void CancelCall(CallId id, const Link* link);
+  static Time DeadlineOf(const CallOptions& options);
+  // Runs callbacks of futures on the executor.
+  CallbackRunner Runner();
   // Hands a reply to the reactor.
   void SendReply(const std::shared_ptr<Link>& link, Envelope envelope, Value body,
                  CallId cached_as);
@@ -72,9 +79,7 @@ class Node : public std::enable_shared_from_this<Node> {
   void CancelCalls();
   // Why nothing can be sent over `link` now.
   Status WhyNot(const Link& link) const;
-  CallbackRunner Runner();
-  // Takes a place in the callee's window and registers the call.
-  StatusOr<CallId> BeginCall(const RefState& to, PendingCall call);
+  void LetCancel(const Promise<Value>& promise, CallId id, const std::shared_ptr<Link>& link);
   Status SendTell(const RefState& to, std::string method, Value body, TellOptions options);
   void AnnounceEnd(const Cell& cell, const Status& why, Incarnation next);
   Future<Value> CallLocal(const RefState& to, PendingCall call, std::string method, Value body);

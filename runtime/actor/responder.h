@@ -12,6 +12,8 @@ namespace internal {
 class ReplyTarget {
  public:
   virtual ~ReplyTarget() = default;
+  // To be called before the handler runs; false: nobody waits any more, so it must not run.
+  virtual bool Begin() { return true; }
   virtual void Deliver(StatusOr<Value> result) = 0;
 };
 }  // namespace internal
@@ -26,6 +28,8 @@ class Responder {
   Responder(Responder&&) noexcept = default;
   Responder& operator=(Responder&& other) noexcept;
 
+  // For the runtime, before the handler: false when nobody waits for the answer any more.
+  bool Begin() { return target_ == nullptr || target_->Begin(); }
   // True for a call that has not been answered yet.
   bool valid() const { return target_ != nullptr; }
   // Answers. A failed status without an outcome is marked as executed.

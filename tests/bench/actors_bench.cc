@@ -11,8 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "runtime/actor/new_actor.h"
 #include "runtime/actor/runtime.h"
-#include "runtime/actor/typed_actor.h"
 #include "runtime/base/check.h"
 #include "tests/bench/yardsticks.h"
 
@@ -25,7 +25,7 @@ constexpr int kAsyncCalls = 100'000;
 constexpr int kInFlight = 1000;
 constexpr int kTells = 400'000;
 
-class Counter : public TypedActor<Counter> {
+class Counter {
  public:
   static void Methods(MethodTable<Counter>& table) {
     table.Add("add", &Counter::Add).Add("bump", &Counter::Bump).Add("get", &Counter::Get);
@@ -85,7 +85,7 @@ double AsyncCalls(const std::vector<ActorRef>& counters) {
 
 // Tells per second, until the last one was handled. A tell that finds the callee's mailbox full is
 // dropped there, so the sender keeps within it: at most two strides are under way.
-double Tells(const ActorRef& counter) {
+double Tells(const ActorRef& counter, const std::function<Status()>& tell) {
   constexpr int kStride = 16'384;
   const auto count = [&] { return counter.Call("get", ValueArray{}); };
   const int64_t before = Number(count().Get(Seconds(10)).value());
@@ -93,12 +93,20 @@ double Tells(const ActorRef& counter) {
   const auto begin = Clock::now();
   for (int k = 0; k < kTells; ++k) {
     // A full window is back-pressure: let the callee run.
-    while (!counter.Tell("bump", ValueArray{}).ok()) std::this_thread::yield();
+    while (!tell().ok()) std::this_thread::yield();
     if (k % kStride == 0) std::exchange(handled, count()).Get(Seconds(10)).value();
   }
   const int64_t lost = before + kTells - Number(count().Get(Seconds(10)).value());
   PC_CHECK(lost == 0) << lost << " tells were lost";
   return kTells / SecondsSince(begin);
+}
+
+double Tells(const ActorRef& counter) {
+  return Tells(counter, [&] { return counter.Tell("bump", ValueArray{}); });
+}
+
+double TypedTells(const TypedRef<Counter>& counter) {
+  return Tells(counter.ref(), [&] { return counter.Tell(&Counter::Bump); });
 }
 
 }  // namespace
@@ -109,7 +117,7 @@ int Main() {
   std::vector<ActorRef> local, remote;
   for (int k = 0; k < 4; ++k) {
     const std::string name = "counter-" + std::to_string(k);
-    local.push_back(server->Spawn(name, std::make_unique<Counter>()).value());
+    local.push_back(server->Spawn(name, std::make_unique<Hosted<Counter>>()).value());
     remote.push_back(client->Connect(server->endpoint(), name, Seconds(10)).value());
   }
   const double cv = ConditionVariablePingPong(20'000).Percentile(0.5);
@@ -125,6 +133,7 @@ int Main() {
   Row("remote 1:1 async", AsyncCalls({remote[0]}), "calls/s");
   Row("remote 1:n async", AsyncCalls(remote), "calls/s");
   Row("local tell", Tells(local[0]), "messages/s");
+  Row("local typed tell", TypedTells(TypedRef<Counter>(local[0])), "messages/s");
   Row("remote tell", Tells(remote[0]), "messages/s");
   return 0;
 }

@@ -29,7 +29,7 @@ struct Point {
   }
 };
 
-class Counter : public TypedActor<Counter> {
+class Counter {
  public:
   int64_t Add(int32_t amount) { return total_ += amount; }
   void Reset() { total_ = 0; }
@@ -64,7 +64,7 @@ class LocalActorTest : public ::testing::Test {
 };
 
 TEST_F(LocalActorTest, TypedCallsConvertBothWays) {
-  const TypedRef<Counter> counter(Spawn(std::make_unique<Counter>()));
+  const TypedRef<Counter> counter(Spawn(std::make_unique<Hosted<Counter>>()));
   EXPECT_EQ(*counter.Call(&Counter::Add, 3).Get(kPatience), 3);
   EXPECT_EQ(*counter.Call(&Counter::Add, 4).Get(kPatience), 7);
   EXPECT_TRUE(counter.Call(&Counter::Reset).Get(kPatience).ok());
@@ -81,7 +81,7 @@ TEST_F(LocalActorTest, TypedCallsConvertBothWays) {
 }
 
 TEST_F(LocalActorTest, WrongArgumentsAreNamed) {
-  const ActorRef ref = Spawn(std::make_unique<Counter>());
+  const ActorRef ref = Spawn(std::make_unique<Hosted<Counter>>());
   const auto error = [&](const std::string& method, Value body) {
     const Status status = ref.Call(method, std::move(body)).Get(kPatience).status();
     EXPECT_EQ(status.outcome(), Outcome::kNotExecuted);
@@ -100,7 +100,7 @@ TEST_F(LocalActorTest, WrongArgumentsAreNamed) {
 }
 
 TEST_F(LocalActorTest, WhatAMethodThrowsIsTheCallsError) {
-  const TypedRef<Counter> counter(Spawn(std::make_unique<Counter>()));
+  const TypedRef<Counter> counter(Spawn(std::make_unique<Hosted<Counter>>()));
   const Status status = counter.Call(&Counter::Throw).Get(kPatience).status();
   EXPECT_EQ(status.code(), StatusCode::kInternal);
   EXPECT_NE(status.message().find("boom"), std::string::npos);

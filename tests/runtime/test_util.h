@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "protocol/time.h"
+#include "runtime/actor/new_actor.h"
 #include "runtime/actor/runtime.h"
-#include "runtime/actor/typed_actor.h"
 
 namespace packcast::testing {
 

@@ -1,0 +1,197 @@
+// Classes as actors: the builder, typed calls and tells here and over TCP, groups, cancel.
+#include <atomic>
+#include <stdexcept>
+
+#include <gtest/gtest.h>
+
+#include "tests/runtime/test_util.h"
+
+namespace packcast {
+namespace {
+
+using testing::Echo;
+using testing::Gate;
+using testing::kPatience;
+using testing::Patient;
+using testing::StartRuntime;
+
+struct Shared {
+  Gate is_held;
+  Gate goes_on;
+  std::atomic<int> held{0};
+};
+
+// An ordinary class: it knows nothing of actors but the list of its methods.
+class Store {
+ public:
+  explicit Store(std::shared_ptr<Shared> shared, int64_t first = 0)
+      : shared_(std::move(shared)), total_(first) {}
+
+  int64_t Add(int64_t amount) { return total_ += amount; }
+  void Hold() {
+    if (++shared_->held == 2) shared_->is_held.Open();
+    shared_->goes_on.Wait();
+  }
+  uint64_t Address(const std::vector<int64_t>& numbers) {
+    return reinterpret_cast<uint64_t>(numbers.data());
+  }
+  Future<int64_t> Later() { return later_.future(); }
+  void Resolve(int64_t value) { later_.Set(value); }
+  StatusOr<int64_t> Refuse() { return FailedPrecondition("not now"); }
+  void Throw() { throw std::runtime_error("boom"); }
+  void Crash(Context& context) { context.Fail(Internal("crashed")); }
+  void NotListed() {}
+
+  static void Methods(MethodTable<Store>& table) {
+    table.Add("add", &Store::Add, {.about = "adds, and returns the sum"})
+        .Add("hold", &Store::Hold, {.group = "slow"})
+        .Add("address", &Store::Address)
+        .Add("later", &Store::Later)
+        .Add("resolve", &Store::Resolve)
+        .Add("refuse", &Store::Refuse)
+        .Add("throw", &Store::Throw)
+        .Add("crash", &Store::Crash);
+  }
+
+ private:
+  const std::shared_ptr<Shared> shared_;
+  int64_t total_;
+  Promise<int64_t> later_;
+};
+
+// Both ways to the same actor: direct, and through a connection.
+class TypedRefTest : public ::testing::TestWithParam<bool> {
+ protected:
+  ActorBuilder<Store> Builder() {
+    return NewActor<Store>(*server_, shared_, int64_t{100}).Name("store").Group("slow", 2);
+  }
+  TypedRef<Store> Reach(const TypedRef<Store>& spawned) {
+    if (!GetParam()) return spawned;
+    return TypedRef<Store>(
+        client_->Connect(server_->endpoint(), spawned.ref().actor(), kPatience).value());
+  }
+  std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
+  std::unique_ptr<Runtime> server_ = StartRuntime("server", Patient());
+  std::unique_ptr<Runtime> client_ = StartRuntime("client", Patient());
+};
+
+TEST_P(TypedRefTest, CallsAndTellsComeInOrder) {
+  const auto store = Reach(Builder().Spawn().value());
+  EXPECT_EQ(*store.Call(&Store::Add, 5).Get(kPatience), 105);
+  for (int k = 0; k < 1000; ++k) ASSERT_TRUE(store.Tell(&Store::Add, 1).ok());
+  EXPECT_EQ(*store.Call(&Store::Add, 0).Get(kPatience), 1105);
+}
+
+TEST_P(TypedRefTest, ErrorsHaveTheirOutcome) {
+  const auto store = Reach(Builder().Spawn().value());
+  const Status refused = store.Call(&Store::Refuse).Get(kPatience).status();
+  EXPECT_EQ(refused, FailedPrecondition("not now"));
+  EXPECT_EQ(refused.outcome(), Outcome::kExecuted);
+  const Status thrown = store.Call(&Store::Throw).Get(kPatience).status();
+  EXPECT_EQ(thrown.code(), StatusCode::kInternal);
+  EXPECT_EQ(thrown.outcome(), Outcome::kExecuted);
+  EXPECT_NE(thrown.message().find("boom"), std::string::npos) << thrown;
+  const Status unlisted = store.Call(&Store::NotListed).Get(kPatience).status();
+  EXPECT_EQ(unlisted.code(), StatusCode::kUnimplemented);
+  EXPECT_EQ(unlisted.outcome(), Outcome::kNotExecuted);
+}
+
+TEST_P(TypedRefTest, AMethodMayAnswerLater) {
+  const auto store = Reach(Builder().Spawn().value());
+  const Future<int64_t> later = store.Call(&Store::Later);
+  EXPECT_TRUE(store.Call(&Store::Resolve, 7).Get(kPatience).ok());
+  EXPECT_EQ(*later.Get(kPatience), 7);
+}
+
+TEST_P(TypedRefTest, AGroupRunsBesideTheOthersAsOftenAsItMay) {
+  const auto store = Reach(Builder().Spawn().value());
+  const std::vector<Future<Unit>> held = {store.Call(&Store::Hold), store.Call(&Store::Hold),
+                                          store.Call(&Store::Hold)};
+  shared_->is_held.Wait();
+  EXPECT_EQ(shared_->held.load(), 2) << "the third one waits";
+  EXPECT_FALSE(WhenAny(held).ready());
+  shared_->goes_on.Open();
+  EXPECT_TRUE(WhenAny(held).Get(kPatience).ok());
+  EXPECT_TRUE(WhenAll(held).Get(kPatience).ok());
+  EXPECT_EQ(shared_->held.load(), 3);
+}
+
+TEST_P(TypedRefTest, ACancelledCallThatHasNotBegunNeverRuns) {
+  const auto store = Reach(Builder().Group("other").Spawn().value());
+  const Future<Unit> first = store.Call(&Store::Hold);
+  const Future<Unit> second = store.Call(&Store::Hold);
+  shared_->is_held.Wait();
+  const Future<Unit> third = store.Call(&Store::Hold);
+  third.Cancel();
+  const Status cancelled = third.Get(kPatience).status();
+  EXPECT_EQ(cancelled.code(), StatusCode::kCancelled);
+  // Over TCP it may have left already.
+  if (cancelled.outcome() != Outcome::kMaybeExecuted || !GetParam()) {
+    EXPECT_EQ(cancelled.outcome(), Outcome::kNotExecuted);
+  }
+  second.Cancel();
+  EXPECT_EQ(second.Get(kPatience).status().outcome(), Outcome::kMaybeExecuted);
+  shared_->goes_on.Open();
+  EXPECT_TRUE(first.Get(kPatience).ok());
+  first.Cancel();
+  EXPECT_TRUE(first.Get(kPatience).ok()) << "it has its result";
+  EXPECT_TRUE(store.Call(&Store::Hold).Get(kPatience).ok());
+  EXPECT_LE(shared_->held.load(), GetParam() ? 4 : 3);
+}
+
+TEST_P(TypedRefTest, EachLifeIsMadeFromTheSameArguments) {
+  const auto store = Reach(Builder().Spawn().value());
+  const auto lasting = Reach(
+      NewActor<Store>(*server_, shared_, int64_t{7}).Group("slow").MaxRestarts(1).Spawn().value());
+  EXPECT_EQ(*lasting.Call(&Store::Add, 1).Get(kPatience), 8);
+  EXPECT_TRUE(lasting.Call(&Store::Crash).Get(kPatience).ok());
+  EXPECT_EQ(*lasting.Call(&Store::Add, 2).Get(kPatience), 9);
+}
+
+INSTANTIATE_TEST_SUITE_P(Ways, TypedRefTest, ::testing::Bool(), [](const auto& way) {
+  return std::string(way.param ? "OverTcp" : "Direct");
+});
+
+using LocalTypedRefTest = TypedRefTest;
+INSTANTIATE_TEST_SUITE_P(Direct, LocalTypedRefTest, ::testing::Values(false));
+
+TEST_P(LocalTypedRefTest, ArgumentsAreMovedNotCopied) {
+  const auto store = Builder().Spawn().value();
+  std::vector<int64_t> numbers(1 << 20, 3);
+  const auto address = reinterpret_cast<uint64_t>(numbers.data());
+  EXPECT_EQ(*store.Call(&Store::Address, std::move(numbers)).Get(kPatience), address);
+}
+
+TEST_P(LocalTypedRefTest, GetOrCreateFindsTheSameActorAndNoOther) {
+  const auto first = Builder().Namespace("rollout").GetOrCreate().value();
+  const auto second = Builder().Namespace("rollout").GetOrCreate().value();
+  EXPECT_EQ(first.ref(), second.ref());
+  EXPECT_EQ(first.ref().actor(), "rollout/store");
+  EXPECT_EQ(*first.Call(&Store::Add, 1).Get(kPatience), 101);
+  EXPECT_EQ(*second.Call(&Store::Add, 1).Get(kPatience), 102);
+  ASSERT_TRUE(server_->Spawn("echo", Echo()).ok());
+  EXPECT_EQ(Builder().Name("echo").GetOrCreate().status().code(), StatusCode::kFailedPrecondition);
+  EXPECT_EQ(Builder().Namespace("rollout").Spawn().status().code(), StatusCode::kAlreadyExists);
+}
+
+TEST_P(LocalTypedRefTest, AMethodOfAnUnknownGroupIsNamed) {
+  const Status status = NewActor<Store>(*server_, shared_).Spawn().status();
+  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(status.message().find("\"hold\""), std::string::npos) << status;
+}
+
+TEST_P(LocalTypedRefTest, AnExpiredCallThatHasNotBegunNeverRuns) {
+  const auto store = Builder().Spawn().value();
+  const Future<Unit> a = store.Call(&Store::Hold);
+  const Future<Unit> b = store.Call(&Store::Hold);
+  shared_->is_held.Wait();
+  const Status late =
+      store.CallWith({.deadline = Milliseconds(1)}, &Store::Hold).Get(kPatience).status();
+  EXPECT_EQ(late.code(), StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(late.outcome(), Outcome::kNotExecuted);
+  shared_->goes_on.Open();
+  EXPECT_TRUE(a.Get(kPatience).ok() && b.Get(kPatience).ok());
+}
+
+}  // namespace
+}  // namespace packcast
