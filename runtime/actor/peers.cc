@@ -16,6 +16,8 @@ constexpr Duration kRetryInterval = Milliseconds(1);
 // A goodbye that came with the end of its connection is handed over by ZeroMQ a little after the
 // news of the end: wait this long before calling it a death.
 constexpr Duration kGoodbyeGrace = Milliseconds(3);
+// How long a process of ours that closed its connection is given to end: then its end is the cause.
+constexpr Duration kObituaryWait = Seconds(1);
 // How long a node that leaves takes to send what it has said: while its peers go on reading, but
 // not for ever. Then it waits for them to have heard it, as long again after each one's last sign
 // of life: a batch is sent in a moment, and read by a busy peer in many.
@@ -268,14 +270,34 @@ void Peers::Lost(const std::shared_ptr<Link>& link) {
     return;
   }
   link->is_loss_pending = true;
-  losses_.push_back({Now() + kGoodbyeGrace, link});
+  const auto ward = wards_.find(link->incarnation);
+  const bool is_awaited = ward != wards_.end() && ward->second.empty();
+  losses_.push_back({Now() + (is_awaited ? kObituaryWait : kGoodbyeGrace), link});
+}
+
+void Peers::ExpectObituary(Incarnation node) { wards_.emplace(node, ""); }
+
+void Peers::Obituary(Incarnation node, const std::string& cause) {
+  wards_[node] = cause;
+  for (Loss& loss : losses_) {
+    if (loss.link->incarnation == node) loss.due = std::min(loss.due, Now() + kGoodbyeGrace);
+  }
+  // While it is up its last words may still be on their way: then its connection ends by itself.
+  ForEachLink([&](const std::shared_ptr<Link>& link) {
+    const LinkState state = link->state.load();
+    const bool is_silent = state == LinkState::kSuspect || state == LinkState::kUnreachable;
+    if (link->incarnation == node && is_silent) SetState(link, LinkState::kDied, cause);
+  });
 }
 
 void Peers::ConfirmLoss(const std::shared_ptr<Link>& link) {
   if (!link->is_loss_pending) return;
   link->is_loss_pending = false;
   if (link->state.load() >= LinkState::kDied) return;
-  SetState(link, LinkState::kDied, "connection closed by the peer's host without a goodbye");
+  std::string cause = "connection closed by the peer's host without a goodbye";
+  const auto ward = wards_.find(link->incarnation);
+  if (ward != wards_.end() && !ward->second.empty()) cause = ward->second;
+  SetState(link, LinkState::kDied, cause);
 }
 
 void Peers::ConfirmLosses(Time now) {

@@ -53,6 +53,10 @@ class Peers {
                Promise<ActorRef> promise);
   void Watch(const std::shared_ptr<Cell>& watcher, const ActorRef& ref);
   void Unwatch(const Cell* watcher, const ActorRef& ref);
+  // A process of ours has this incarnation: how it ended will be told, and is waited for (a moment)
+  // before a lost connection counts as its death.
+  void ExpectObituary(Incarnation node);
+  void Obituary(Incarnation node, const std::string& cause);
   // Tells all peers that a life of an actor of ours has ended, and which one follows (0: none).
   void AnnounceEnd(const FrameAddress& life, const Status& why, Incarnation next);
   // Tells all peers that we leave, and fails what waits.
@@ -166,6 +170,7 @@ class Peers {
   std::vector<Time> probes_;  // when to see who is gone, after a connection has closed
   bool is_leaving_ = false;
   std::vector<Loss> losses_;
+  std::map<Incarnation, std::string> wards_;  // processes of ours, and how they ended: "" not yet
   Time next_beat_;
   Time last_tick_;
   LogLimiter malformed_log_;

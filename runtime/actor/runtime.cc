@@ -26,6 +26,7 @@ Runtime::Runtime(std::shared_ptr<internal::Node> node) : node_(std::move(node)) 
 Runtime::~Runtime() { Shutdown(Seconds(1)); }
 
 const std::string& Runtime::name() const { return node_->options().name; }
+const std::string& Runtime::cluster() const { return node_->options().cluster; }
 const std::string& Runtime::endpoint() const { return node_->endpoint(); }
 Incarnation Runtime::incarnation() const { return node_->incarnation(); }
 
@@ -84,6 +85,14 @@ StatusOr<ActorRef> Runtime::Connect(const std::string& endpoint, const std::stri
 std::optional<uint64_t> Runtime::PeerProgress(const ActorRef& ref) const {
   if (!ref.valid()) return std::nullopt;
   return node_->PeerProgress(*ref.state());
+}
+
+void Runtime::ExpectPeerEnd(Incarnation peer) {
+  node_->reactor().Post([peer](internal::Peers& peers) { peers.ExpectObituary(peer); });
+}
+
+void Runtime::PeerEnded(Incarnation peer, const std::string& cause) {
+  node_->reactor().Post([peer, cause](internal::Peers& peers) { peers.Obituary(peer, cause); });
 }
 
 Value Runtime::Metrics() const { return node_->metrics().Snapshot(); }

@@ -101,6 +101,7 @@ class Runtime {
   Runtime& operator=(const Runtime&) = delete;
 
   const std::string& name() const;
+  const std::string& cluster() const;
   // The real address, or "" without a listening socket.
   const std::string& endpoint() const;
   Incarnation incarnation() const;
@@ -131,6 +132,12 @@ class Runtime {
 
   // The progress counter of a remote or local actor, as last heard; nothing if never reported.
   std::optional<uint64_t> PeerProgress(const ActorRef& ref) const;
+
+  // For who has started the process of another runtime (see Process): a lost connection to the
+  // runtime of this incarnation is its death only once PeerEnded has told how it ended, or did not
+  // for a second; monitors get `cause`.
+  void ExpectPeerEnd(Incarnation peer);
+  void PeerEnded(Incarnation peer, const std::string& cause);
 
   // Counters of this runtime by name (malformed messages, late replies and so on).
   Value Metrics() const;

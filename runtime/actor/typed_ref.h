@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -24,10 +25,20 @@ Future<R> ConvertReply(const Future<Value>& future, const std::string& method) {
   });
 }
 
+// Text may be given as a literal.
+template <class T>
+Value ArgumentToValue(const T& argument) {
+  if constexpr (std::is_convertible_v<const T&, std::string_view>) {
+    return Value(std::string_view(argument));
+  } else {
+    return ToValue(argument);
+  }
+}
+
 template <class Tuple>
 Value ArgumentsToValue(const Tuple& arguments) {
-  return std::apply([](const auto&... items) { return Value(ValueArray{ToValue(items)...}); },
-                    arguments);
+  return std::apply(
+      [](const auto&... items) { return Value(ValueArray{ArgumentToValue(items)...}); }, arguments);
 }
 
 // A typed tell to an actor of this process.

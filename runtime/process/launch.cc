@@ -1,0 +1,145 @@
+#include "runtime/process/launch.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <string_view>
+#include <utility>
+
+#include "runtime/process/environment.h"
+
+extern char** environ;
+
+namespace packcast::internal {
+namespace {
+
+Status Failed(const std::string& what, int error) {
+  const std::string text = what + ": " + std::strerror(error);
+  if (error == ENOENT) return NotFound(text);
+  if (error == EACCES) return PermissionDenied(text);
+  return Internal(text);
+}
+
+struct Pipe {
+  UniqueFd read;
+  UniqueFd write;
+};
+
+StatusOr<Pipe> MakePipe() {
+  int fds[2];
+  if (pipe2(fds, O_CLOEXEC) != 0) return Failed("making a pipe", errno);
+  return Pipe{UniqueFd(fds[0]), UniqueFd(fds[1])};
+}
+
+// What becomes of the descriptors in the child. Frees itself.
+class FileActions {
+ public:
+  FileActions() { posix_spawn_file_actions_init(&actions_); }
+  ~FileActions() { posix_spawn_file_actions_destroy(&actions_); }
+  FileActions(const FileActions&) = delete;
+  const posix_spawn_file_actions_t* get() const { return &actions_; }
+
+  void OpenNull(int target) {
+    posix_spawn_file_actions_addopen(&actions_, target, "/dev/null", O_RDONLY, 0);
+  }
+  // Through a high number first, so that no target overwrites another one's source.
+  void Pass(int source, int target) {
+    posix_spawn_file_actions_adddup2(&actions_, source, kHigh + target);
+    targets_.push_back(target);
+  }
+  void Finish() {
+    for (int target : targets_) {
+      posix_spawn_file_actions_adddup2(&actions_, kHigh + target, target);
+      posix_spawn_file_actions_addclose(&actions_, kHigh + target);
+    }
+  }
+
+ private:
+  static constexpr int kHigh = 200;
+  posix_spawn_file_actions_t actions_;
+  std::vector<int> targets_;
+};
+
+// "NAME=value" of this process, with those of `added` in their places.
+std::vector<std::string> Environment(const std::map<std::string, std::string>& added) {
+  std::vector<std::string> entries;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string_view text = *entry;
+    if (added.count(std::string(text.substr(0, text.find('=')))) == 0) entries.emplace_back(text);
+  }
+  for (const auto& [name, value] : added) entries.push_back(name + "=" + value);
+  return entries;
+}
+
+std::vector<char*> Pointers(std::vector<std::string>* texts) {
+  std::vector<char*> pointers;
+  for (std::string& text : *texts) pointers.push_back(text.data());
+  pointers.push_back(nullptr);
+  return pointers;
+}
+
+}  // namespace
+
+UniqueFd::UniqueFd(UniqueFd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+
+UniqueFd& UniqueFd::operator=(UniqueFd&& other) noexcept {
+  if (this != &other) {
+    Reset();
+    fd_ = std::exchange(other.fd_, -1);
+  }
+  return *this;
+}
+
+void UniqueFd::Reset() {
+  if (fd_ >= 0) close(std::exchange(fd_, -1));
+}
+
+StatusOr<Launched> Launch(const LaunchOptions& options) {
+  PC_ASSIGN_OR_RETURN(Pipe ready, MakePipe());
+  PC_ASSIGN_OR_RETURN(Pipe lifeline, MakePipe());
+  PC_ASSIGN_OR_RETURN(Pipe words, MakePipe());
+  FileActions actions;
+  actions.OpenNull(STDIN_FILENO);
+  actions.Pass(ready.write.get(), ChildEnvironment::kReadyFd);
+  if (!options.detached) {
+    actions.Pass(lifeline.read.get(), ChildEnvironment::kLifelineFd);
+    actions.Pass(words.write.get(), STDERR_FILENO);
+  }
+  actions.Finish();
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  // A group of its own: Ctrl-C goes to its owner, which ends it in order. And no blocked signals.
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK);
+  sigset_t none;
+  sigemptyset(&none);
+  posix_spawnattr_setsigmask(&attributes, &none);
+  posix_spawnattr_setpgroup(&attributes, 0);
+  std::vector<std::string> arguments = options.arguments;
+  arguments.insert(arguments.begin(), options.program);
+  std::vector<std::string> environment = Environment(options.environment);
+  Launched child;
+  const int error = posix_spawnp(&child.pid, options.program.c_str(), actions.get(), &attributes,
+                                 Pointers(&arguments).data(), Pointers(&environment).data());
+  posix_spawnattr_destroy(&attributes);
+  if (error != 0) return Failed("starting " + options.program, error);
+  child.pid_fd = UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, child.pid, 0)));
+  if (child.pid_fd.get() < 0) {
+    const Status failed = Failed("watching " + options.program + " (pidfd_open)", errno);
+    kill(child.pid, SIGKILL);
+    waitpid(child.pid, nullptr, 0);
+    return failed;
+  }
+  child.ready = std::move(ready.read);
+  if (options.detached) return child;
+  child.lifeline = std::move(lifeline.write);
+  child.words = std::move(words.read);
+  return child;
+}
+
+}  // namespace packcast::internal

@@ -1,0 +1,117 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "protocol/status.h"
+#include "protocol/time.h"
+#include "runtime/actor/runtime.h"
+#include "runtime/actor/typed_ref.h"
+
+namespace packcast {
+
+namespace internal {
+struct Launched;
+}  // namespace internal
+
+// How a process ended.
+struct ProcessEnd {
+  // One of the two; neither when somebody else has reaped it.
+  std::optional<int> exit_code;
+  std::optional<int> signal;
+  // The end of what it wrote to stderr.
+  std::string last_words;
+  // "exit code 2; its last words: ..."
+  std::string ToString() const;
+};
+
+struct ProcessOptions {
+  // The name of its runtime, unique in the cluster: "rollout/3".
+  std::string name;
+  // A program whose main begins with RunIfChild. Empty: this program.
+  std::string program;
+  std::vector<std::string> arguments;
+  // Added to this process's environment.
+  std::map<std::string, std::string> environment;
+  // It goes on when this process ends. Its stderr is then not watched.
+  bool detached = false;
+  // How long it may take until its runtime runs and its setup is done.
+  Duration start_timeout = Seconds(30);
+  // How much of its stderr is kept as its last words. All of it goes to this process's stderr, too.
+  size_t last_words_bytes = 2048;
+};
+
+// A child process with a runtime of its own, in which actors are spawned from here. It ends when
+// this object goes or this process ends, whichever way, unless it is detached. Monitors of its
+// actors learn how it ended: "signal 9; its last words: ...". Thread-safe.
+class Process {
+ public:
+  // Waits until the child is ready. Errors: kNotFound (the program), kDeadlineExceeded, kPeerDied
+  // (it ended first; with its last words), kFailedPrecondition (what its setup returned).
+  static StatusOr<std::unique_ptr<Process>> Start(Runtime& runtime, ProcessOptions options);
+  // Stop(1 s), unless it is detached.
+  ~Process();
+  Process(const Process&) = delete;
+  Process& operator=(const Process&) = delete;
+
+  pid_t pid() const { return pid_; }
+  const std::string& endpoint() const { return endpoint_; }
+
+  // An actor there, by name. Errors: as Runtime::Connect.
+  StatusOr<ActorRef> Connect(const std::string& actor, Duration timeout = Seconds(10));
+
+  // Spawns an actor of T there, which the child has in its ActorClasses as `actor_class`; the
+  // arguments are converted to those it was added with. Errors: of the child's Runtime::Spawn,
+  // kNotFound (no such class), and of Connect.
+  template <class T, class... Args>
+  StatusOr<TypedRef<T>> Spawn(const std::string& actor_class, const std::string& name,
+                              const Args&... args) {
+    PC_RETURN_IF_ERROR(
+        SpawnThere(actor_class, name, internal::ArgumentsToValue(std::tie(args...))));
+    PC_ASSIGN_OR_RETURN(ActorRef ref, Connect(name));
+    return TypedRef<T>(std::move(ref));
+  }
+
+  // How it ended; nothing while it runs.
+  std::optional<ProcessEnd> ended() const;
+  // kDeadlineExceeded: it still runs.
+  StatusOr<ProcessEnd> WaitEnded(Duration timeout) const;
+  // Asks it to end in order, and kills it when it has not after `grace`.
+  ProcessEnd Stop(Duration grace = Seconds(5));
+  // Sends a signal; kFailedPrecondition when it has ended.
+  Status Signal(int signal);
+
+ private:
+  Process(Runtime* runtime, ProcessOptions options, Incarnation incarnation,
+          internal::Launched launched);
+  Status WaitReady();
+  Status SpawnThere(const std::string& actor_class, const std::string& name, Value arguments);
+  void Watch();
+  void ReadWords(int timeout_ms, bool* is_open);
+  ProcessEnd Reap();
+
+  Runtime* const runtime_;
+  const ProcessOptions options_;
+  const Incarnation incarnation_;
+  const std::unique_ptr<internal::Launched> launched_;
+  const pid_t pid_;
+  std::string endpoint_;
+  std::string words_;  // of the watching thread
+
+  mutable std::mutex mutex_;
+  mutable std::condition_variable changed_;
+  std::optional<ProcessEnd> end_;
+  int stop_fd_ = -1;  // wakes the watching thread up when a detached one is let go
+  std::thread watcher_;
+};
+
+}  // namespace packcast

@@ -1,0 +1,244 @@
+// Child processes: spawning actors there, how their ends are told, and that none is left over.
+#include "runtime/process/process.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "runtime/process/child.h"
+#include "tests/runtime/test_util.h"
+
+namespace packcast {
+namespace {
+
+using testing::FunctionActor;
+using testing::kPatience;
+using testing::Patient;
+using testing::Record;
+using testing::StartRuntime;
+
+class Engine {
+ public:
+  Engine(std::string model, int64_t first) : model_(std::move(model)), count_(first) {}
+  std::string Generate(int64_t tokens) { return model_ + ":" + std::to_string(count_ += tokens); }
+  int64_t Pid() { return getpid(); }
+  void Exit(int code) {
+    std::fprintf(stderr, "cannot go on\n");
+    _exit(code);
+  }
+  // A grandchild that holds this process's stderr, and its pid.
+  int64_t Fork() {
+    const pid_t pid = fork();
+    if (pid == 0) {
+      pause();
+      _exit(0);
+    }
+    return pid;
+  }
+
+  static void Methods(MethodTable<Engine>& table) {
+    table.Add("generate", &Engine::Generate)
+        .Add("pid", &Engine::Pid)
+        .Add("exit", &Engine::Exit)
+        .Add("fork", &Engine::Fork);
+  }
+
+ private:
+  const std::string model_;
+  int64_t count_;
+};
+
+// The child's part: this same program.
+std::optional<int> BeChild() {
+  ActorClasses classes;
+  classes.Add<Engine, std::string, int64_t>("Engine");
+  return RunIfChild(classes, [](Runtime& runtime) -> Status {
+    const char* mode = std::getenv("PROCESS_TEST_MODE");
+    const std::string text = mode == nullptr ? "" : mode;
+    if (text == "refuse") return FailedPrecondition("no device");
+    if (text == "crash") {
+      std::fprintf(stderr, "before the end\n");
+      _exit(7);
+    }
+    if (text == "hang") pause();
+    if (text == "owner") {
+      // It starts a process of its own, and says which.
+      static auto* const inner = new std::unique_ptr<Process>(
+          Process::Start(runtime, {.name = "inner", .environment = {{"PROCESS_TEST_MODE", ""}}})
+              .value());
+      return NewActor<Engine>(runtime, "owner", int64_t{(*inner)->pid()})
+          .Name("owner")
+          .Detached()
+          .Spawn()
+          .status();
+    }
+    return OkStatus();
+  });
+}
+
+class ProcessTest : public ::testing::Test {
+ protected:
+  StatusOr<std::unique_ptr<Process>> Start(const std::string& mode = "") {
+    ProcessOptions options;
+    options.name = "child";
+    options.environment = {{"PROCESS_TEST_MODE", mode}};
+    options.start_timeout = mode == "hang" ? Milliseconds(300) : kPatience;
+    return Process::Start(*runtime_, std::move(options));
+  }
+  std::shared_ptr<Record<PeerEvent>> Watch(const ActorRef& ref) {
+    auto events = std::make_shared<Record<PeerEvent>>();
+    auto watcher = std::make_unique<FunctionActor>();
+    watcher->on_start = [ref](Context& context) { context.Monitor(ref); };
+    watcher->on_peer = [events](Context&, const PeerEvent& event) {
+      if (event.kind != PeerEvent::Kind::kSuspect) events->Add(event);
+    };
+    watcher->on_message = [](Context&, Message message) { message.responder.Reply(Value()); };
+    const ActorRef spawned = runtime_->Spawn("watcher", std::move(watcher)).value();
+    EXPECT_TRUE(spawned.Call("ready", Value()).Get(kPatience).ok());
+    return events;
+  }
+  // Whether the process is gone or a zombie, within the patience.
+  static bool IsGone(pid_t pid) {
+    const auto until = std::chrono::steady_clock::now() + kPatience;
+    while (std::chrono::steady_clock::now() < until) {
+      char state = 0;
+      const std::string path = "/proc/" + std::to_string(pid) + "/stat";
+      std::FILE* file = std::fopen(path.c_str(), "r");
+      if (file == nullptr) return true;
+      const int read = std::fscanf(file, "%*d (%*[^)]) %c", &state);
+      std::fclose(file);
+      if (read != 1 || state == 'Z') return true;
+      std::this_thread::sleep_for(Milliseconds(5));  // a poll: it is no child of ours
+    }
+    return false;
+  }
+  std::unique_ptr<Runtime> runtime_ = StartRuntime("parent", Patient());
+};
+
+TEST_F(ProcessTest, ActorsAreSpawnedAndCalledThere) {
+  const auto process = Start().value();
+  const auto engine = process->Spawn<Engine>("Engine", "engine-0", "llama", 10).value();
+  EXPECT_EQ(*engine.Call(&Engine::Generate, 5).Get(kPatience), "llama:15");
+  EXPECT_EQ(*engine.Call(&Engine::Pid).Get(kPatience), process->pid());
+  EXPECT_EQ(process->Spawn<Engine>("Engine", "engine-0", "llama", 1).status().code(),
+            StatusCode::kAlreadyExists);
+  const Status unknown = process->Spawn<Engine>("Motor", "m").status();
+  EXPECT_EQ(unknown.code(), StatusCode::kNotFound);
+  EXPECT_NE(unknown.message().find("there are: Engine"), std::string::npos) << unknown;
+  EXPECT_EQ(process->Spawn<Engine>("Engine", "engine-1", "no number").status().code(),
+            StatusCode::kInvalidArgument);
+  const ProcessEnd end = process->Stop(kPatience);
+  EXPECT_EQ(end.exit_code, 0) << end.ToString();
+}
+
+TEST_F(ProcessTest, MonitorsLearnTheExitCodeAndTheLastWords) {
+  const auto process = Start().value();
+  const auto engine = process->Spawn<Engine>("Engine", "engine", "m", 0).value();
+  const auto events = Watch(engine.ref());
+  const Status status = engine.Call(&Engine::Exit, 4).Get(kPatience).status();
+  EXPECT_EQ(status.code(), StatusCode::kPeerDied);
+  EXPECT_EQ(status.outcome(), Outcome::kMaybeExecuted);
+  EXPECT_NE(status.message().find("exit code 4; its last words: cannot go on"), std::string::npos)
+      << status;
+  ASSERT_TRUE(events->WaitForCount(1));
+  EXPECT_EQ(events->items()[0].kind, PeerEvent::Kind::kDied);
+  EXPECT_EQ(events->items()[0].cause, "exit code 4; its last words: cannot go on");
+  EXPECT_EQ(process->WaitEnded(kPatience)->exit_code, 4);
+  EXPECT_EQ(process->Connect("engine").status().code(), StatusCode::kPeerDied);
+}
+
+TEST_F(ProcessTest, AKilledOneIsToldByItsSignalEvenWhenItWasFrozen) {
+  for (const bool frozen : {false, true}) {
+    RuntimeOptions quick;
+    quick.suspect_after = Milliseconds(200);
+    quick.unreachable_after = Milliseconds(300);
+    runtime_ = StartRuntime("parent", frozen ? quick : Patient());
+    const auto process = Start().value();
+    const auto engine = process->Spawn<Engine>("Engine", "engine", "m", 0).value();
+    const auto events = Watch(engine.ref());
+    if (frozen) {
+      ASSERT_TRUE(process->Signal(SIGSTOP).ok());
+      ASSERT_TRUE(events->WaitFor(
+          [](const PeerEvent& event) { return event.kind == PeerEvent::Kind::kUnreachable; }));
+    }
+    ASSERT_TRUE(process->Signal(SIGKILL).ok());
+    ASSERT_TRUE(events->WaitFor([](const PeerEvent& event) {
+      return event.kind == PeerEvent::Kind::kDied && event.cause == "signal 9";
+    }));
+    EXPECT_EQ(process->WaitEnded(kPatience)->signal, SIGKILL);
+    EXPECT_EQ(process->Signal(SIGKILL).code(), StatusCode::kFailedPrecondition);
+  }
+}
+
+TEST_F(ProcessTest, WhatHoldsItsStderrDoesNotHideItsEnd) {
+  const auto process = Start().value();
+  const auto engine = process->Spawn<Engine>("Engine", "engine", "m", 0).value();
+  const auto grandchild = static_cast<pid_t>(*engine.Call(&Engine::Fork).Get(kPatience));
+  ASSERT_TRUE(process->Signal(SIGKILL).ok());
+  EXPECT_EQ(process->WaitEnded(kPatience)->signal, SIGKILL);
+  kill(grandchild, SIGKILL);
+}
+
+TEST_F(ProcessTest, StartSaysWhyItFailed) {
+  const Status refused = Start("refuse").status();
+  EXPECT_EQ(refused.code(), StatusCode::kFailedPrecondition);
+  EXPECT_NE(refused.message().find("no device"), std::string::npos) << refused;
+  const Status crashed = Start("crash").status();
+  EXPECT_EQ(crashed.code(), StatusCode::kPeerDied);
+  EXPECT_NE(crashed.message().find("exit code 7; its last words: before the end"),
+            std::string::npos)
+      << crashed;
+  EXPECT_EQ(Start("hang").status().code(), StatusCode::kDeadlineExceeded);
+  ProcessOptions missing;
+  missing.name = "child";
+  missing.program = "/no/such/program";
+  EXPECT_EQ(Process::Start(*runtime_, missing).status().code(), StatusCode::kNotFound);
+  ProcessOptions foreign;
+  foreign.name = "child";
+  foreign.program = "true";
+  const Status odd = Process::Start(*runtime_, foreign).status();
+  EXPECT_EQ(odd.code(), StatusCode::kPeerDied) << odd;
+  EXPECT_EQ(Process::Start(*runtime_, {}).status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST_F(ProcessTest, AChildEndsWithItsOwnerHoweverThatEnds) {
+  const auto process = Start("owner").value();
+  const TypedRef<Engine> owner(process->Connect("owner").value());
+  const std::string told = *owner.Call(&Engine::Generate, 0).Get(kPatience);
+  const auto inner = static_cast<pid_t>(std::stol(told.substr(told.find(':') + 1)));
+  ASSERT_EQ(kill(inner, 0), 0);
+  ASSERT_TRUE(process->Signal(SIGKILL).ok());
+  EXPECT_TRUE(IsGone(inner));
+}
+
+TEST_F(ProcessTest, ADetachedOneGoesOnWithoutItsOwner) {
+  pid_t pid = -1;
+  {
+    ProcessOptions options;
+    options.name = "detached";
+    options.detached = true;
+    const auto process = Process::Start(*runtime_, options).value();
+    pid = process->pid();
+    ASSERT_TRUE(process->Spawn<Engine>("Engine", "engine", "m", 0).ok());
+  }
+  EXPECT_EQ(kill(pid, 0), 0);
+  ASSERT_EQ(kill(pid, SIGTERM), 0);
+  int status = 0;
+  ASSERT_EQ(waitpid(pid, &status, 0), pid);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+}  // namespace
+}  // namespace packcast
+
+int main(int argc, char** argv) {
+  if (const auto code = packcast::BeChild()) return *code;
+  ::testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}
