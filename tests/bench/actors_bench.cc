@@ -1,10 +1,14 @@
 // Call latency and message rates of the actor runtime, in the loop shapes of Ray's microbenchmark
 // (ray_perf.py: sync = one get per call, async = 1,000 in flight), beside bare yardsticks of the
 // same run. Prints one table. bazel run //tests/bench:actors
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <fstream>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -109,6 +113,26 @@ double TypedTells(const TypedRef<Counter>& counter) {
   return Tells(counter.ref(), [&] { return counter.Tell(&Counter::Bump); });
 }
 
+// Resident memory of this process, MB.
+double ResidentMegabytes() {
+  std::ifstream statm("/proc/self/statm");
+  int64_t size = 0, resident = 0;
+  statm >> size >> resident;
+  return static_cast<double>(resident * sysconf(_SC_PAGESIZE)) / 1e6;
+}
+
+void IdleActors(Runtime& runtime) {
+  constexpr int kIdle = 10'000;
+  const double before = ResidentMegabytes();
+  std::vector<TypedRef<Counter>> idle;
+  for (int k = 0; k < kIdle; ++k) idle.push_back(NewActor<Counter>(runtime).Spawn().value());
+  // All have started.
+  for (const auto& actor : idle) actor.Call(&Counter::Get).Get(Seconds(10)).value();
+  const double all = ResidentMegabytes();
+  Row("10,000 idle actors", all - before, "MB",
+      "of " + std::to_string(static_cast<int>(all)) + " MB in all");
+}
+
 }  // namespace
 
 int Main() {
@@ -135,6 +159,7 @@ int Main() {
   Row("local tell", Tells(local[0]), "messages/s");
   Row("local typed tell", TypedTells(TypedRef<Counter>(local[0])), "messages/s");
   Row("remote tell", Tells(remote[0]), "messages/s");
+  IdleActors(*server);
   return 0;
 }
 
