@@ -4,6 +4,7 @@
 
 #include "runtime/actor/actor.h"
 #include "runtime/actor/link.h"
+#include "runtime/actor/message_target.h"
 #include "runtime/actor/node.h"
 
 namespace packcast {
@@ -32,17 +33,20 @@ std::string ActorRef::ToString() const {
 
 Status ActorRef::Tell(std::string method, Value body, TellOptions options) const {
   if (!valid()) return NoActor();
+  if (state_->target) return state_->target->Tell(std::move(method), std::move(body), options);
   return state_->owner->Tell(*state_, std::move(method), std::move(body), options);
 }
 
 Future<Value> ActorRef::Call(std::string method, Value body, CallOptions options) const {
   if (!valid()) return MakeReady<Value>(NoActor());
+  if (state_->target) return state_->target->Call(std::move(method), std::move(body), options);
   return state_->owner->Call(*state_, std::move(method), std::move(body), options);
 }
 
 bool operator==(const ActorRef& a, const ActorRef& b) {
   if (a.state_ == b.state_) return true;
   if (!a.valid() || !b.valid()) return false;
+  if (a.state_->target || b.state_->target) return a.state_->target == b.state_->target;
   if (a.local() || b.local()) return a.state_->cell == b.state_->cell;
   if (a.actor() != b.actor() || a.node() != b.node() || a.incarnation() != b.incarnation()) {
     return false;
@@ -54,6 +58,17 @@ bool operator==(const ActorRef& a, const ActorRef& b) {
   return &a_link == &b_link ||
          (a.incarnation().value != 0 && a_link.incarnation == b_link.incarnation);
 }
+
+namespace internal {
+
+ActorRef RefToTarget(std::shared_ptr<MessageTarget> target, std::string actor, std::string node,
+                     Incarnation incarnation) {
+  return ActorRef(
+      std::make_shared<RefState>(RefState{nullptr, std::move(actor), std::move(node), incarnation,
+                                          nullptr, nullptr, std::move(target)}));
+}
+
+}  // namespace internal
 
 std::string_view PeerEventKindName(PeerEvent::Kind kind) {
   switch (kind) {

@@ -18,10 +18,12 @@
 namespace packcast::internal {
 
 class Cell;
+class MessageTarget;
 class Node;
 struct Link;
 
-// What a reference points to: an actor of this node (cell) or of another one (link).
+// What a reference points to: an actor of this node (cell) or of another one (link), or a stand-in
+// (target).
 struct RefState {
   std::shared_ptr<Node> owner;
   std::string actor;
@@ -29,6 +31,7 @@ struct RefState {
   Incarnation incarnation;
   std::shared_ptr<Cell> cell;
   std::shared_ptr<Link> link;
+  std::shared_ptr<MessageTarget> target = nullptr;  // then there is no owner, cell or link
 };
 
 // A message on its way to the reactor.

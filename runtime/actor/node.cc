@@ -236,6 +236,7 @@ void Node::AnnounceRestart(const Cell& cell, const std::string& cause) {
 }
 
 void Node::BindLink(const ActorRef& ref, const ActorRef& other, bool on) {
+  if (ref.state()->target != nullptr) return;
   if (ref.local()) {
     const auto& cell = ref.state()->cell;
     on ? cell->AddLink(other) : cell->RemoveLink(other);
@@ -246,7 +247,9 @@ void Node::BindLink(const ActorRef& ref, const ActorRef& other, bool on) {
 }
 
 Status Node::Kill(const ActorRef& ref, bool restart) {
-  if (!ref.valid()) return InvalidArgument("no actor is named");
+  if (!ref.valid() || ref.state()->target != nullptr) {
+    return InvalidArgument("no actor of a runtime is named");
+  }
   if (!ref.local()) {
     return SendTell(*ref.state(), "$kill", ValueMap{{"restart", restart}}, {.control = true});
   }
@@ -260,7 +263,7 @@ ActorRef Node::RefTo(const std::shared_ptr<Cell>& cell) {
 }
 
 void Node::Monitor(const std::shared_ptr<Cell>& watcher, const ActorRef& ref, bool on) {
-  if (!ref.valid()) return;
+  if (!ref.valid() || ref.state()->target != nullptr) return;
   if (ref.local()) {
     const auto& cell = ref.state()->cell;
     on ? cell->AddWatcher(watcher, ref) : cell->RemoveWatcher(watcher.get());

@@ -1,0 +1,269 @@
+#include "runtime/testing/stage.h"
+
+#include <algorithm>
+#include <set>
+
+#include "runtime/actor/guarded.h"
+#include "runtime/actor/message_target.h"
+
+namespace packcast {
+namespace internal {
+namespace {
+
+constexpr char kNode[] = "stage";
+
+}  // namespace
+
+// A peer that the test plays.
+class StagePeer : public MessageTarget {
+ public:
+  StagePeer(std::string name, std::vector<Sent>* sent) : name_(std::move(name)), sent_(sent) {}
+
+  Status Tell(std::string method, Value body, const TellOptions& options) override {
+    if (sent_ == nullptr) return Cancelled("the stage is gone");
+    sent_->push_back({name_, std::move(method), std::move(body), false, options.control});
+    return OkStatus();
+  }
+  Future<Value> Call(std::string method, Value body, const CallOptions& options) override {
+    if (sent_ == nullptr) return MakeReady<Value>(Cancelled("the stage is gone"));
+    sent_->push_back({name_, std::move(method), std::move(body), true, options.control});
+    open_.emplace_back();
+    return open_.back().future();
+  }
+  bool Answer(StatusOr<Value> result) {
+    if (open_.empty()) return false;
+    const Promise<Value> promise = open_.front();
+    open_.pop_front();
+    promise.Set(std::move(result));
+    return true;
+  }
+  void Close() {
+    sent_ = nullptr;
+    open_.clear();
+  }
+
+ private:
+  const std::string name_;
+  std::vector<Sent>* sent_;  // the stage's; null once it is gone
+  std::deque<Promise<Value>> open_;
+};
+
+// What a stage is inside; also the actor's own address and its context.
+class StageCore : public MessageTarget,
+                  public Context,
+                  public std::enable_shared_from_this<StageCore> {
+ public:
+  using Work = std::function<void(Context&)>;
+
+  explicit StageCore(std::unique_ptr<Actor> actor) : actor_(std::move(actor)) {}
+
+  void Start() {
+    const Status started = Guarded("stage", "OnStart", [&] { actor_->OnStart(*this); });
+    if (!started.ok()) Fail(started);
+    EndIfFailed();
+  }
+
+  // MessageTarget: what is sent to the actor.
+  Status Tell(std::string method, Value body, const TellOptions& options) override {
+    return Deliver(ActorRef(), std::move(method), std::move(body), Responder(), options.control);
+  }
+  Future<Value> Call(std::string method, Value body, const CallOptions& options) override {
+    return CallFrom(ActorRef(), std::move(method), std::move(body), options.control);
+  }
+  Future<Value> CallFrom(const ActorRef& from, std::string method, Value body, bool control) {
+    class Reply : public ReplyTarget {
+     public:
+      explicit Reply(Promise<Value> promise) : promise_(std::move(promise)) {}
+      void Deliver(StatusOr<Value> result) override { promise_.Set(std::move(result)); }
+
+     private:
+      const Promise<Value> promise_;
+    };
+    const Promise<Value> promise;
+    (void)Deliver(from, std::move(method), std::move(body),
+                  Responder(std::make_unique<Reply>(promise)), control);
+    return promise.future();
+  }
+  Status Deliver(const ActorRef& from, std::string method, Value body, Responder responder,
+                 bool control) {
+    if (is_over_) {
+      const Status gone = NotFound("the actor has stopped").WithOutcome(Outcome::kNotExecuted);
+      responder.Fail(gone);
+      return gone;
+    }
+    auto message = std::make_shared<Message>();
+    message->from = from;
+    message->method = std::move(method);
+    message->body = std::move(body);
+    message->responder = std::move(responder);
+    message->control = control;
+    Push(control,
+         [this, message](Context& context) { actor_->OnMessage(context, std::move(*message)); });
+    return OkStatus();
+  }
+
+  // Context.
+  ActorRef self() const override {
+    auto* me = const_cast<StageCore*>(this);
+    return RefToTarget(me->shared_from_this(), "actor", kNode, Incarnation(1));
+  }
+  Time now() const override { return now_; }
+  Runtime& runtime() override {
+    if (runtime_ == nullptr) runtime_ = Runtime::Start({.name = kNode, .bind = ""}).value();
+    return *runtime_;
+  }
+  TimerId SetTimer(Time when) override {
+    const TimerId timer(++last_timer_);
+    timers_.emplace(when, timer);
+    return timer;
+  }
+  void Cancel(TimerId timer) override {
+    std::erase_if(timers_, [&](const auto& entry) { return entry.second == timer; });
+    expired_.erase(timer);
+  }
+  void Monitor(const ActorRef& ref) override { monitored_.insert(ref.actor()); }
+  void Demonitor(const ActorRef& ref) override { monitored_.erase(ref.actor()); }
+  void Fail(Status why) override {
+    if (!failure_) failure_ = std::move(why);
+  }
+  void Link(const ActorRef& ref) override { linked_.insert(ref.actor()); }
+  void Unlink(const ActorRef& ref) override { linked_.erase(ref.actor()); }
+  int life() const override { return 1; }
+  void ReportProgress(uint64_t counter) override { progress_ = counter; }
+  void Post(Work work, bool control) override { Push(control, std::move(work)); }
+  std::function<void(Work)> Poster() override {
+    return [weak = weak_from_this()](Work work) {
+      if (const auto core = weak.lock()) core->Push(true, std::move(work));
+    };
+  }
+
+  bool Step() {
+    std::deque<Work>& queue = control_.empty() ? normal_ : control_;
+    if (queue.empty()) return false;
+    const Work work = std::move(queue.front());
+    queue.pop_front();
+    (void)Guarded("stage", "a message", [&] { work(*this); });
+    EndIfFailed();
+    return true;
+  }
+
+  size_t RunAll(size_t limit) {
+    size_t count = 0;
+    while (count < limit && Step()) ++count;
+    return count;
+  }
+
+  void Advance(Duration duration, size_t limit) {
+    const Time until = now_ + duration;
+    RunAll(limit);
+    while (!timers_.empty() && timers_.begin()->first <= until) {
+      const auto [when, timer] = *timers_.begin();
+      timers_.erase(timers_.begin());
+      now_ = std::max(now_, when);
+      expired_.insert(timer);
+      Push(true, [this, timer = timer](Context& context) {
+        if (expired_.erase(timer) != 0) actor_->OnTimer(context, timer);
+      });
+      RunAll(limit);
+    }
+    now_ = until;
+  }
+
+  bool Happen(PeerEvent::Kind kind, const ActorRef& peer, const std::string& cause) {
+    const bool is_linked = linked_.count(peer.actor()) != 0;
+    if (!is_linked && monitored_.count(peer.actor()) == 0) return false;
+    Push(true, [this, is_linked,
+                event = PeerEvent{kind, peer, peer.incarnation(), cause}](Context& context) {
+      actor_->OnPeer(context, event);
+      if (!is_linked || event.kind != PeerEvent::Kind::kDied) return;
+      Fail(PeerDied("linked " + event.ref.ToString() + " died: " + event.cause));
+    });
+    return true;
+  }
+
+  void Stop() {
+    if (std::exchange(is_over_, true)) return;
+    control_.clear();
+    normal_.clear();
+    timers_.clear();
+    (void)Guarded("stage", "OnStop", [&] { actor_->OnStop(*this); });
+  }
+
+  StagePeer& PeerOf(const std::string& name) {
+    auto& peer = peers_[name];
+    if (peer == nullptr) peer = std::make_shared<StagePeer>(name, &sent_);
+    return *peer;
+  }
+  ActorRef Peer(const std::string& name) {
+    (void)PeerOf(name);
+    return RefToTarget(peers_[name], name, kNode, Incarnation(1));
+  }
+  void Close() {
+    for (const auto& [name, peer] : peers_) peer->Close();
+    actor_.reset();
+    runtime_.reset();
+  }
+
+  std::vector<Sent> sent_;
+  std::optional<Status> failure_;
+  uint64_t progress_ = 0;
+
+ private:
+  void Push(bool control, Work work) {
+    if (!is_over_) (control ? control_ : normal_).push_back(std::move(work));
+  }
+  void EndIfFailed() {
+    if (failure_) Stop();
+  }
+
+  std::unique_ptr<Actor> actor_;
+  std::deque<Work> control_, normal_;
+  Time now_{std::chrono::hours(1)};
+  std::set<std::pair<Time, TimerId>> timers_;
+  std::set<TimerId> expired_;
+  uint64_t last_timer_ = 0;
+  std::set<std::string> monitored_, linked_;
+  std::map<std::string, std::shared_ptr<StagePeer>> peers_;
+  std::unique_ptr<Runtime> runtime_;
+  bool is_over_ = false;
+};
+
+}  // namespace internal
+
+Stage::Stage(std::unique_ptr<Actor> actor)
+    : core_(std::make_shared<internal::StageCore>(std::move(actor))) {
+  core_->Start();
+}
+
+Stage::~Stage() {
+  core_->Stop();
+  core_->Close();
+}
+
+ActorRef Stage::ref() const { return core_->self(); }
+ActorRef Stage::Peer(const std::string& name) { return core_->Peer(name); }
+
+void Stage::TellFrom(const std::string& peer, std::string method, Value body) {
+  (void)core_->Deliver(Peer(peer), std::move(method), std::move(body), Responder(), false);
+}
+Future<Value> Stage::CallFrom(const std::string& peer, std::string method, Value body) {
+  return core_->CallFrom(Peer(peer), std::move(method), std::move(body), false);
+}
+
+bool Stage::Step() { return core_->Step(); }
+size_t Stage::RunAll(size_t limit) { return core_->RunAll(limit); }
+void Stage::Advance(Duration duration) { core_->Advance(duration, 10'000); }
+Time Stage::now() const { return core_->now(); }
+bool Stage::Happen(PeerEvent::Kind kind, const std::string& peer, const std::string& cause) {
+  return core_->Happen(kind, Peer(peer), cause);
+}
+
+std::vector<Sent> Stage::TakeSent() { return std::exchange(core_->sent_, {}); }
+bool Stage::Answer(const std::string& peer, StatusOr<Value> result) {
+  return core_->PeerOf(peer).Answer(std::move(result));
+}
+const std::optional<Status>& Stage::failure() const { return core_->failure_; }
+uint64_t Stage::progress() const { return core_->progress_; }
+void Stage::Stop() { core_->Stop(); }
+
+}  // namespace packcast

@@ -1,0 +1,230 @@
+// The code of docs/actors.md, run. snippets_test.py compares the two: change both.
+#include <atomic>
+#include <map>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "runtime/actor/new_actor.h"
+#include "runtime/actor/runtime.h"
+#include "runtime/process/child.h"
+#include "runtime/process/process.h"
+#include "runtime/testing/stage.h"
+
+namespace {
+
+using namespace packcast;  // NOLINT: as in the document
+
+// [class]
+class Scores {
+ public:
+  explicit Scores(std::string game) : game_(std::move(game)) {}
+
+  int64_t Add(const std::string& player, int64_t points) { return total_[player] += points; }
+  StatusOr<int64_t> Get(const std::string& player) const {
+    const auto found = total_.find(player);
+    if (found == total_.end()) return NotFound(player + " has not played " + game_);
+    return found->second;
+  }
+  void Crash(Context& context) { context.Fail(Internal("the score board fell down")); }
+
+  static void Methods(MethodTable<Scores>& table) {
+    table.Add("add", &Scores::Add, {.about = "adds points and returns the sum"})
+        .Add("get", &Scores::Get)
+        .Add("crash", &Scores::Crash);
+  }
+
+ private:
+  const std::string game_;
+  std::map<std::string, int64_t> total_;
+};
+// [/class]
+
+// [chat]
+class Member {
+ public:
+  void Say(const std::string& text) { heard_.push_back(text); }
+  std::vector<std::string> Heard() const { return heard_; }
+  static void Methods(MethodTable<Member>& table) {
+    table.Add("say", &Member::Say).Add("heard", &Member::Heard);
+  }
+
+ private:
+  std::vector<std::string> heard_;
+};
+
+ActorClasses Classes() {
+  ActorClasses classes;
+  classes.Add<Member>("Member").Add<Scores, std::string>("Scores");
+  return classes;
+}
+// [/chat]
+
+class Actors : public ::testing::Test {
+ protected:
+  std::unique_ptr<Runtime> runtime_ = Runtime::Start({.name = "docs"}).value();
+  Runtime& runtime = *runtime_;
+};
+
+TEST(ActorsAlone, Start) {
+  // [start]
+  auto runtime = Runtime::Start({.name = "games/0"}).value();
+  auto scores = NewActor<Scores>(*runtime, "chess").Name("scores").Spawn().value();
+  Future<int64_t> sum = scores.Call(&Scores::Add, "ada", 3);
+  EXPECT_EQ(sum.Get(Seconds(5)).value(), 3);
+  // [/start]
+}
+
+TEST_F(Actors, Futures) {
+  auto scores = NewActor<Scores>(runtime, "chess").Spawn().value();
+  // [futures]
+  std::vector<Future<int64_t>> sums;
+  for (int k = 1; k <= 3; ++k) sums.push_back(scores.Call(&Scores::Add, "ada", k));
+  size_t first = WhenAny(sums).Get(Seconds(5)).value();
+  std::vector<StatusOr<int64_t>> all = WhenAll(sums).Get(Seconds(5)).value();
+  EXPECT_EQ(all[2].value(), 6);
+
+  Future<std::string> text = Map<std::string>(sums[first], [](const StatusOr<int64_t>& sum) {
+    return StatusOr<std::string>("the sum is " + std::to_string(sum.value()));
+  });
+  text.Then([](const StatusOr<std::string>& result) { EXPECT_TRUE(result.ok()); });
+  EXPECT_TRUE(text.Get(Seconds(5)).ok());
+
+  Future<int64_t> late = scores.CallWith({.deadline = Seconds(1)}, &Scores::Get, "ada");
+  late.Cancel();
+  EXPECT_TRUE(late.Get(Seconds(5)).ok() ||
+              late.Get(Seconds(5)).status().code() == StatusCode::kCancelled);
+
+  EXPECT_TRUE(scores.Tell(&Scores::Add, "bob", 1).ok());
+  // [/futures]
+}
+
+TEST_F(Actors, Outcomes) {
+  auto scores = NewActor<Scores>(runtime, "chess").Spawn().value();
+  // [outcomes]
+  StatusOr<int64_t> unknown = scores.Call(&Scores::Get, "eve").Get(Seconds(5));
+  EXPECT_EQ(unknown.status(), NotFound("eve has not played chess"));
+  EXPECT_EQ(unknown.status().outcome(), Outcome::kExecuted);
+
+  EXPECT_TRUE(runtime.Stop(scores.ref()).ok());
+  StatusOr<int64_t> gone = scores.Call(&Scores::Get, "ada").Get(Seconds(5));
+  EXPECT_EQ(gone.status().outcome(), Outcome::kNotExecuted);
+  // [/outcomes]
+}
+
+// [groups]
+class Engine {
+ public:
+  std::string Generate(const std::string& prompt) { return prompt + " ..."; }
+  int64_t Load() const { return load_; }
+  static void Methods(MethodTable<Engine>& table) {
+    table.Add("generate", &Engine::Generate, {.group = "compute"}).Add("load", &Engine::Load);
+  }
+
+ private:
+  std::atomic<int64_t> load_{0};  // shared between groups
+};
+// [/groups]
+
+TEST_F(Actors, Groups) {
+  // [spawn-groups]
+  auto engine = NewActor<Engine>(runtime).Group("compute", 4).Window(1000).Spawn().value();
+  Future<std::string> text = engine.Call(&Engine::Generate, "Once upon a time");
+  EXPECT_EQ(engine.Call(&Engine::Load).Get(Seconds(5)).value(), 0);
+  // [/spawn-groups]
+  EXPECT_TRUE(text.Get(Seconds(5)).ok());
+}
+
+// [watcher]
+class Watcher {
+ public:
+  explicit Watcher(ActorRef watched) : watched_(std::move(watched)) {}
+  void OnStart(Context& context) { context.Monitor(watched_); }
+  void OnPeer(Context&, const PeerEvent& event) {
+    events_.push_back(std::string(PeerEventKindName(event.kind)) + ": " + event.cause);
+  }
+  std::vector<std::string> Events() const { return events_; }
+  static void Methods(MethodTable<Watcher>& table) { table.Add("events", &Watcher::Events); }
+
+ private:
+  const ActorRef watched_;
+  std::vector<std::string> events_;
+};
+// [/watcher]
+
+TEST_F(Actors, Supervision) {
+  // [restart]
+  auto scores = NewActor<Scores>(runtime, "chess")
+                    .Restart({.max_restarts = 3, .backoff = Milliseconds(10)})
+                    .Spawn()
+                    .value();
+  auto watcher = NewActor<Watcher>(runtime, scores.ref()).Spawn().value();
+  EXPECT_TRUE(watcher.Call(&Watcher::Events).Get(Seconds(5)).ok());  // it has started
+
+  EXPECT_TRUE(scores.Call(&Scores::Crash).Get(Seconds(5)).ok());
+  // Waits for the next life, which knows nothing of what the first one counted.
+  EXPECT_EQ(scores.Call(&Scores::Add, "ada", 1).Get(Seconds(5)).value(), 1);
+
+  EXPECT_TRUE(runtime.Kill(scores.ref()).ok());
+  // [/restart]
+  std::vector<std::string> events;
+  while (events.size() < 2) events = watcher.Call(&Watcher::Events).Get(Seconds(5)).value();
+  EXPECT_EQ(events[0], "restarted: the score board fell down");
+  EXPECT_EQ(events[1], "died: killed by docs");
+}
+
+TEST_F(Actors, Naming) {
+  // [naming]
+  auto made = NewActor<Scores>(runtime, "chess").Namespace("games").Name("chess").GetOrCreate();
+  auto found = NewActor<Scores>(runtime, "chess").Namespace("games").Name("chess").GetOrCreate();
+  EXPECT_EQ(made->ref(), found->ref());
+
+  auto other = Runtime::Start({.name = "other"}).value();
+  TypedRef<Scores> far(other->Connect(runtime.endpoint(), "games/chess", Seconds(5)).value());
+  EXPECT_EQ(far.Call(&Scores::Add, "ada", 2).Get(Seconds(5)).value(), 2);
+  // [/naming]
+}
+
+TEST_F(Actors, Processes) {
+  // [process]
+  auto process = Process::Start(runtime, {.name = "games/1"}).value();
+  auto ada = process->Spawn<Member>("Member", "ada").value();
+  EXPECT_TRUE(ada.Tell(&Member::Say, "hello").ok());
+  EXPECT_EQ(ada.Call(&Member::Heard).Get(Seconds(5)).value(), std::vector<std::string>{"hello"});
+
+  ProcessEnd end = process->Stop();
+  EXPECT_EQ(end.ToString(), "exit code 0");
+  // [/process]
+}
+
+TEST(ActorsOnAStage, Testing) {
+  // [stage]
+  Stage stage(std::make_unique<Hosted<Watcher>>(ActorRef()));
+  EXPECT_FALSE(stage.failure());
+
+  Stage scores(std::make_unique<Hosted<Scores>>("chess"));
+  Future<int64_t> sum = scores.ref<Scores>().Call(&Scores::Add, "ada", 3);
+  EXPECT_FALSE(sum.ready());
+  EXPECT_TRUE(scores.Step());
+  EXPECT_EQ(sum.Get(Seconds(0)).value(), 3);
+
+  scores.ref<Scores>().Call(&Scores::Crash);
+  scores.RunAll();
+  EXPECT_EQ(scores.failure(), Internal("the score board fell down"));
+  // [/stage]
+}
+
+int RunProgram(int argc, char** argv) {
+  ::testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}
+
+}  // namespace
+
+// [main]
+int main(int argc, char** argv) {
+  if (const auto code = RunIfChild(Classes())) return *code;
+  return RunProgram(argc, argv);
+}
+// [/main]
