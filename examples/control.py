@@ -78,14 +78,18 @@ class Control(contextlib.AbstractContextManager):  # type: ignore[type-arg]
             if not self._peer[1]:
                 self.close()
 
-    def call(self, method: str, body: Optional[Dict[str, Any]] = None,
-             timeout: float = 10.0) -> Any:
-        """The reply's body. Raises ControlError, at the latest after `timeout` seconds."""
+    def call(self, method: str, body: Any = None, timeout: float = 10.0,
+             to: Optional[str] = None) -> Any:
+        """The reply's body. Raises ControlError, at the latest after `timeout` seconds.
+
+        to: another actor of the same node; "" is the node itself.
+        """
         deadline = time.monotonic() + timeout
         self._last_id += 1
         call_id = self._last_id
-        self._send({"k": "call", "from": self._me, "to": self._peer, "id": call_id, "m": method,
-                    "ttl": max(1, int(timeout * 1000))}, body or {}, deadline)
+        self._send({"k": "call", "from": self._me, "to": self._peer if to is None else [to, 0],
+                    "id": call_id, "m": method, "ttl": max(1, int(timeout * 1000))},
+                   {} if body is None else body, deadline)
         while True:
             message = self._receive(deadline)
             if message is None:
@@ -126,7 +130,7 @@ class Control(contextlib.AbstractContextManager):  # type: ignore[type-arg]
             self._send({"k": "hello"}, hello, deadline)
             envelope, body = self._receive(min(deadline, time.monotonic() + 1.0)) or ({}, None)
             if envelope.get("k") == "welcome" and isinstance(body, dict):
-                self._peer[1] = body.get("actor_incarnation", 0)
+                self._peer[1] = body.get("actor_incarnation", 0) or body.get("incarnation", 0)
                 return
             if envelope.get("k") == "refused":
                 why = ControlError(envelope.get("code", 14), envelope.get("msg"))
@@ -165,9 +169,16 @@ class Control(contextlib.AbstractContextManager):  # type: ignore[type-arg]
             if envelope.get("k") == "tell" and envelope.get("m") == "event":
                 self._events.append(body)
             if envelope.get("k") == "bye":
-                raise ControlError(PEER_DIED, "the coordinator said goodbye", MAYBE_EXECUTED)
+                self._on_bye(envelope)
             if envelope.get("k") in ("welcome", "refused", "reply", "unsupported", "tell"):
                 return envelope, body
+
+    def _on_bye(self, envelope: Dict[str, Any]) -> None:
+        """The end of the node, or of a life of an actor there."""
+        actor = envelope.get("from", ["", 0])[0]
+        if actor in ("", self._peer[0]):
+            raise ControlError(PEER_DIED, "%s said goodbye" % (actor or "the node"),
+                               MAYBE_EXECUTED)
 
     @staticmethod
     def _decode(frames: List[bytes]) -> Tuple[Dict[str, Any], Any]:

@@ -11,7 +11,9 @@ struct MethodCatalog {
     std::string name;   // on the wire
     std::string group;  // the concurrency group that runs it; "": the default one
     std::string about;  // one line for people
-    size_t arguments = 0;
+    // Types on the wire, for people: "integer", "array of string", "map" and so on.
+    std::vector<std::string> arguments;
+    std::string result;
   };
   // Identifies the class within this process: equal for equal classes.
   const void* type = nullptr;

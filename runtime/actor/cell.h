@@ -88,6 +88,8 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
 
   // For people and scripts: state, queues, methods, labels. docs/protocol.md.
   Value Describe() const;
+  // "running", "restarting" and so on.
+  std::string StateName() const;
 
   // The cell whose handler runs on this thread, or null.
   static Cell* Current();
@@ -163,6 +165,7 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
   void Run(size_t token);
   void RunChunk(Chunk* chunk, Actor* actor);
   void StartLife();
+  std::string StateNameLocked() const;  // needs mutex_
   Status HasStopped() const;
   bool HasRestartLeft();
   void DropQueued(const Status& why, std::unique_lock<std::mutex>* lock);

@@ -18,12 +18,30 @@ Value DescribeMethods(const MethodCatalog* catalog) {
     methods.push_back(ValueMap{{"name", method.name},
                                {"group", method.group},
                                {"about", method.about},
-                               {"arguments", static_cast<uint64_t>(method.arguments)}});
+                               {"arguments", ToValue(method.arguments)},
+                               {"result", method.result}});
   }
   return methods;
 }
 
 }  // namespace
+
+std::string Cell::StateName() const {
+  std::lock_guard lock(mutex_);
+  return StateNameLocked();
+}
+
+std::string Cell::StateNameLocked() const {
+  switch (phase_) {
+    case Phase::kNew: return "new";
+    case Phase::kRunning: return is_starting_ ? "starting" : "running";
+    case Phase::kBackoff: return "restarting";
+    case Phase::kStopping: return "stopping";
+    case Phase::kEnding: return "failing";
+    case Phase::kStopped: return "stopped";
+  }
+  return "unknown";
+}
 
 Value Cell::Describe() const {
   ValueMap labels;
@@ -38,14 +56,7 @@ Value Cell::Describe() const {
                                                 : options_.groups[k - 2].name;
       queued.emplace_back(group, static_cast<uint64_t>(groups_[k].queue.size()));
     }
-    switch (phase_) {
-      case Phase::kNew: state = "new"; break;
-      case Phase::kRunning: state = is_starting_ ? "starting" : "running"; break;
-      case Phase::kBackoff: state = "restarting"; break;
-      case Phase::kStopping: state = "stopping"; break;
-      case Phase::kEnding: state = "failing"; break;
-      case Phase::kStopped: state = "stopped"; break;
-    }
+    state = StateNameLocked();
   }
   return ValueMap{{"name", name_},
                   {"incarnation", incarnation_.load()},

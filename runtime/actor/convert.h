@@ -5,6 +5,7 @@
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "protocol/fields.h"
 #include "protocol/status.h"
@@ -74,6 +75,42 @@ struct Convert<std::map<std::string, T>> {
 }  // namespace packcast::fields
 
 namespace packcast {
+
+namespace internal {
+template <class T>
+struct ElementOf {};
+template <class T>
+struct ElementOf<std::vector<T>> {
+  using Type = T;
+  static constexpr char kOf[] = "array of ";
+};
+template <class T>
+struct ElementOf<std::map<std::string, T>> {
+  using Type = T;
+  static constexpr char kOf[] = "map of ";
+};
+template <class T>
+struct ElementOf<std::optional<T>> {
+  using Type = T;
+  static constexpr char kOf[] = "nil or ";
+};
+}  // namespace internal
+
+// What T is on the wire, for people: "integer", "array of string", "map" (a struct), "any".
+template <class T>
+std::string WireTypeName() {
+  if constexpr (std::is_same_v<T, bool>) return "boolean";
+  if constexpr (std::is_same_v<T, Unit>) return "nil";
+  if constexpr (std::is_same_v<T, Value>) return "any";
+  if constexpr (std::is_same_v<T, std::string>) return "string";
+  if constexpr (std::is_same_v<T, Bytes>) return "bytes";
+  if constexpr (std::is_floating_point_v<T>) return "number";
+  if constexpr (std::is_integral_v<T> || std::is_enum_v<T>) return "integer";
+  if constexpr (requires { typename internal::ElementOf<T>::Type; }) {
+    return internal::ElementOf<T>::kOf + WireTypeName<typename internal::ElementOf<T>::Type>();
+  }
+  return "map";
+}
 
 // FromValue into a place.
 template <class T>

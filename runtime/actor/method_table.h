@@ -82,6 +82,11 @@ struct MethodTraits<R (C::*)(Context&, Args...)> : MethodShape<C, true, R, Args.
 template <class C, class R, class... Args>
 struct MethodTraits<R (C::*)(Context&, Args...) const> : MethodShape<C, true, R, Args...> {};
 
+template <class Tuple, size_t... kIndex>
+std::vector<std::string> TypeNames(std::index_sequence<kIndex...>) {
+  return {WireTypeName<std::tuple_element_t<kIndex, Tuple>>()...};
+}
+
 // Argument errors, apart from the templates: they name method, index, expected and got.
 Status CheckArgumentCount(std::string_view method, size_t expected, const Value& body);
 Status ArgumentError(std::string_view method, size_t index, const Status& error);
@@ -134,9 +139,12 @@ class MethodTable {
   // void, R, Status, StatusOr<R> or Future<R>.
   template <class Method>
   MethodTable& Add(std::string name, Method method, MethodOptions options = {}) {
-    using Arguments = typename internal::MethodTraits<Method>::Arguments;
-    catalog_.methods.push_back(
-        {name, std::move(options.group), std::move(options.about), std::tuple_size_v<Arguments>});
+    using Traits = internal::MethodTraits<Method>;
+    using Arguments = typename Traits::Arguments;
+    using Indices = std::make_index_sequence<std::tuple_size_v<Arguments>>;
+    catalog_.methods.push_back({name, std::move(options.group), std::move(options.about),
+                                internal::TypeNames<Arguments>(Indices()),
+                                WireTypeName<typename Traits::Result>()});
     entries_.push_back(std::make_unique<Entry<Method>>(std::move(name), method));
     return *this;
   }

@@ -213,6 +213,16 @@ std::string Node::ActorNames() const {
   return names.empty() ? "none" : names;
 }
 
+Value Node::ListActors() const {
+  ValueArray actors;
+  for (const auto& cell : Cells()) {
+    actors.push_back(ValueMap{{"name", cell->name()},
+                              {"incarnation", cell->incarnation().value},
+                              {"state", cell->StateName()}});
+  }
+  return actors;
+}
+
 void Node::Forget(const std::shared_ptr<Cell>& cell, const Status& why) {
   {
     std::lock_guard lock(mutex_);

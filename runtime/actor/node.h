@@ -45,6 +45,8 @@ class Node : public std::enable_shared_from_this<Node> {
   std::shared_ptr<Cell> FindCell(const std::string& name) const;
   std::vector<std::shared_ptr<Cell>> Cells() const;
   std::string ActorNames() const;
+  // For scripts: docs/protocol.md, "$list".
+  Value ListActors() const;
   // A cell has stopped: frees its name and tells the peers. kPeerDied: it was no orderly stop.
   void Forget(const std::shared_ptr<Cell>& cell, const Status& why);
   // Tells the peers that a new life has begun.

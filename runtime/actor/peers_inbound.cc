@@ -411,6 +411,9 @@ void Peers::OnCallOrTell(const std::shared_ptr<Link>& link, const Envelope& enve
         Responder(std::make_unique<RemoteReply>(node_->shared_from_this(), link, envelope));
   }
   Status error;
+  if (to == nullptr && envelope.to.actor.empty() && envelope.method == "$list") {
+    return mail.message.responder.Reply(node_->ListActors());
+  }
   if (to == nullptr) {
     error = NotFound("no actor \"" + envelope.to.actor + "\" at node " + node_->options().name +
                      "; there are: " + node_->ActorNames());
