@@ -152,6 +152,7 @@ void Cell::FinishLife(std::unique_lock<std::mutex>* lock) {
     return;
   }
   phase_ = Phase::kStopped;
+  links_.clear();  // two that are linked refer to each other
   DropQueued(end_, lock);
   const Status why = end_;
   const bool is_death = is_death_;
@@ -240,6 +241,7 @@ void Cell::RemoveWatcher(const Cell* watcher) {
 void Cell::AddLink(const ActorRef& ref) {
   {
     std::lock_guard lock(mutex_);
+    if (phase_ == Phase::kStopped) return;
     if (std::find(links_.begin(), links_.end(), ref) == links_.end()) links_.push_back(ref);
   }
   node_->Monitor(shared_from_this(), ref, true);
