@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Installs packcast into a folder of its own, moves that, and builds and runs a consumer with CMake
+# and with pkg-config from there. Checks that the library shows no names but ours.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+tools/package/install.sh --prefix="$scratch/first"
+mv "$scratch/first" "$scratch/installed"
+
+foreign=$(nm -DC --defined-only "$scratch/installed/lib/libpackcast.so" |
+  grep -vE 'packcast|std::' || true)
+if [[ -n $foreign ]]; then
+  echo "consume.sh: libpackcast.so shows names that are not packcast's: $foreign" >&2
+  exit 1
+fi
+
+cmake -S tests/package -B "$scratch/build" -DCMAKE_PREFIX_PATH="$scratch/installed"
+cmake --build "$scratch/build"
+"$scratch/build/consumer"
+
+export PKG_CONFIG_PATH="$scratch/installed/lib/pkgconfig"
+# shellcheck disable=SC2046
+g++ tests/package/consumer.cc -o "$scratch/by-pkg-config" $(pkg-config --cflags --libs packcast)
+LD_LIBRARY_PATH="$scratch/installed/lib" "$scratch/by-pkg-config"
