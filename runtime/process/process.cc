@@ -126,10 +126,10 @@ StatusOr<ActorRef> Process::Connect(const std::string& actor, Duration timeout) 
   return runtime_->Connect(endpoint_, actor, timeout);
 }
 
-Status Process::SpawnThere(const std::string& actor_class, const std::string& name,
-                           Value arguments) {
+Status Process::SpawnThere(const std::string& actor_class, const std::string& name, Value arguments,
+                           int max_restarts) {
   PC_ASSIGN_OR_RETURN(const ActorRef host, Connect(internal::Host::kName));
-  const internal::Host::Request request{actor_class, name, std::move(arguments), 0};
+  const internal::Host::Request request{actor_class, name, std::move(arguments), max_restarts};
   return CallMethod<Unit>(host, "spawn", {}, request).Get(Seconds(60)).status();
 }
 

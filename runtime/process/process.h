@@ -52,7 +52,8 @@ struct ProcessOptions {
 
 // A child process with a runtime of its own, in which actors are spawned from here. It ends when
 // this object goes or this process ends, whichever way, unless it is detached. Monitors of its
-// actors learn how it ended: "signal 9; its last words: ...". Thread-safe.
+// actors learn how it ended: "signal 9; its last words: ...". The runtime must outlive it.
+// Thread-safe.
 class Process {
  public:
   // Waits until the child is ready. Errors: kNotFound (the program), kDeadlineExceeded, kPeerDied
@@ -75,8 +76,14 @@ class Process {
   template <class T, class... Args>
   StatusOr<TypedRef<T>> Spawn(const std::string& actor_class, const std::string& name,
                               const Args&... args) {
+    return SpawnLasting<T>(0, actor_class, name, args...);
+  }
+  // The same, with so many restarts of the actor there; -1: any number.
+  template <class T, class... Args>
+  StatusOr<TypedRef<T>> SpawnLasting(int max_restarts, const std::string& actor_class,
+                                     const std::string& name, const Args&... args) {
     PC_RETURN_IF_ERROR(
-        SpawnThere(actor_class, name, internal::ArgumentsToValue(std::tie(args...))));
+        SpawnThere(actor_class, name, internal::ArgumentsToValue(std::tie(args...)), max_restarts));
     PC_ASSIGN_OR_RETURN(ActorRef ref, Connect(name));
     return TypedRef<T>(std::move(ref));
   }
@@ -94,7 +101,8 @@ class Process {
   Process(Runtime* runtime, ProcessOptions options, Incarnation incarnation,
           internal::Launched launched);
   Status WaitReady();
-  Status SpawnThere(const std::string& actor_class, const std::string& name, Value arguments);
+  Status SpawnThere(const std::string& actor_class, const std::string& name, Value arguments,
+                    int max_restarts);
   void Watch();
   void ReadWords(int timeout_ms, bool* is_open);
   ProcessEnd Reap();

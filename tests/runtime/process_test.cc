@@ -28,6 +28,7 @@ class Engine {
   Engine(std::string model, int64_t first) : model_(std::move(model)), count_(first) {}
   std::string Generate(int64_t tokens) { return model_ + ":" + std::to_string(count_ += tokens); }
   int64_t Pid() { return getpid(); }
+  void Fail(Context& context) { context.Fail(Internal("no more")); }
   void Exit(int code) {
     std::fprintf(stderr, "cannot go on\n");
     _exit(code);
@@ -46,6 +47,7 @@ class Engine {
     table.Add("generate", &Engine::Generate)
         .Add("pid", &Engine::Pid)
         .Add("exit", &Engine::Exit)
+        .Add("fail", &Engine::Fail)
         .Add("fork", &Engine::Fork);
   }
 
@@ -133,6 +135,10 @@ TEST_F(ProcessTest, ActorsAreSpawnedAndCalledThere) {
   EXPECT_NE(unknown.message().find("there are: Engine"), std::string::npos) << unknown;
   EXPECT_EQ(process->Spawn<Engine>("Engine", "engine-1", "no number").status().code(),
             StatusCode::kInvalidArgument);
+  const auto lasting = process->SpawnLasting<Engine>(1, "Engine", "engine-2", "qwen", 3).value();
+  EXPECT_EQ(*lasting.Call(&Engine::Generate, 1).Get(kPatience), "qwen:4");
+  EXPECT_TRUE(lasting.Call(&Engine::Fail).Get(kPatience).ok());
+  EXPECT_EQ(*lasting.Call(&Engine::Generate, 2).Get(kPatience), "qwen:5");
   const ProcessEnd end = process->Stop(kPatience);
   EXPECT_EQ(end.exit_code, 0) << end.ToString();
 }
