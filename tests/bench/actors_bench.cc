@@ -87,6 +87,17 @@ double AsyncCalls(const std::vector<ActorRef>& counters) {
   return kAsyncCalls / SecondsSince(begin);
 }
 
+// The same from as many threads as there are callees, each with all of them.
+double AsyncCallsFromAll(const std::vector<ActorRef>& counters) {
+  std::vector<std::thread> callers;
+  const auto begin = Clock::now();
+  for (size_t k = 0; k < counters.size(); ++k) {
+    callers.emplace_back([&] { AsyncCalls(counters); });
+  }
+  for (std::thread& caller : callers) caller.join();
+  return static_cast<double>(counters.size()) * kAsyncCalls / SecondsSince(begin);
+}
+
 // Tells per second, until the last one was handled. A tell that finds the callee's mailbox full is
 // dropped there, so the sender keeps within it: at most two strides are under way.
 double Tells(const ActorRef& counter, const std::function<Status()>& tell) {
@@ -156,6 +167,8 @@ int Main() {
   Row("local 1:n async", AsyncCalls(local), "calls/s");
   Row("remote 1:1 async", AsyncCalls({remote[0]}), "calls/s");
   Row("remote 1:n async", AsyncCalls(remote), "calls/s");
+  Row("local n:n async", AsyncCallsFromAll(local), "calls/s");
+  Row("remote n:n async", AsyncCallsFromAll(remote), "calls/s");
   Row("local tell", Tells(local[0]), "messages/s");
   Row("local typed tell", TypedTells(TypedRef<Counter>(local[0])), "messages/s");
   Row("remote tell", Tells(remote[0]), "messages/s");
