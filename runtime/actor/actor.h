@@ -73,6 +73,9 @@ class Context {
  public:
   virtual ~Context() = default;
   virtual ActorRef self() const = 0;
+  // Who sent the message that is being handled: an actor that can be answered, watched and kept.
+  // Not valid() when no actor sent it, and in OnTimer, OnPeer and posted work.
+  virtual ActorRef sender() const = 0;
   virtual Time now() const = 0;
   virtual Runtime& runtime() = 0;
 

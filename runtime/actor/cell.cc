@@ -13,6 +13,9 @@ namespace packcast::internal {
 namespace {
 
 thread_local Cell* current_cell = nullptr;
+// Who sent what this thread handles: one of the two, or neither.
+thread_local Cell* current_sender = nullptr;
+thread_local const ActorRef* current_far_sender = nullptr;
 
 // Messages that one turn handles before other actors get the thread, and that it takes at once.
 constexpr size_t kTurnTasks = 128;
@@ -36,6 +39,8 @@ struct Cell::MailTask {
       if (!body.ok()) return DropMalformed(body.status());
       message.body = std::move(*body);
     }
+    const ActorRef from = message.from;
+    current_far_sender = &from;
     (void)Guarded(cell->name_, "OnMessage", [&] { actor.OnMessage(context, std::move(message)); });
   }
 
@@ -249,7 +254,11 @@ void Cell::RunChunk(Chunk* chunk, Actor* actor) {
     const size_t k = chunk->next.fetch_add(1);
     if (k >= chunk->tasks.size()) return;
     Task& task = chunk->tasks[k];
+    Cell* const outer = std::exchange(current_sender, task.sender().get());
+    const ActorRef* const outer_far = std::exchange(current_far_sender, nullptr);
     (void)Guarded(name_, "a message", [&] { task.Run(*actor, *this); });
+    current_sender = outer;
+    current_far_sender = outer_far;
     task.Reset();  // what it holds goes without the lock
   }
 }
@@ -291,6 +300,11 @@ void Cell::Run(size_t token) {
   ScheduleAll();
   MaybeFinish(&lock);
   current_cell = outer;
+}
+
+ActorRef Cell::sender() const {
+  if (current_far_sender != nullptr) return *current_far_sender;
+  return current_sender == nullptr ? ActorRef() : current_sender->Ref();
 }
 
 ActorRef Cell::self() const { return const_cast<Cell*>(this)->Ref(); }

@@ -133,6 +133,7 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
 
   // Context.
   ActorRef self() const override;
+  ActorRef sender() const override;
   Time now() const override;
   Runtime& runtime() override;
   TimerId SetTimer(Time when) override;

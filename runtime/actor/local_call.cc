@@ -41,6 +41,7 @@ StatusOr<LocalCall> BeginLocalCall(const ActorRef& ref, const std::string& metho
 
 Status PushLocal(const ActorRef& ref, Task task, const std::string& method, bool control) {
   Cell& cell = *ref.state()->cell;
+  if (Cell* sender = Cell::Current()) task.set_sender(sender->shared_from_this());
   return cell.Push(std::move(task), control ? Cell::kControl : cell.GroupOf(method));
 }
 

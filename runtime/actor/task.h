@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <new>
 #include <type_traits>
 #include <utility>
@@ -9,6 +10,8 @@
 #include "runtime/actor/actor.h"
 
 namespace packcast::internal {
+
+class Cell;
 
 // One thing that waits in an actor's mailbox: it is run once, or dropped with the reason why not.
 // Made from any movable `F` with
@@ -31,6 +34,10 @@ class Task {
     return *this;
   }
 
+  // The actor that sent it, if one of this process did.
+  const std::shared_ptr<Cell>& sender() const { return sender_; }
+  void set_sender(std::shared_ptr<Cell> sender) { sender_ = std::move(sender); }
+
   // False once it has run, was dropped or moved away.
   bool valid() const { return ops_ != nullptr; }
   void Run(Actor& actor, Context& context) { ops_->run(room_, actor, context); }
@@ -39,6 +46,7 @@ class Task {
   void Reset() {
     if (ops_ != nullptr) ops_->destroy(room_);
     ops_ = nullptr;
+    sender_.reset();
   }
 
  private:
@@ -92,9 +100,11 @@ class Task {
   void TakeFrom(Task* other) {
     ops_ = std::exchange(other->ops_, nullptr);
     if (ops_ != nullptr) ops_->move(other->room_, room_);
+    sender_ = std::move(other->sender_);
   }
 
   const Ops* ops_ = nullptr;
+  std::shared_ptr<Cell> sender_;
   alignas(std::max_align_t) std::byte room_[kRoom];
 };
 

@@ -97,8 +97,10 @@ class StageCore : public MessageTarget,
     message->body = std::move(body);
     message->responder = std::move(responder);
     message->control = control;
-    Push(control,
-         [this, message](Context& context) { actor_->OnMessage(context, std::move(*message)); });
+    Push(control, [this, message](Context& context) {
+      sender_ = message->from;
+      actor_->OnMessage(context, std::move(*message));
+    });
     return OkStatus();
   }
 
@@ -107,6 +109,7 @@ class StageCore : public MessageTarget,
     auto* me = const_cast<StageCore*>(this);
     return RefToTarget(me->shared_from_this(), "actor", kNode, Incarnation(1));
   }
+  ActorRef sender() const override { return sender_; }
   Time now() const override { return now_; }
   Runtime& runtime() override {
     if (runtime_ == nullptr) runtime_ = Runtime::Start({.name = kNode, .bind = ""}).value();
@@ -142,6 +145,7 @@ class StageCore : public MessageTarget,
     if (queue.empty()) return false;
     const Work work = std::move(queue.front());
     queue.pop_front();
+    sender_ = ActorRef();
     (void)Guarded("stage", "a message", [&] { work(*this); });
     EndIfFailed();
     return true;
@@ -218,6 +222,7 @@ class StageCore : public MessageTarget,
 
   std::unique_ptr<Actor> actor_;
   std::deque<Work> control_, normal_;
+  ActorRef sender_;
   Time now_{std::chrono::hours(1)};
   std::set<std::pair<Time, TimerId>> timers_;
   std::set<TimerId> expired_;

@@ -1,4 +1,6 @@
 // The code of docs/actors.md, run. snippets_test.py compares the two: change both.
+#include <signal.h>
+
 #include <atomic>
 #include <map>
 #include <string>
@@ -44,14 +46,47 @@ class Scores {
 // [chat]
 class Member {
  public:
-  void Say(const std::string& text) { heard_.push_back(text); }
+  // Joins the room of another process. Waiting for a connection is for handlers that may be slow.
+  Future<Unit> Enter(Context& context, const std::string& endpoint) {
+    StatusOr<ActorRef> room = context.runtime().Connect(endpoint, "room", Seconds(5));
+    if (!room.ok()) return MakeReady<Unit>(room.status());
+    return CallMethod<Unit>(*room, "join", {});
+  }
+  void Hear(const std::string& text) { heard_.push_back(text); }
   std::vector<std::string> Heard() const { return heard_; }
   static void Methods(MethodTable<Member>& table) {
-    table.Add("say", &Member::Say).Add("heard", &Member::Heard);
+    table.Add("enter", &Member::Enter).Add("hear", &Member::Hear).Add("heard", &Member::Heard);
   }
 
  private:
   std::vector<std::string> heard_;
+};
+
+class Room {
+ public:
+  void Join(Context& context) {
+    members_.push_back(TypedRef<Member>(context.sender()));
+    context.Monitor(context.sender());
+  }
+  void Say(const std::string& text) {
+    for (const TypedRef<Member>& member : members_) {
+      if (!member.Tell(&Member::Hear, text).ok()) ++lost_;
+    }
+  }
+  void OnPeer(Context&, const PeerEvent& event) {
+    if (event.kind != PeerEvent::Kind::kDied && event.kind != PeerEvent::Kind::kLeft) return;
+    std::erase_if(members_, [&](const auto& member) { return member.ref() == event.ref; });
+    news_ = event.ref.actor() + " is gone: " + event.cause;
+  }
+  std::string News() const { return news_; }
+  static void Methods(MethodTable<Room>& table) {
+    table.Add("join", &Room::Join).Add("say", &Room::Say).Add("news", &Room::News);
+  }
+
+ private:
+  std::vector<TypedRef<Member>> members_;
+  std::string news_;
+  int lost_ = 0;
 };
 
 ActorClasses Classes() {
@@ -188,14 +223,23 @@ TEST_F(Actors, Naming) {
 
 TEST_F(Actors, Processes) {
   // [process]
-  auto process = Process::Start(runtime, {.name = "games/1"}).value();
+  auto room = NewActor<Room>(runtime).Name("room").Spawn().value();
+  auto process = Process::Start(runtime, {.name = "chat/1"}).value();
   auto ada = process->Spawn<Member>("Member", "ada").value();
-  EXPECT_TRUE(ada.Tell(&Member::Say, "hello").ok());
-  EXPECT_EQ(ada.Call(&Member::Heard).Get(Seconds(5)).value(), std::vector<std::string>{"hello"});
+  EXPECT_TRUE(ada.Call(&Member::Enter, runtime.endpoint()).Get(Seconds(10)).ok());
 
-  ProcessEnd end = process->Stop();
-  EXPECT_EQ(end.ToString(), "exit code 0");
+  EXPECT_TRUE(room.Call(&Room::Say, "hello").Get(Seconds(5)).ok());
+  // The room's word and our question are of two callers: either may come first.
+  std::vector<std::string> heard;
+  while (heard.empty()) heard = ada.Call(&Member::Heard).Get(Seconds(5)).value();
+  EXPECT_EQ(heard, std::vector<std::string>{"hello"});
+
+  EXPECT_TRUE(process->Signal(SIGKILL).ok());
+  EXPECT_EQ(process->WaitEnded(Seconds(5))->ToString(), "signal 9");
   // [/process]
+  std::string news;
+  while (news.empty()) news = room.Call(&Room::News).Get(Seconds(5)).value();
+  EXPECT_EQ(news, "ada is gone: signal 9");
 }
 
 TEST(ActorsOnAStage, Testing) {

@@ -59,6 +59,33 @@ class Store {
   Promise<int64_t> later_;
 };
 
+class Greeter {
+ public:
+  // Answers the sender's name, and tells it a word of its own.
+  std::string Greet(Context& context) {
+    const ActorRef sender = context.sender();
+    if (!sender.valid()) return "nobody";
+    EXPECT_TRUE(sender.Tell("greeted", ValueArray{}).ok());
+    return sender.actor();
+  }
+  static void Methods(MethodTable<Greeter>& table) { table.Add("greet", &Greeter::Greet); }
+};
+
+class Guest {
+ public:
+  explicit Guest(TypedRef<Greeter> greeter) : greeter_(std::move(greeter)) {}
+  Future<std::string> Visit() { return greeter_.Call(&Greeter::Greet); }
+  void Greeted() { ++greeted_; }
+  int64_t Count() { return greeted_; }
+  static void Methods(MethodTable<Guest>& table) {
+    table.Add("visit", &Guest::Visit).Add("greeted", &Guest::Greeted).Add("count", &Guest::Count);
+  }
+
+ private:
+  const TypedRef<Greeter> greeter_;
+  int64_t greeted_ = 0;
+};
+
 // Both ways to the same actor: direct, and through a connection.
 class TypedRefTest : public ::testing::TestWithParam<bool> {
  protected:
@@ -146,6 +173,17 @@ TEST_P(TypedRefTest, EachLifeIsMadeFromTheSameArguments) {
   EXPECT_EQ(*lasting.Call(&Store::Add, 1).Get(kPatience), 8);
   EXPECT_TRUE(lasting.Call(&Store::Crash).Get(kPatience).ok());
   EXPECT_EQ(*lasting.Call(&Store::Add, 2).Get(kPatience), 9);
+}
+
+TEST_P(TypedRefTest, AMethodKnowsWhoSentItsMessage) {
+  const auto greeter = NewActor<Greeter>(*server_).Name("greeter").Spawn().value();
+  Runtime& home = GetParam() ? *client_ : *server_;
+  const TypedRef<Greeter> reached(home.Connect(server_->endpoint(), "greeter", kPatience).value());
+  const auto guest = NewActor<Guest>(home, reached).Name("guest").Spawn().value();
+  EXPECT_EQ(*guest.Call(&Guest::Visit).Get(kPatience), "guest");
+  // The word was sent before the answer, over the same way.
+  EXPECT_EQ(*guest.Call(&Guest::Count).Get(kPatience), 1);
+  EXPECT_EQ(*greeter.Call(&Greeter::Greet).Get(kPatience), "nobody");
 }
 
 INSTANTIATE_TEST_SUITE_P(Ways, TypedRefTest, ::testing::Bool(), [](const auto& way) {
