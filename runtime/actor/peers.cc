@@ -18,6 +18,7 @@ constexpr Duration kRetryInterval = Milliseconds(1);
 constexpr Duration kGoodbyeGrace = Milliseconds(3);
 // How long a process of ours that closed its connection is given to end: then its end is the cause.
 constexpr Duration kObituaryWait = Seconds(1);
+constexpr size_t kRememberedEnds = 1024;
 // How long a node that leaves takes to send what it has said: while its peers go on reading, but
 // not for ever. Then it waits for them to have heard it, as long again after each one's last sign
 // of life: a batch is sent in a moment, and read by a busy peer in many.
@@ -275,7 +276,13 @@ void Peers::Lost(const std::shared_ptr<Link>& link) {
   losses_.push_back({Now() + (is_awaited ? kObituaryWait : kGoodbyeGrace), link});
 }
 
-void Peers::ExpectObituary(Incarnation node) { wards_.emplace(node, ""); }
+void Peers::ExpectObituary(Incarnation node) {
+  // Who restarts its processes all day long does not need to know how those of yesterday ended.
+  if (wards_.size() >= kRememberedEnds) {
+    std::erase_if(wards_, [](const auto& ward) { return !ward.second.empty(); });
+  }
+  wards_.emplace(node, "");
+}
 
 void Peers::Obituary(Incarnation node, const std::string& cause) {
   wards_[node] = cause;
