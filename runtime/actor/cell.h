@@ -166,9 +166,13 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
   void Run(size_t token);
   void RunChunk(Chunk* chunk, Actor* actor);
   void StartLife();
+  // Needs mutex_, which it lets go for a moment.
+  void BeginEnd(const Status& why, bool may_restart, bool is_death,
+                std::unique_lock<std::mutex>* lock);
   std::string StateNameLocked() const;  // needs mutex_
   Status HasStopped() const;
   bool HasRestartLeft();
+  Duration NextBackoff();  // needs mutex_; counts a restart
   void DropQueued(const Status& why, std::unique_lock<std::mutex>* lock);
   void MaybeFinish(std::unique_lock<std::mutex>* lock);
   void FinishLife(std::unique_lock<std::mutex>* lock);

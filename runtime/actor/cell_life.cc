@@ -75,8 +75,21 @@ bool Cell::HasRestartLeft() {
   return restart.max_restarts < 0 || restarts_ < restart.max_restarts;
 }
 
+Duration Cell::NextBackoff() {
+  const Duration most = options_.restart.backoff_max;
+  Duration wait = options_.restart.backoff;
+  for (int k = 0; k < restarts_ && wait < most; ++k) wait *= 2;
+  ++restarts_;
+  return std::min(wait, most);
+}
+
 void Cell::EndLife(const Status& why, bool may_restart) {
   std::unique_lock lock(mutex_);
+  BeginEnd(why, may_restart, /*is_death=*/true, &lock);
+}
+
+void Cell::BeginEnd(const Status& why, bool may_restart, bool is_death,
+                    std::unique_lock<std::mutex>* lock) {
   if (phase_ == Phase::kStopped) return;
   if (phase_ == Phase::kEnding && (may_restart || !will_restart_)) return;
   // One that is told to stop does not come back.
@@ -84,11 +97,11 @@ void Cell::EndLife(const Status& why, bool may_restart) {
   will_restart_ = may_restart && can_restart && HasRestartLeft();
   phase_ = Phase::kEnding;
   end_ = why.WithOutcome(Outcome::kNotExecuted);
-  is_death_ = true;
+  is_death_ = is_death;
   needs_start_ = false;
   ++interrupts_;
   Schedule(kControl);  // nothing that is queued brings the turn that finishes any more
-  DropQueued(end_, &lock);
+  DropQueued(end_, lock);
 }
 
 void Cell::DropQueued(const Status& why, std::unique_lock<std::mutex>* lock) {
@@ -127,14 +140,17 @@ void Cell::MaybeFinish(std::unique_lock<std::mutex>* lock) {
 
 void Cell::FinishLife(std::unique_lock<std::mutex>* lock) {
   is_leaving_ = true;
-  for (TimerId timer : timers_) node_->timers().Cancel(timer);
-  timers_.clear();
-  const std::vector<std::weak_ptr<Cell>> children = std::exchange(children_, {});
   lock->unlock();
   if (actor_ != nullptr) {
     (void)Guarded(name_, "OnStop", [&] { actor_->OnStop(*this); });
     (void)Guarded(name_, "destructor", [&] { actor_.reset(); });
   }
+  lock->lock();
+  // Those that OnStop has made, too.
+  for (TimerId timer : timers_) node_->timers().Cancel(timer);
+  timers_.clear();
+  const std::vector<std::weak_ptr<Cell>> children = std::exchange(children_, {});
+  lock->unlock();
   for (const std::weak_ptr<Cell>& weak : children) {
     if (const auto child = weak.lock()) child->BeginStop();
   }
@@ -146,9 +162,7 @@ void Cell::FinishLife(std::unique_lock<std::mutex>* lock) {
     past_lives_.push_back(incarnation());
     incarnation_ = RandomIncarnation().value;
     ++life_;
-    const RestartOptions& restart = options_.restart;
-    const Duration wait = restart.backoff * (int64_t{1} << std::min(restarts_++, 20));
-    restart_timer_ = node_->AddTimer(Now() + std::min(wait, restart.backoff_max), weak_from_this());
+    restart_timer_ = node_->AddTimer(Now() + NextBackoff(), weak_from_this());
     return;
   }
   phase_ = Phase::kStopped;
@@ -195,11 +209,9 @@ bool Cell::WaitStopped(Duration patience) {
 }
 
 void Cell::Abandon(const Status& status) {
-  {
-    std::lock_guard lock(mutex_);
-    watchers_.clear();
-  }
-  EndLife(status, false);
+  std::unique_lock lock(mutex_);
+  watchers_.clear();
+  BeginEnd(status, /*may_restart=*/false, /*is_death=*/false, &lock);
 }
 
 void Cell::TellWatchers(PeerEvent::Kind kind, const std::string& cause, bool are_done) {

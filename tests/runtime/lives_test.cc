@@ -188,6 +188,22 @@ TEST_F(LivesTest, StopDuringTheBackoffIsFinal) {
   EXPECT_EQ(waiting.Get(kPatience).status().outcome(), Outcome::kNotExecuted);
 }
 
+TEST_F(LivesTest, AShutdownIsNoDeathEvenOfABusyActor) {
+  const ActorRef ref = SpawnMortal("mortal", {});
+  const ActorRef far = client_->Connect(server_->endpoint(), "mortal", kPatience).value();
+  const auto events = Watch(*client_, far, /*link=*/true);
+  ASSERT_EQ(Life(far), 1);
+  const Future<Value> held = ref.Call("hold", Value());
+  gates_->is_held.Wait();
+  const Future<Value> queued = ref.Call("life", Value());
+  server_->Shutdown(Duration(0));
+  EXPECT_EQ(queued.Get(kPatience).status().outcome(), Outcome::kNotExecuted);
+  EXPECT_TRUE(Saw(*events, Kind::kLeft));
+  EXPECT_EQ(events->items().size(), 1u);
+  EXPECT_TRUE(last_watcher_.Call("ready", Value()).Get(kPatience).ok());
+  gates_->goes_on.Open();
+}
+
 TEST_F(LivesTest, LinkedActorsDieTogetherButAStopIsNoDeath) {
   for (Runtime* runtime : {server_.get(), client_.get()}) {
     const std::string suffix = runtime->name();
