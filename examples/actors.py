@@ -22,6 +22,8 @@ try:
 except ImportError:
     from examples.control import Control, ControlError
 
+LOOK_SECONDS = 0.1  # between looks at what a watch has brought
+SILENCE_SECONDS = 5.0  # between questions whether the process still answers
 NOT_FOUND, DIED = 2, 10  # docs/protocol.md, "Status codes"
 
 
@@ -57,6 +59,7 @@ class Actors(Control):
         return self._follow(actor, lives)
 
     def _follow(self, actor: str, lives: Set[int]) -> Iterator[Dict[str, Any]]:
+        asked = time.monotonic()
         while True:
             for end in self._take_ends():
                 if end["actor"] != actor or end.pop("life") not in lives:
@@ -66,8 +69,10 @@ class Actors(Control):
                 yield end
                 if end["event"] != "restarted":
                     return
-            if self._receive(time.monotonic() + 1.0) is None:
+            self._receive(time.monotonic() + LOOK_SECONDS)
+            if time.monotonic() - asked >= SILENCE_SECONDS:
                 self.list()  # nothing happens, or nobody is there: raises then
+                asked = time.monotonic()
 
     def _take_ends(self) -> List[Dict[str, Any]]:
         ends, self._ends = self._ends, []
