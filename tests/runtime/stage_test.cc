@@ -1,0 +1,139 @@
+// The stage that users test their actors on.
+#include "runtime/testing/stage.h"
+
+#include <stdexcept>
+
+#include <gtest/gtest.h>
+
+namespace packcast {
+namespace {
+
+// Beats every second to its partner, asks it for work, and dies when it does not answer.
+class Beater : public Actor {
+ public:
+  explicit Beater(ActorRef partner) : partner_(std::move(partner)) {}
+  void OnStart(Context& context) override {
+    context.Link(partner_);
+    timer_ = context.SetTimer(context.now() + Seconds(1));
+  }
+  void OnTimer(Context& context, TimerId timer) override {
+    EXPECT_EQ(timer, timer_);
+    context.ReportProgress(++beats_);
+    EXPECT_TRUE(partner_.Tell("beat", Value(beats_)).ok());
+    timer_ = context.SetTimer(context.now() + Seconds(1));
+  }
+  void OnMessage(Context& context, Message message) override {
+    if (message.method == "stop-beating") context.Cancel(timer_);
+    if (message.method == "throw") throw std::runtime_error("boom");
+    if (message.method == "who") message.responder.Reply(context.sender().actor());
+    if (message.method != "ask") return;
+    context.Await<Value>(partner_.Call("work", Value()),
+                         [](Context& later, const StatusOr<Value>& work) {
+                           if (!work.ok()) later.Fail(work.status());
+                         });
+  }
+  void OnPeer(Context&, const PeerEvent& event) override { last_event_ = event.kind; }
+  void OnStop(Context&) override { EXPECT_TRUE(partner_.Tell("bye", Value()).ok()); }
+
+ private:
+  const ActorRef partner_;
+  TimerId timer_;
+  uint64_t beats_ = 0;
+  PeerEvent::Kind last_event_ = PeerEvent::Kind::kSuspect;
+};
+
+// An actor that is told its partner, which is a peer of its own stage: made in two steps.
+class Late : public Actor {
+ public:
+  void OnMessage(Context& context, Message message) override {
+    if (inner_ == nullptr) {
+      inner_ = std::make_unique<Beater>(message.from);
+      return inner_->OnStart(context);
+    }
+    inner_->OnMessage(context, std::move(message));
+  }
+  void OnTimer(Context& context, TimerId timer) override { inner_->OnTimer(context, timer); }
+  void OnPeer(Context& context, const PeerEvent& event) override { inner_->OnPeer(context, event); }
+  void OnStop(Context& context) override { inner_->OnStop(context); }
+
+ private:
+  std::unique_ptr<Beater> inner_;
+};
+
+class StageTest : public ::testing::Test {
+ protected:
+  StageTest() {
+    stage_.TellFrom("partner", "hello", Value());
+    EXPECT_TRUE(stage_.Step());
+  }
+  size_t Count(const std::string& method) {
+    size_t count = 0;
+    for (const Sent& sent : stage_.TakeSent()) count += sent.method == method;
+    return count;
+  }
+  Stage stage_{std::make_unique<Late>()};
+};
+
+TEST_F(StageTest, TheClockMovesOnlyWhenTold) {
+  EXPECT_FALSE(stage_.Step());
+  stage_.Advance(Milliseconds(999));
+  EXPECT_EQ(Count("beat"), 0u);
+  const Time before = stage_.now();
+  stage_.Advance(Milliseconds(2001));
+  EXPECT_EQ(stage_.now() - before, Milliseconds(2001));
+  const std::vector<Sent> sent = stage_.TakeSent();
+  ASSERT_EQ(sent.size(), 3u) << "a timer that a timer sets is in time, too";
+  EXPECT_EQ(sent[2].to, "partner");
+  EXPECT_EQ(sent[2].body, Value(3));
+  EXPECT_EQ(stage_.progress(), 3u);
+  stage_.TellFrom("partner", "stop-beating", Value());
+  stage_.Advance(Seconds(10));
+  EXPECT_EQ(Count("beat"), 0u);
+}
+
+TEST_F(StageTest, MessagesComeOneByOneAndSayWhoSentThem) {
+  const Future<Value> first = stage_.CallFrom("ada", "who", Value());
+  const Future<Value> second = stage_.CallFrom("bob", "who", Value());
+  EXPECT_TRUE(stage_.Step());
+  EXPECT_EQ(*first.Get(Duration(0)), Value("ada"));
+  EXPECT_FALSE(second.ready());
+  EXPECT_EQ(stage_.RunAll(), 1u);
+  EXPECT_EQ(*second.Get(Duration(0)), Value("bob"));
+}
+
+TEST_F(StageTest, TheTestAnswersForPeers) {
+  EXPECT_FALSE(stage_.Answer("partner", Value(1)));
+  stage_.TellFrom("partner", "ask", Value());
+  stage_.RunAll();
+  const std::vector<Sent> sent = stage_.TakeSent();
+  ASSERT_EQ(sent.size(), 1u);
+  EXPECT_TRUE(sent[0].is_call);
+  EXPECT_EQ(sent[0].method, "work");
+  EXPECT_TRUE(stage_.Answer("partner", Unavailable("no work")));
+  EXPECT_FALSE(stage_.failure()) << "the answer is a message and waits for its turn";
+  EXPECT_TRUE(stage_.Step());
+  EXPECT_EQ(stage_.failure(), Unavailable("no work"));
+  EXPECT_EQ(Count("bye"), 1u) << "OnStop has run";
+  EXPECT_FALSE(stage_.ref().Tell("late", Value()).ok());
+}
+
+TEST_F(StageTest, OnlyTheDeathOfWhoIsLinkedIsFatal) {
+  EXPECT_FALSE(stage_.Happen(PeerEvent::Kind::kDied, "stranger", "gone"));
+  EXPECT_TRUE(stage_.Happen(PeerEvent::Kind::kUnreachable, "partner", "silence"));
+  stage_.RunAll();
+  EXPECT_FALSE(stage_.failure());
+  EXPECT_TRUE(stage_.Happen(PeerEvent::Kind::kDied, "partner", "signal 9"));
+  stage_.RunAll();
+  ASSERT_TRUE(stage_.failure());
+  EXPECT_NE(stage_.failure()->message().find("signal 9"), std::string::npos);
+}
+
+TEST_F(StageTest, AnExceptionFailsItsCallOnly) {
+  const Future<Value> thrown = stage_.CallFrom("ada", "throw", Value());
+  stage_.RunAll();
+  EXPECT_EQ(thrown.Get(Duration(0)).status().code(), StatusCode::kInternal);
+  EXPECT_FALSE(stage_.failure());
+}
+
+}  // namespace
+}  // namespace packcast
