@@ -29,8 +29,9 @@ struct CallOptions {
   bool control = false;
 };
 
-// Names one actor, here or in another process. A small copyable value; thread-safe. It is bound to
-// one life of the actor: after a restart, Runtime::Connect gives a new one.
+// Names one actor, here or in another process. A small copyable value; thread-safe. It follows the
+// actor when that restarts by its own options (RestartOptions), and not when its process is started
+// anew, or its name is spawned again: then Runtime::Connect gives a new one.
 // Messages of one caller to one callee in one group (default, control) arrive in order.
 class ActorRef {
  public:
