@@ -66,6 +66,7 @@ StatusOr<std::unique_ptr<Runtime>> StartRuntime(const ChildEnvironment& child,
 int RunChild(const ChildEnvironment& child, const ActorClasses& classes,
              const std::function<Status(Runtime&)>& setup) {
   fcntl(ChildEnvironment::kReadyFd, F_SETFD, FD_CLOEXEC);
+  signal(SIGPIPE, SIG_IGN);  // a parent that is gone reads nothing; the end shall be orderly
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);

@@ -48,22 +48,19 @@ class FileActions {
   void OpenNull(int target) {
     posix_spawn_file_actions_addopen(&actions_, target, "/dev/null", O_RDONLY, 0);
   }
-  // Through a high number first, so that no target overwrites another one's source.
-  void Pass(int source, int target) {
-    posix_spawn_file_actions_adddup2(&actions_, source, kHigh + target);
-    targets_.push_back(target);
-  }
-  void Finish() {
-    for (int target : targets_) {
-      posix_spawn_file_actions_adddup2(&actions_, kHigh + target, target);
-      posix_spawn_file_actions_addclose(&actions_, kHigh + target);
-    }
+  // The source is copied above all targets first, so that none of them overwrites it.
+  Status Pass(int source, int target) {
+    UniqueFd copy(fcntl(source, F_DUPFD_CLOEXEC, kAboveTargets));
+    if (copy.get() < 0) return Failed("copying a descriptor for a child", errno);
+    posix_spawn_file_actions_adddup2(&actions_, copy.get(), target);
+    copies_.push_back(std::move(copy));
+    return OkStatus();
   }
 
  private:
-  static constexpr int kHigh = 200;
+  static constexpr int kAboveTargets = 10;
   posix_spawn_file_actions_t actions_;
-  std::vector<int> targets_;
+  std::vector<UniqueFd> copies_;  // open until the child has been started
 };
 
 // "NAME=value" of this process, with those of `added` in their places.
@@ -106,12 +103,11 @@ StatusOr<Launched> Launch(const LaunchOptions& options) {
   PC_ASSIGN_OR_RETURN(Pipe words, MakePipe());
   FileActions actions;
   actions.OpenNull(STDIN_FILENO);
-  actions.Pass(ready.write.get(), ChildEnvironment::kReadyFd);
+  PC_RETURN_IF_ERROR(actions.Pass(ready.write.get(), ChildEnvironment::kReadyFd));
   if (!options.detached) {
-    actions.Pass(lifeline.read.get(), ChildEnvironment::kLifelineFd);
-    actions.Pass(words.write.get(), STDERR_FILENO);
+    PC_RETURN_IF_ERROR(actions.Pass(lifeline.read.get(), ChildEnvironment::kLifelineFd));
+    PC_RETURN_IF_ERROR(actions.Pass(words.write.get(), STDERR_FILENO));
   }
-  actions.Finish();
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
   // A group of its own: Ctrl-C goes to its owner, which ends it in order. And no blocked signals.

@@ -191,6 +191,20 @@ TEST_F(ProcessTest, WhatHoldsItsStderrDoesNotHideItsEnd) {
   kill(grandchild, SIGKILL);
 }
 
+TEST_F(ProcessTest, AnyDescriptorsOfTheParentWillDo) {
+  // The pipes get each of the numbers around 204 that an earlier version wanted for itself.
+  for (int first = 196; first <= 206; ++first) {
+    runtime_ = StartRuntime("parent", Patient());
+    std::vector<int> open;
+    while (open.empty() || open.back() < first - 1) open.push_back(dup(STDIN_FILENO));
+    const auto process = Start().value();
+    const auto engine = process->Spawn<Engine>("Engine", "engine", "m", 0).value();
+    const Status status = engine.Call(&Engine::Exit, 4).Get(kPatience).status();
+    EXPECT_NE(status.message().find("cannot go on"), std::string::npos) << first << status;
+    for (const int fd : open) close(fd);
+  }
+}
+
 TEST_F(ProcessTest, StartSaysWhyItFailed) {
   const Status refused = Start("refuse").status();
   EXPECT_EQ(refused.code(), StatusCode::kFailedPrecondition);
