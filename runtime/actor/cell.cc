@@ -303,7 +303,10 @@ void Cell::Run(size_t token) {
 }
 
 ActorRef Cell::sender() const {
-  if (current_far_sender != nullptr) return *current_far_sender;
+  // A sender that is no actor (a script, a thread of another process) has an empty name.
+  if (current_far_sender != nullptr) {
+    return current_far_sender->actor().empty() ? ActorRef() : *current_far_sender;
+  }
   return current_sender == nullptr ? ActorRef() : current_sender->Ref();
 }
 

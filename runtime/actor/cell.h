@@ -206,7 +206,8 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
   bool will_restart_ = false;
   // Why it ends: what callers and watchers are told.
   Status end_;
-  bool is_death_ = false;  // rather than an orderly stop
+  bool is_death_ = false;      // rather than an orderly stop
+  std::string restart_cause_;  // why the last life ended, for kRestarted
   std::vector<Incarnation> past_lives_;
   Time life_began_;
   int restarts_ = 0;  // since the last healthy life

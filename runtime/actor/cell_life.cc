@@ -61,8 +61,7 @@ void Cell::StartLife() {
     life_began_ = Now();
     ScheduleAll();
     if (life_ == 1 || phase_ != Phase::kRunning) return;
-    cause = std::exchange(end_, HasStopped()).message();
-    is_death_ = false;
+    cause = restart_cause_;
   }
   TellWatchers(PeerEvent::Kind::kRestarted, cause, /*are_done=*/false);
 }
@@ -163,6 +162,9 @@ void Cell::FinishLife(std::unique_lock<std::mutex>* lock) {
     incarnation_ = RandomIncarnation().value;
     ++life_;
     restart_timer_ = node_->AddTimer(Now() + NextBackoff(), weak_from_this());
+    // From here on a stop is no death any more.
+    restart_cause_ = std::exchange(end_, HasStopped()).message();
+    is_death_ = false;
     return;
   }
   phase_ = Phase::kStopped;
@@ -186,6 +188,8 @@ void Cell::BeginStop() {
     case Phase::kStopped: return;
     case Phase::kEnding:
       if (!std::exchange(will_restart_, false)) return;
+      end_ = HasStopped();
+      is_death_ = false;
       break;
     case Phase::kBackoff:
       phase_ = Phase::kEnding;
@@ -236,6 +240,7 @@ void Cell::AddWatcher(const std::shared_ptr<Cell>& watcher, const ActorRef& ref)
     if (phase_ != Phase::kStopped) {
       const bool is_known = std::any_of(watchers_.begin(), watchers_.end(),
                                         [&](const Watcher& w) { return w.cell.lock() == watcher; });
+      std::erase_if(watchers_, [](const Watcher& w) { return w.cell.expired(); });
       if (!is_known) watchers_.push_back({watcher, ref});
       return;
     }

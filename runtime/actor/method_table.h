@@ -49,12 +49,13 @@ void SendResult(Responder responder, const R& result) {
 }
 inline void SendResult(Responder responder, const Status& status) {
   if (status.ok()) return responder.Reply(Value());
-  responder.Fail(status);
+  // The method has run, whatever became of a call of its own whose status it passes on.
+  responder.Fail(status.WithOutcome(Outcome::kExecuted));
 }
 template <class R>
 void SendResult(Responder responder, const StatusOr<R>& result) {
   if (result.ok()) return responder.Reply(ToValue(*result));
-  responder.Fail(result.status());
+  SendResult(std::move(responder), result.status());
 }
 template <class R>
 void SendResult(Responder responder, const Future<R>& future) {

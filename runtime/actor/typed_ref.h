@@ -73,7 +73,7 @@ struct TypedCall {
       Finish(ThrownError(Name(), "something unknown"));
     }
   }
-  void Drop(const Status& why) { Finish(why); }
+  void Drop(const Status& why) { Resolve(call, promise, why); }
 
   void Answer(T& object, Context& context) {
     using Return = typename Traits::Return;
@@ -86,21 +86,21 @@ struct TypedCall {
     } else if constexpr (std::is_same_v<Return, Future<Result>>) {
       Invoke(object, context, method, arguments)
           .Then([call = call, promise = promise](const StatusOr<Result>& result) {
-            FinishCall(call, promise, result);
+            Resolve(call, promise, AsExecuted(result));
           });
     } else {
       Finish(Invoke(object, context, method, arguments));
     }
   }
 
-  void Finish(StatusOr<Result> result) { FinishCall(call, promise, std::move(result)); }
-  static void FinishCall(const LocalCall& call, const Promise<Result>& promise,
-                         StatusOr<Result> result) {
-    if (!call.Take()) return;
-    if (!result.ok() && result.status().outcome() == Outcome::kUnknown) {
-      result = result.status().WithOutcome(Outcome::kExecuted);
-    }
-    promise.Set(std::move(result));
+  void Finish(StatusOr<Result> result) { Resolve(call, promise, AsExecuted(std::move(result))); }
+  // The method has run, whatever became of a call of its own whose status it passes on.
+  static StatusOr<Result> AsExecuted(StatusOr<Result> result) {
+    return result.ok() ? std::move(result) : result.status().WithOutcome(Outcome::kExecuted);
+  }
+  static void Resolve(const LocalCall& call, const Promise<Result>& promise,
+                      StatusOr<Result> result) {
+    if (call.Take()) promise.Set(std::move(result));
   }
   std::string Name() const { return *MethodsOf<T>().NameOf(method); }
 };

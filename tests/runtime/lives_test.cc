@@ -183,8 +183,10 @@ TEST_F(LivesTest, KillWithARestartBeginsANewLife) {
 TEST_F(LivesTest, StopDuringTheBackoffIsFinal) {
   const ActorRef ref = SpawnMortal("mortal", Restarts(-1, std::chrono::hours(1)));
   ASSERT_TRUE(ref.Call("fail", Value()).Get(kPatience).ok());
+  const auto events = Watch(*server_, ref);
   const Future<Value> waiting = ref.Call("life", Value());
   EXPECT_TRUE(server_->Stop(ref, kPatience).ok());
+  EXPECT_TRUE(Saw(*events, Kind::kLeft)) << "a stop is no death, even between two lives";
   EXPECT_EQ(waiting.Get(kPatience).status().outcome(), Outcome::kNotExecuted);
 }
 

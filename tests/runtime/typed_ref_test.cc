@@ -37,6 +37,11 @@ class Store {
   }
   Future<int64_t> Later() { return later_.future(); }
   void Resolve(int64_t value) { later_.Set(value); }
+  // Passes on what a call of its own was told.
+  Status Forward() { return Cancelled("other").WithOutcome(Outcome::kNotExecuted); }
+  Future<int64_t> ForwardLater() {
+    return MakeReady<int64_t>(Cancelled("other").WithOutcome(Outcome::kNotExecuted));
+  }
   StatusOr<int64_t> Refuse() { return FailedPrecondition("not now"); }
   void Throw() { throw std::runtime_error("boom"); }
   void Crash(Context& context) { context.Fail(Internal("crashed")); }
@@ -49,6 +54,8 @@ class Store {
         .Add("later", &Store::Later)
         .Add("resolve", &Store::Resolve)
         .Add("refuse", &Store::Refuse)
+        .Add("forward", &Store::Forward)
+        .Add("forward_later", &Store::ForwardLater)
         .Add("throw", &Store::Throw)
         .Add("crash", &Store::Crash);
   }
@@ -114,6 +121,8 @@ TEST_P(TypedRefTest, ErrorsHaveTheirOutcome) {
   const Status refused = store.Call(&Store::Refuse).Get(kPatience).status();
   EXPECT_EQ(refused, FailedPrecondition("not now"));
   EXPECT_EQ(refused.outcome(), Outcome::kExecuted);
+  EXPECT_EQ(store.Call(&Store::Forward).Get(kPatience).status().outcome(), Outcome::kExecuted);
+  EXPECT_EQ(store.Call(&Store::ForwardLater).Get(kPatience).status().outcome(), Outcome::kExecuted);
   const Status thrown = store.Call(&Store::Throw).Get(kPatience).status();
   EXPECT_EQ(thrown.code(), StatusCode::kInternal);
   EXPECT_EQ(thrown.outcome(), Outcome::kExecuted);
@@ -183,6 +192,8 @@ TEST_P(TypedRefTest, AMethodKnowsWhoSentItsMessage) {
   EXPECT_EQ(*guest.Call(&Guest::Visit).Get(kPatience), "guest");
   // The word was sent before the answer, over the same way.
   EXPECT_EQ(*guest.Call(&Guest::Count).Get(kPatience), 1);
+  const TypedRef<Greeter> far(client_->Connect(server_->endpoint(), "greeter", kPatience).value());
+  EXPECT_EQ(*far.Call(&Greeter::Greet).Get(kPatience), "nobody") << "a thread is no actor";
   EXPECT_EQ(*greeter.Call(&Greeter::Greet).Get(kPatience), "nobody");
 }
 
