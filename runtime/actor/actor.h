@@ -62,7 +62,8 @@ class Actor {
   virtual void OnMessage(Context& context, Message message) = 0;
   virtual void OnTimer(Context&, TimerId) {}
   virtual void OnPeer(Context&, const PeerEvent&) {}
-  // The last thing that is called; nothing else is delivered afterwards. Of a failed life too.
+  // The last thing that is called, if OnStart was (even when that threw); nothing else is delivered
+  // afterwards. Of a failed life too.
   virtual void OnStop(Context&) {}
   // The methods, for typed calls, concurrency groups and scripts; lives as long as the program.
   virtual const MethodCatalog* Catalog() const { return nullptr; }

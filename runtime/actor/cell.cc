@@ -74,6 +74,9 @@ struct Cell::TimerTask {
 };
 
 struct Cell::PeerTask {
+  // Monitors and links stay over restarts, and the news does not come again.
+  static constexpr bool kOutlivesLife = true;
+
   Cell* cell;
   PeerEvent event;
 
@@ -141,7 +144,6 @@ size_t Cell::GroupOf(std::string_view method) const {
 
 bool Cell::TakesMail() const {
   switch (phase_) {
-    case Phase::kNew:
     case Phase::kRunning:
     case Phase::kBackoff: return true;
     case Phase::kEnding: return will_restart_;
@@ -180,7 +182,7 @@ Status Cell::Push(Task task, size_t group) {
 
 void Cell::PushInternal(Task task, size_t group, int life) {
   std::lock_guard lock(mutex_);
-  if (phase_ != Phase::kNew && phase_ != Phase::kRunning) return;
+  if (task.outlives_life() ? !TakesMail() : phase_ != Phase::kRunning) return;
   if (life != 0 && life != life_) return;  // it knows an object that is gone
   groups_[group].queue.push_back(std::move(task));
   if (group == kControl) ++interrupts_;
@@ -198,13 +200,7 @@ void Cell::PushWork(Work work, bool control) {
 void Cell::PushTimer(TimerId timer) {
   {
     std::lock_guard lock(mutex_);
-    if (phase_ == Phase::kBackoff && timer == restart_timer_) {
-      phase_ = Phase::kRunning;
-      needs_start_ = true;
-      is_starting_ = true;
-      Schedule(kControl);
-      return;
-    }
+    if (phase_ == Phase::kBackoff && timer == restart_timer_) return EndBackoff();
   }
   PushInternal(Task(TimerTask{this, timer}), kControl, 0);
 }

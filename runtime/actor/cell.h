@@ -55,7 +55,7 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
   uint64_t progress() const { return progress_.load(std::memory_order_relaxed); }
   std::atomic<uint32_t>& calls_in_flight() { return calls_in_flight_; }
 
-  // Queues OnStart.
+  // Asks for the turn that runs OnStart; a message before it does so as well.
   void Start();
   // Takes the message, or says why not (nothing of it has run then) after answering it with that.
   Status Push(Mail mail);
@@ -102,7 +102,6 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
   struct PeerTask;
   struct WorkTask;
   enum class Phase {
-    kNew,
     kRunning,
     kBackoff,   // between two lives: messages wait
     kStopping,  // handles the rest
@@ -172,6 +171,11 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
   std::string StateNameLocked() const;  // needs mutex_
   Status HasStopped() const;
   bool HasRestartLeft();
+  void EndBackoff();  // needs mutex_; so does BeginNextLife
+  void BeginNextLife();
+  // True: `heir` will hear of it by OnChildFinished; else this has finished already.
+  bool PromiseFinish(const std::shared_ptr<Cell>& heir);
+  void OnChildFinished();
   Duration NextBackoff();  // needs mutex_; counts a restart
   void DropQueued(const Status& why, std::unique_lock<std::mutex>* lock);
   void MaybeFinish(std::unique_lock<std::mutex>* lock);
@@ -198,9 +202,10 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
   std::vector<Group> groups_;
   std::vector<Lane> lanes_;
   std::vector<Chunk*> chunks_;  // of the turns that run
-  Phase phase_ = Phase::kNew;
-  bool needs_start_ = false;  // a control turn begins the life
+  Phase phase_ = Phase::kRunning;
+  bool needs_start_ = true;   // a control turn begins the life
   bool is_starting_ = true;   // OnStart has not ended yet
+  bool has_begun_ = false;    // OnStart was called: so OnStop will be
   bool is_leaving_ = false;   // OnStop or what follows runs
   bool is_finished_ = false;  // nothing of the actor is left
   bool will_restart_ = false;
@@ -216,6 +221,10 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
   std::vector<Watcher> watchers_;
   std::vector<ActorRef> links_;
   std::vector<std::weak_ptr<Cell>> children_;
+  // A next life may use the names of the last one's children: it waits for them, not for ever.
+  size_t ending_children_ = 0;
+  bool waits_for_children_ = false;         // the back-off is over
+  std::vector<std::weak_ptr<Cell>> heirs_;  // who wait so for this one
 };
 
 }  // namespace packcast::internal

@@ -35,10 +35,7 @@ std::vector<Incarnation> Cell::Lives() const {
 
 void Cell::Start() {
   std::lock_guard lock(mutex_);
-  if (phase_ != Phase::kNew) return;
-  phase_ = Phase::kRunning;
-  needs_start_ = true;
-  Schedule(kControl);
+  if (needs_start_) Schedule(kControl);
 }
 
 void Cell::StartLife() {
@@ -52,6 +49,7 @@ void Cell::StartLife() {
     std::lock_guard lock(mutex_);
     actor_ = std::move(made);
   }
+  has_begun_ = started.ok();
   if (started.ok()) started = Guarded(name_, "OnStart", [&] { actor_->OnStart(*this); });
   if (!started.ok()) EndLife(started, true);
   std::string cause;
@@ -104,20 +102,26 @@ void Cell::BeginEnd(const Status& why, bool may_restart, bool is_death,
 }
 
 void Cell::DropQueued(const Status& why, std::unique_lock<std::mutex>* lock) {
-  std::vector<std::deque<Task>> dropped(groups_.size());
-  for (size_t k = 0; k < groups_.size(); ++k) dropped[k].swap(groups_[k].queue);
+  std::deque<Task> dropped;
+  std::deque<Task> kept;
+  const auto sort = [&](Task task) {
+    (will_restart_ && task.outlives_life() ? kept : dropped).push_back(std::move(task));
+  };
+  // What turns have taken came first.
   for (Chunk* chunk : chunks_) {
     std::vector<Task>& tasks = chunk->tasks;
     for (size_t k = chunk->next.exchange(tasks.size()); k < tasks.size(); ++k) {
-      dropped[chunk->group].push_back(std::move(tasks[k]));
+      sort(std::move(tasks[k]));
     }
   }
+  for (Group& group : groups_) {
+    for (Task& task : std::exchange(group.queue, {})) sort(std::move(task));
+  }
+  groups_[kControl].queue = std::move(kept);
   const Status told = why;
   lock->unlock();
-  for (std::deque<Task>& queue : dropped) {
-    for (Task& task : queue) task.Drop(told);
-    queue.clear();
-  }
+  for (Task& task : dropped) task.Drop(told);
+  dropped.clear();
   lock->lock();
 }
 
@@ -141,19 +145,25 @@ void Cell::FinishLife(std::unique_lock<std::mutex>* lock) {
   is_leaving_ = true;
   lock->unlock();
   if (actor_ != nullptr) {
-    (void)Guarded(name_, "OnStop", [&] { actor_->OnStop(*this); });
+    if (has_begun_) (void)Guarded(name_, "OnStop", [&] { actor_->OnStop(*this); });
     (void)Guarded(name_, "destructor", [&] { actor_.reset(); });
   }
   lock->lock();
   // Those that OnStop has made, too.
   for (TimerId timer : timers_) node_->timers().Cancel(timer);
   timers_.clear();
+  has_begun_ = false;
   const std::vector<std::weak_ptr<Cell>> children = std::exchange(children_, {});
+  ending_children_ += children.size();
   lock->unlock();
+  size_t finished = 0;
   for (const std::weak_ptr<Cell>& weak : children) {
-    if (const auto child = weak.lock()) child->BeginStop();
+    const auto child = weak.lock();
+    if (child != nullptr) child->BeginStop();
+    if (child == nullptr || !child->PromiseFinish(shared_from_this())) ++finished;
   }
   lock->lock();
+  ending_children_ -= finished;
   is_leaving_ = false;
   if (phase_ == Phase::kEnding && will_restart_) {  // nobody has killed it meanwhile
     phase_ = Phase::kBackoff;
@@ -179,6 +189,46 @@ void Cell::FinishLife(std::unique_lock<std::mutex>* lock) {
   lock->lock();
   is_finished_ = true;
   stopped_.notify_all();
+  const std::vector<std::weak_ptr<Cell>> heirs = std::exchange(heirs_, {});
+  lock->unlock();
+  for (const std::weak_ptr<Cell>& weak : heirs) {
+    if (const auto heir = weak.lock()) heir->OnChildFinished();
+  }
+  lock->lock();
+}
+
+void Cell::EndBackoff() {
+  if (ending_children_ == 0) return BeginNextLife();
+  if (!std::exchange(waits_for_children_, true)) {
+    restart_timer_ = node_->AddTimer(Now() + options_.restart.backoff_max, weak_from_this());
+    return;
+  }
+  LogWarning("actor \"", name_, "\" lives again beside ", ending_children_,
+             " children of its last life that do not end");
+  BeginNextLife();
+}
+
+void Cell::BeginNextLife() {
+  waits_for_children_ = false;
+  phase_ = Phase::kRunning;
+  needs_start_ = true;
+  is_starting_ = true;
+  Schedule(kControl);
+}
+
+bool Cell::PromiseFinish(const std::shared_ptr<Cell>& heir) {
+  std::lock_guard lock(mutex_);
+  if (is_finished_) return false;
+  heirs_.push_back(heir);
+  return true;
+}
+
+void Cell::OnChildFinished() {
+  std::lock_guard lock(mutex_);
+  --ending_children_;
+  if (ending_children_ > 0 || phase_ != Phase::kBackoff || !waits_for_children_) return;
+  node_->timers().Cancel(restart_timer_);
+  BeginNextLife();
 }
 
 void Cell::BeginStop() {
@@ -195,7 +245,6 @@ void Cell::BeginStop() {
       phase_ = Phase::kEnding;
       will_restart_ = false;
       break;
-    case Phase::kNew:
     case Phase::kRunning:
       phase_ = Phase::kStopping;
       Schedule(kControl);

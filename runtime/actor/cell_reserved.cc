@@ -33,7 +33,6 @@ std::string Cell::StateName() const {
 
 std::string Cell::StateNameLocked() const {
   switch (phase_) {
-    case Phase::kNew: return "new";
     case Phase::kRunning: return is_starting_ ? "starting" : "running";
     case Phase::kBackoff: return "restarting";
     case Phase::kStopping: return "stopping";

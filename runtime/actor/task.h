@@ -17,6 +17,8 @@ class Cell;
 // Made from any movable `F` with
 //   void Run(Actor& actor, Context& context);   may throw: the cell logs it
 //   void Drop(const Status& why);               answers who waits, and must not throw
+// and, if it is of interest to the actor's next life as well as to the present one,
+//   static constexpr bool kOutlivesLife = true;
 // Move-only. What fits into 64 bytes and moves without throwing needs no allocation.
 class Task {
  public:
@@ -40,6 +42,7 @@ class Task {
 
   // False once it has run, was dropped or moved away.
   bool valid() const { return ops_ != nullptr; }
+  bool outlives_life() const { return ops_->outlives_life; }
   void Run(Actor& actor, Context& context) { ops_->run(room_, actor, context); }
   void Drop(const Status& why) { ops_->drop(room_, why); }
   // Destroys what it holds.
@@ -56,6 +59,7 @@ class Task {
     void (*drop)(void* room, const Status& why);
     void (*move)(void* from, void* to);  // and destroys what is left at `from`
     void (*destroy)(void* room);
+    bool outlives_life;
   };
 
   template <class F>
@@ -94,7 +98,8 @@ class Task {
         delete &Get(room);
       }
     }
-    static constexpr Ops kOps = {&Run, &Drop, &Move, &Destroy};
+    static constexpr bool kOutlivesLife = requires { requires F::kOutlivesLife; };
+    static constexpr Ops kOps = {&Run, &Drop, &Move, &Destroy, kOutlivesLife};
   };
 
   void TakeFrom(Task* other) {

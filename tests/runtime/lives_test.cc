@@ -243,6 +243,117 @@ TEST_F(LivesTest, ALinkHoldsBothWays) {
   }
 }
 
+TEST_F(LivesTest, NewsThatComesBetweenTwoLivesReachesTheNext) {
+  const ActorRef watched = SpawnMortal("watched", {});
+  auto events = std::make_shared<Record<PeerEvent>>();
+  const ActorFactory factory = [watched, events] {
+    auto actor = std::make_unique<FunctionActor>();
+    actor->on_start = [watched](Context& context) {
+      if (context.life() == 1) context.Monitor(watched);
+    };
+    actor->on_message = [watched](Context& context, Message message) {
+      if (message.method == "fail") context.Fail(Internal("told to"));
+      message.responder.Reply(Value());
+    };
+    actor->on_peer = [events](Context& context, const PeerEvent& event) {
+      EXPECT_EQ(context.life(), 2);
+      events->Add(event);
+    };
+    return actor;
+  };
+  const ActorRef watcher =
+      server_->Spawn("watcher", factory, Restarts(1, Milliseconds(50))).value();
+  ASSERT_TRUE(watcher.Call("fail", Value()).Get(kPatience).ok());
+  ASSERT_TRUE(watched.Call("fail", Value()).Get(kPatience).ok());
+  EXPECT_TRUE(Saw(*events, Kind::kDied));
+}
+
+TEST_F(LivesTest, NewsThatWaitsWhenALifeFailsReachesTheNext) {
+  const ActorRef watched = SpawnMortal("watched", {});
+  const auto gates = std::make_shared<Gates>();
+  auto events = std::make_shared<Record<PeerEvent>>();
+  const ActorFactory factory = [watched, gates, events] {
+    auto actor = std::make_unique<FunctionActor>();
+    actor->on_start = [watched](Context& context) {
+      if (context.life() == 1) context.Monitor(watched);
+    };
+    actor->on_message = [gates](Context& context, Message) {
+      gates->is_held.Open();
+      gates->goes_on.Wait();
+      context.Fail(Internal("told to"));
+    };
+    actor->on_peer = [events](Context&, const PeerEvent& event) { events->Add(event); };
+    return actor;
+  };
+  const ActorRef watcher = server_->Spawn("watcher", factory, Restarts(1)).value();
+  const auto seen = Watch(*server_, watched);
+  ASSERT_TRUE(watcher.Tell("hold and fail", Value()).ok());
+  gates->is_held.Wait();
+  ASSERT_TRUE(watched.Call("fail", Value()).Get(kPatience).ok());
+  ASSERT_TRUE(Saw(*seen, Kind::kDied));  // so has the other watcher, which came first
+  gates->goes_on.Open();
+  EXPECT_TRUE(Saw(*events, Kind::kDied));
+}
+
+TEST_F(LivesTest, OneThatNeverBeganIsNotStopped) {
+  RuntimeOptions options = Patient();
+  options.executor_threads = 1;
+  const auto runtime = StartRuntime("busy", options);
+  // One handler for each thread, so that nothing else begins.
+  std::vector<Future<Value>> busy;
+  std::vector<std::shared_ptr<Gates>> gates;
+  for (int k = 0; k < 2; ++k) {
+    gates.push_back(std::make_shared<Gates>());
+    auto actor = std::make_unique<Mortal>(gates.back());
+    const ActorRef ref = runtime->Spawn("busy-" + std::to_string(k), std::move(actor)).value();
+    CallOptions control;
+    control.control = true;
+    busy.push_back(ref.Call("hold", Value(), control));
+    gates.back()->is_held.Wait();
+  }
+  std::atomic<bool> was_called{false};
+  auto actor = std::make_unique<FunctionActor>();
+  actor->on_start = [&](Context&) { was_called = true; };
+  actor->on_stop = [&](Context&) { was_called = true; };
+  const ActorRef ref = runtime->Spawn("late", std::move(actor)).value();
+  ASSERT_TRUE(runtime->Kill(ref).ok());
+  for (const auto& gate : gates) gate->goes_on.Open();
+  for (const Future<Value>& future : busy) EXPECT_TRUE(future.Get(kPatience).ok());
+  EXPECT_TRUE(runtime->Stop(ref, kPatience).ok());
+  EXPECT_FALSE(was_called);
+}
+
+TEST_F(LivesTest, ANextLifeFindsTheNamesOfItsChildrenFree) {
+  const auto gates = gates_;
+  auto spawned = std::make_shared<Record<Status>>();
+  const ActorFactory factory = [gates, spawned] {
+    auto actor = std::make_unique<FunctionActor>();
+    actor->on_start = [gates, spawned](Context& context) {
+      auto child = std::make_unique<Mortal>(gates);
+      spawned->Add(context.runtime().Spawn("child", std::move(child)).status());
+    };
+    actor->on_message = [](Context& context, Message message) {
+      context.Fail(Internal("told to"));
+      message.responder.Reply(Value());
+    };
+    return actor;
+  };
+  const ActorRef parent = server_->Spawn("parent", factory, Restarts(1)).value();
+  ASSERT_TRUE(spawned->WaitFor([](const Status&) { return true; }));
+  const ActorRef child = server_->Find("child").value();
+  const Future<Value> held = child.Call("hold", Value());
+  gates_->is_held.Wait();
+  ASSERT_TRUE(parent.Call("fail", Value()).Get(kPatience).ok());
+  const Future<Value> next = parent.Call("fail", Value());
+  // The back-off of a millisecond is over long before, but the child is still there.
+  EXPECT_FALSE(next.Get(Milliseconds(50)).ok());
+  gates_->goes_on.Open();
+  EXPECT_TRUE(held.Get(kPatience).ok());
+  EXPECT_TRUE(next.Get(kPatience).ok());
+  for (const Status& status : spawned->items()) EXPECT_TRUE(status.ok()) << status;
+  EXPECT_EQ(spawned->items().size(), 2u);
+}
+
 TEST_F(LivesTest, ChildrenStopWithTheirParentUnlessDetached) {
   auto parent = std::make_unique<FunctionActor>();
   Gate parent_ready;
