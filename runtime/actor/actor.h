@@ -88,6 +88,7 @@ class Context {
   // From now on OnPeer tells what becomes of `ref` (control group). Idempotent. When it is gone
   // already, the event comes at once.
   virtual void Monitor(const ActorRef& ref) = 0;
+  // Of one that is linked the news goes on coming.
   virtual void Demonitor(const ActorRef& ref) = 0;
 
   // Ends this life once the handlers that run have returned: "let it crash". What is queued fails

@@ -325,7 +325,14 @@ void Cell::Adopt(const std::shared_ptr<Cell>& child) {
 }
 
 void Cell::Monitor(const ActorRef& ref) { node_->Monitor(shared_from_this(), ref, true); }
-void Cell::Demonitor(const ActorRef& ref) { node_->Monitor(shared_from_this(), ref, false); }
+void Cell::Demonitor(const ActorRef& ref) {
+  {
+    std::lock_guard lock(mutex_);
+    // A link needs the news.
+    if (std::find(links_.begin(), links_.end(), ref) != links_.end()) return;
+  }
+  node_->Monitor(shared_from_this(), ref, false);
+}
 
 void Cell::Link(const ActorRef& ref) {
   if (!ref.valid()) return;

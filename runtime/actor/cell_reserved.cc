@@ -76,6 +76,8 @@ Status Cell::OnReserved(Mail mail) {
   }
   if (message.method == "$describe") {
     message.responder.Reply(Describe());
+  } else if (message.method == "$fate") {  // one that is gone is spoken for by its node
+    message.responder.Reply(ValueMap{{"state", StateName()}, {"incarnation", incarnation_.load()}});
   } else if (message.method == "$kill") {
     bool restart = false;
     const Value* wish = message.body.Find("restart");

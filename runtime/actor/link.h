@@ -76,6 +76,8 @@ struct Link {
   struct Watch {
     std::weak_ptr<Cell> watcher;
     ActorRef ref;
+    Incarnation life;      // the last that is known; 0: none yet
+    bool is_open = false;  // the peer must be asked what has become of it
   };
   net::ZmqSocket* dealer = nullptr;  // null at our ROUTER, or when its channel moved on
   Time last_heard;
@@ -85,6 +87,7 @@ struct Link {
   std::deque<Outgoing> backlog;  // not yet with ZeroMQ, in order
   bool is_listed = false;        // among those with a backlog
   std::vector<Watch> watches;
+  bool has_questions = false;  // of a watch that is open
   ReplyCache replies;
   ActorRef last_sender;  // messages come in runs of one sender: saves making it again
 

@@ -228,8 +228,17 @@ void Node::Forget(const std::shared_ptr<Cell>& cell, const Status& why) {
     std::lock_guard lock(mutex_);
     const auto found = cells_.find(cell->name());
     if (found != cells_.end() && found->second == cell) cells_.erase(found);
+    fates_.Add(cell->name(), cell->Lives(), why);
   }
   AnnounceEnd(*cell, why, Incarnation());
+}
+
+StatusOr<Value> Node::FateOf(const std::string& actor, Incarnation life) const {
+  std::lock_guard lock(mutex_);
+  const Status end = fates_.Find(actor, life);
+  if (end.ok()) return NotFound("nothing is known of that life of an actor \"" + actor + "\"");
+  const bool has_died = end.code() == StatusCode::kPeerDied;
+  return Value(ValueMap{{"state", has_died ? "died" : "left"}, {"cause", end.message()}});
 }
 
 // References name any life of it: so all of them are told.

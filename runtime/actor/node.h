@@ -10,6 +10,7 @@
 #include "runtime/actor/call_table.h"
 #include "runtime/actor/cell.h"
 #include "runtime/actor/executor.h"
+#include "runtime/actor/fates.h"
 #include "runtime/actor/link.h"
 #include "runtime/actor/reactor.h"
 #include "runtime/actor/runtime.h"
@@ -49,6 +50,8 @@ class Node : public std::enable_shared_from_this<Node> {
   Value ListActors() const;
   // A cell has stopped: frees its name and tells the peers. kPeerDied: it was no orderly stop.
   void Forget(const std::shared_ptr<Cell>& cell, const Status& why);
+  // For peers: docs/protocol.md, "$fate". kNotFound: nothing is known of such a life.
+  StatusOr<Value> FateOf(const std::string& actor, Incarnation life) const;
   // Tells the peers that a new life has begun.
   void AnnounceRestart(const Cell& cell, const std::string& cause);
   // Makes `ref` fail when `other` does, or no longer.
@@ -99,7 +102,8 @@ class Node : public std::enable_shared_from_this<Node> {
   mutable std::mutex mutex_;
   std::map<std::string, std::shared_ptr<Cell>, std::less<>> cells_;
   std::map<std::string, int> lives_;  // how often a name was spawned
-  bool is_down_ = false;              // spawns nothing any more
+  Fates fates_;
+  bool is_down_ = false;  // spawns nothing any more
   mutable std::mutex progress_mutex_;
   std::map<const Link*, std::map<std::string, uint64_t>> peer_progress_;
 };

@@ -32,17 +32,6 @@ constexpr size_t kBatchedBodyBytes = 4096;
 // How long a dead peer is remembered, should the same life come back.
 constexpr Duration kRememberDead = Seconds(60);
 
-PeerEvent::Kind EventFor(LinkState state) {
-  switch (state) {
-    case LinkState::kUp: return PeerEvent::Kind::kRecovered;
-    case LinkState::kSuspect: return PeerEvent::Kind::kSuspect;
-    case LinkState::kUnreachable: return PeerEvent::Kind::kUnreachable;
-    case LinkState::kDied: return PeerEvent::Kind::kDied;
-    case LinkState::kLeft: return PeerEvent::Kind::kLeft;
-  }
-  return PeerEvent::Kind::kDied;
-}
-
 Status StatusFor(const Link& link) {
   const std::string text = "node " + link.node + ": " + link.cause;
   const LinkState state = link.state.load();
@@ -230,16 +219,11 @@ void Peers::SetState(const std::shared_ptr<Link>& link, LinkState state, const s
     link->connected.store(false);
     link->lost_at = Now();
   }
-  if (!is_replaced_dead) {
-    for (const Link::Watch& watch : link->watches) {
-      if (auto cell = watch.watcher.lock()) {
-        cell->PushPeer({EventFor(state), watch.ref, watch.ref.incarnation(), cause});
-      }
-    }
-  }
+  if (!is_replaced_dead) TellWatchersOfLink(*link, cause);
   if (state >= LinkState::kUnreachable) FailCalls(link);
   if (state == LinkState::kLeft) link->watches.clear();
   if (state == LinkState::kUp) {
+    ReopenAll(link);  // a goodbye may have been lost
     for (Outgoing& message : node_->calls().Repeat(link, Now())) {
       // What finds no room now waits for the next time, or its deadline.
       if (link->Reserve(message.bytes())) Transmit(std::move(message));
@@ -351,6 +335,7 @@ void Peers::Tick(Time now) {
   if (gap > 3 * node_->options().beat_interval) {
     ForEachLink([&](const std::shared_ptr<Link>& link) {
       link->last_heard = std::min(now, link->last_heard + gap);
+      ReopenAll(link);  // the others may have given us up, and not sent their news
     });
   }
   last_tick_ = now;
@@ -365,7 +350,10 @@ void Peers::Tick(Time now) {
   if (now < next_beat_) return;
   next_beat_ = now + node_->options().beat_interval;
   SendBeats(false);
-  ForEachLink([&](const std::shared_ptr<Link>& link) { Judge(link, now); });
+  ForEachLink([&](const std::shared_ptr<Link>& link) {
+    Judge(link, now);
+    AskFates(link);
+  });
   TickConnects(now);
   Purge(now);
 }
@@ -396,28 +384,6 @@ Time Peers::NextDue(Time now) const {
     has_retry = has_retry || (channel.is_connected && channel.is_hello_due);
   }
   return has_retry ? std::min(due, now + kRetryInterval) : due;
-}
-
-void Peers::Watch(const std::shared_ptr<Cell>& watcher, const ActorRef& ref) {
-  Link& link = *ref.state()->link;
-  const LinkState state = link.state.load();
-  if (state != LinkState::kLeft) {
-    const bool is_known =
-        std::any_of(link.watches.begin(), link.watches.end(), [&](const Link::Watch& watch) {
-          return watch.ref == ref && watch.watcher.lock() == watcher;
-        });
-    if (is_known) return;
-    link.watches.push_back({watcher, ref});
-  }
-  if (state != LinkState::kUp) {
-    watcher->PushPeer({EventFor(state), ref, ref.incarnation(), link.cause});
-  }
-}
-
-void Peers::Unwatch(const Cell* watcher, const ActorRef& ref) {
-  std::erase_if(ref.state()->link->watches, [&](const Link::Watch& watch) {
-    return watch.watcher.expired() || (watch.ref == ref && watch.watcher.lock().get() == watcher);
-  });
 }
 
 void Peers::AnnounceEnd(const FrameAddress& life, const Status& why, Incarnation next) {

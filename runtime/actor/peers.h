@@ -13,6 +13,7 @@
 #include "protocol/frame.h"
 #include "protocol/status.h"
 #include "protocol/time.h"
+#include "runtime/actor/actor.h"
 #include "runtime/actor/call_table.h"
 #include "runtime/actor/future.h"
 #include "runtime/actor/link.h"
@@ -131,6 +132,16 @@ class Peers {
   void TickConnects(Time now);
   Status ConnectError(const Channel& channel, const PendingConnect& connect) const;
   net::SocketOptions BaseOptions() const;
+
+  // peers_watch.cc: who watches actors there.
+  static PeerEvent::Kind EventFor(LinkState state);
+  void AskFates(const std::shared_ptr<Link>& link);
+  void OnFate(const std::shared_ptr<Link>& link, const ActorRef& ref, const StatusOr<Value>& fate);
+  static void Reopen(const std::shared_ptr<Link>& link, const ActorRef& ref);
+  static void ReopenAll(const std::shared_ptr<Link>& link);
+  static void TellWatchersOfLink(const Link& link, const std::string& cause);
+  static void OnActorBye(const std::shared_ptr<Link>& link, const Envelope& envelope,
+                         const std::string& cause);
 
   // peers_inbound.cc: what arrives.
   void ReceiveRouter();

@@ -414,10 +414,17 @@ void Peers::OnCallOrTell(const std::shared_ptr<Link>& link, const Envelope& enve
   if (to == nullptr && envelope.to.actor.empty() && envelope.method == "$list") {
     return mail.message.responder.Reply(node_->ListActors());
   }
+  const bool is_here =
+      to != nullptr && (envelope.to.incarnation.value == 0 || to->HadLife(envelope.to.incarnation));
+  if (!is_here && envelope.method == "$fate") {
+    const StatusOr<Value> fate = node_->FateOf(envelope.to.actor, envelope.to.incarnation);
+    return fate.ok() ? mail.message.responder.Reply(*fate)
+                     : mail.message.responder.Fail(fate.status());
+  }
   if (to == nullptr) {
     error = NotFound("no actor \"" + envelope.to.actor + "\" at node " + node_->options().name +
                      "; there are: " + node_->ActorNames());
-  } else if (envelope.to.incarnation.value != 0 && !to->HadLife(envelope.to.incarnation)) {
+  } else if (!is_here) {
     error = Stale("actor \"" + envelope.to.actor + "\" was restarted: the message is for an " +
                   "earlier incarnation of it");
   } else {
@@ -471,22 +478,7 @@ void Peers::OnBye(const std::shared_ptr<Link>& link, const Envelope& envelope) {
     SetState(link, LinkState::kLeft, cause);
     return;
   }
-  // A next life is named where there is one; without it, a stop is orderly unless it says why not.
-  const Incarnation next = envelope.to.incarnation;
-  const bool lives_on = next.value != 0;
-  const bool has_died = envelope.status.code() == StatusCode::kPeerDied;
-  const auto kind = lives_on   ? PeerEvent::Kind::kRestarted
-                    : has_died ? PeerEvent::Kind::kDied
-                               : PeerEvent::Kind::kLeft;
-  std::erase_if(link->watches, [&](const Link::Watch& watch) {
-    const bool is_it = watch.ref.actor() == envelope.from.actor &&
-                       watch.ref.incarnation() == envelope.from.incarnation;
-    if (!is_it) return false;
-    if (auto cell = watch.watcher.lock()) {
-      cell->PushPeer({kind, watch.ref, lives_on ? next : watch.ref.incarnation(), cause});
-    }
-    return !lives_on;
-  });
+  OnActorBye(link, envelope, cause);
 }
 
 }  // namespace packcast::internal

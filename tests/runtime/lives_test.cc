@@ -230,6 +230,66 @@ TEST_F(LivesTest, LinkedActorsDieTogetherButAStopIsNoDeath) {
   }
 }
 
+TEST_F(LivesTest, AWatchOfOneThatIsGoneTellsHowItEnded) {
+  // A restart first: the reference is to an earlier life than the one that dies.
+  const ActorRef dies = SpawnMortal("dies", Restarts(1));
+  const ActorRef stops = SpawnMortal("stops", {});
+  const ActorRef far_dies = client_->Connect(server_->endpoint(), "dies", kPatience).value();
+  const ActorRef far_stops = client_->Connect(server_->endpoint(), "stops", kPatience).value();
+  for (int k = 0; k < 2; ++k) ASSERT_TRUE(dies.Call("fail", Value()).Get(kPatience).ok());
+  ASSERT_TRUE(server_->Stop(dies, kPatience).ok());
+  ASSERT_TRUE(server_->Stop(stops, kPatience).ok());
+  // Once this is answered, the goodbyes have come.
+  SpawnMortal("other", {});
+  ASSERT_EQ(Life(client_->Connect(server_->endpoint(), "other", kPatience).value()), 1);
+  const auto left = Watch(*client_, far_stops, /*link=*/true);
+  const ActorRef survivor = last_watcher_;
+  ASSERT_TRUE(Saw(*left, Kind::kLeft));
+  EXPECT_TRUE(survivor.Call("ready", Value()).Get(kPatience).ok());
+  const auto died = Watch(*client_, far_dies);
+  ASSERT_TRUE(Saw(*died, Kind::kDied));
+  EXPECT_EQ(died->items()[0].cause, "told to");
+  // The name has a new owner, which is another actor.
+  SpawnMortal("dies", {});
+  ASSERT_TRUE(Saw(*Watch(*client_, far_dies), Kind::kDied));
+  auto linked = std::make_unique<FunctionActor>();
+  linked->on_message = [far_dies](Context& context, Message) { context.Link(far_dies); };
+  const ActorRef linking = client_->Spawn("linking", std::move(linked)).value();
+  const auto grief = Watch(*client_, linking);
+  ASSERT_TRUE(linking.Tell("link", Value()).ok());
+  EXPECT_TRUE(Saw(*grief, Kind::kDied));
+}
+
+TEST_F(LivesTest, DemonitorLeavesALinkAsItIs) {
+  const ActorRef ref = SpawnMortal("mortal", {});
+  auto linked = std::make_unique<FunctionActor>();
+  linked->on_message = [ref](Context& context, Message message) {
+    context.Link(ref);
+    context.Demonitor(ref);
+    message.responder.Reply(Value());
+  };
+  const ActorRef linking = server_->Spawn("linking", std::move(linked)).value();
+  const auto grief = Watch(*server_, linking);
+  ASSERT_TRUE(linking.Call("link", Value()).Get(kPatience).ok());
+  ASSERT_TRUE(ref.Call("fail", Value()).Get(kPatience).ok());
+  EXPECT_TRUE(Saw(*grief, Kind::kDied));
+}
+
+TEST_F(LivesTest, ARemoteWatchFollowsMoreRestartsThanAreRemembered) {
+  const ActorRef ref = SpawnMortal("mortal", Restarts(-1, Duration(0)));
+  const ActorRef far = client_->Connect(server_->endpoint(), "mortal", kPatience).value();
+  const auto events = Watch(*client_, far);
+  ASSERT_EQ(Life(far), 1);
+  constexpr int kRestarts = 80;
+  for (int k = 0; k < kRestarts; ++k) {
+    ASSERT_TRUE(server_->Find("mortal")->Call("fail", Value()).Get(kPatience).ok());
+  }
+  ASSERT_EQ(Life(*server_->Find("mortal")), kRestarts + 1);
+  ASSERT_TRUE(server_->Stop(ref, kPatience).ok());
+  ASSERT_TRUE(Saw(*events, Kind::kLeft));
+  EXPECT_EQ(events->items().size(), kRestarts + 1u) << "each restart once, and the end";
+}
+
 TEST_F(LivesTest, ALinkHoldsBothWays) {
   for (Runtime* runtime : {server_.get(), client_.get()}) {
     const std::string name = "linked-" + runtime->name();

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "protocol/codec.h"
+#include "runtime/actor/fates.h"
 #include "runtime/actor/lives.h"
 #include "runtime/actor/node.h"
 #include "runtime/base/clock.h"
@@ -92,6 +93,21 @@ TEST(LivesTest, ForgetsTheOldest) {
   for (uint64_t k = 0; k <= Lives::kNames; ++k) {
     EXPECT_TRUE(lives.Admit(std::to_string(k), Incarnation(1)));
   }
+}
+
+TEST(FatesTest, TellsHowEachLifeEndedAndForgetsTheOldest) {
+  Fates fates;
+  fates.Add("a", {Incarnation(1), Incarnation(2)}, PeerDied("crashed"));
+  fates.Add("b", {Incarnation(1)}, Cancelled("stopped"));
+  EXPECT_EQ(fates.Find("a", Incarnation(1)), PeerDied("crashed"));
+  EXPECT_EQ(fates.Find("a", Incarnation(2)), PeerDied("crashed"));
+  EXPECT_EQ(fates.Find("b", Incarnation(1)), Cancelled("stopped"));
+  EXPECT_TRUE(fates.Find("b", Incarnation(2)).ok()) << "it never was";
+  for (uint64_t k = 0; k + 2 < Fates::kLives; ++k) {
+    fates.Add("c", {Incarnation(k + 1)}, Cancelled("stopped"));
+  }
+  EXPECT_TRUE(fates.Find("a", Incarnation(1)).ok()) << "the oldest";
+  EXPECT_FALSE(fates.Find("a", Incarnation(2)).ok());
 }
 
 }  // namespace

@@ -1,0 +1,155 @@
+// Who watches actors of other nodes, and what they are told. Goodbyes of actors bring the news; as
+// they may have come before the watch, or been lost with a connection, the peer is asked as well,
+// for each watch and whenever the peer is back.
+#include <algorithm>
+#include <utility>
+
+#include "runtime/actor/node.h"
+#include "runtime/actor/peers.h"
+
+namespace packcast::internal {
+namespace {
+
+// The peer's reactor answers; what it has to read first may take a while.
+constexpr Duration kFatePatience = Seconds(10);
+
+using Kind = PeerEvent::Kind;
+
+void TellWatcher(const Link::Watch& watch, Kind kind, const std::string& cause) {
+  const auto cell = watch.watcher.lock();
+  if (cell == nullptr) return;
+  const bool lives_on = kind == Kind::kRestarted;
+  cell->PushPeer({kind, watch.ref, lives_on ? watch.life : watch.ref.incarnation(), cause});
+}
+
+std::string TextOf(const Value& map, std::string_view key) {
+  const Value* value = map.Find(key);
+  const std::string* text = value == nullptr ? nullptr : value->AsString();
+  return text == nullptr ? "" : *text;
+}
+
+}  // namespace
+
+PeerEvent::Kind Peers::EventFor(LinkState state) {
+  switch (state) {
+    case LinkState::kUp: return PeerEvent::Kind::kRecovered;
+    case LinkState::kSuspect: return PeerEvent::Kind::kSuspect;
+    case LinkState::kUnreachable: return PeerEvent::Kind::kUnreachable;
+    case LinkState::kDied: return PeerEvent::Kind::kDied;
+    case LinkState::kLeft: return PeerEvent::Kind::kLeft;
+  }
+  return PeerEvent::Kind::kDied;
+}
+
+void Peers::Watch(const std::shared_ptr<Cell>& watcher, const ActorRef& ref) {
+  const std::shared_ptr<Link>& link = ref.state()->link;
+  const LinkState state = link->state.load();
+  if (state != LinkState::kLeft) {
+    const bool is_known =
+        std::any_of(link->watches.begin(), link->watches.end(), [&](const Link::Watch& watch) {
+          return watch.ref == ref && watch.watcher.lock() == watcher;
+        });
+    if (is_known) return;
+    std::erase_if(link->watches, [](const Link::Watch& watch) { return watch.watcher.expired(); });
+    link->watches.push_back({watcher, ref, Incarnation(), true});
+    link->has_questions = true;
+  }
+  if (state != LinkState::kUp) {
+    watcher->PushPeer({EventFor(state), ref, ref.incarnation(), link->cause});
+  }
+  AskFates(link);
+}
+
+void Peers::Unwatch(const Cell* watcher, const ActorRef& ref) {
+  std::erase_if(ref.state()->link->watches, [&](const Link::Watch& watch) {
+    return watch.watcher.expired() || (watch.ref == ref && watch.watcher.lock().get() == watcher);
+  });
+}
+
+void Peers::AskFates(const std::shared_ptr<Link>& link) {
+  // Scripts have no actors.
+  if (!link->beats || link->state.load() != LinkState::kUp) return;
+  if (!std::exchange(link->has_questions, false)) return;
+  for (Link::Watch& watch : link->watches) {
+    if (!std::exchange(watch.is_open, false)) continue;
+    CallOptions options;
+    options.deadline = kFatePatience;
+    options.control = true;
+    node_->Call(*watch.ref.state(), "$fate", Value(), options)
+        .Then([weak = node_->weak_from_this(), link, ref = watch.ref](StatusOr<Value> fate) {
+          const auto node = weak.lock();
+          if (node == nullptr) return;
+          node->reactor().Post(
+              [link, ref, fate = std::move(fate)](Peers& peers) { peers.OnFate(link, ref, fate); });
+        });
+  }
+}
+
+void Peers::OnFate(const std::shared_ptr<Link>& link, const ActorRef& ref,
+                   const StatusOr<Value>& fate) {
+  bool is_gone = false;
+  Kind kind = Kind::kDied;
+  std::string cause = "it is gone, and its node does not remember how it ended";
+  Incarnation life;
+  if (fate.ok()) {
+    const std::string state = TextOf(*fate, "state");
+    is_gone = state == "died" || state == "left";
+    if (state == "left") kind = Kind::kLeft;
+    if (is_gone) cause = TextOf(*fate, "cause");
+    const Value* incarnation = fate->Find("incarnation");
+    if (incarnation != nullptr) incarnation->GetUint(&life.value);
+  } else {
+    const StatusCode code = fate.status().code();
+    // One that does not know this method tells by its errors, or (kUnimplemented) that it is there.
+    is_gone = code == StatusCode::kNotFound || code == StatusCode::kStale;
+    if (!is_gone && code != StatusCode::kUnimplemented) return Reopen(link, ref);
+  }
+  std::erase_if(link->watches, [&](Link::Watch& watch) {
+    if (watch.ref != ref) return false;
+    if (is_gone) TellWatcher(watch, kind, cause);
+    if (!is_gone && life.value != 0) {
+      const Incarnation known = std::exchange(watch.life, life);
+      const bool missed_one = known.value != 0 && known != life;
+      if (missed_one) TellWatcher(watch, Kind::kRestarted, "it restarted while out of reach");
+    }
+    return is_gone;
+  });
+}
+
+// The question got no answer: with the next tick or once the peer is back it is put again.
+void Peers::Reopen(const std::shared_ptr<Link>& link, const ActorRef& ref) {
+  for (Link::Watch& watch : link->watches) {
+    if (watch.ref == ref) watch.is_open = link->has_questions = true;
+  }
+}
+
+void Peers::ReopenAll(const std::shared_ptr<Link>& link) {
+  for (Link::Watch& watch : link->watches) watch.is_open = link->has_questions = true;
+}
+
+void Peers::TellWatchersOfLink(const Link& link, const std::string& cause) {
+  for (const Link::Watch& watch : link.watches) {
+    TellWatcher(watch, EventFor(link.state.load()), cause);
+  }
+}
+
+void Peers::OnActorBye(const std::shared_ptr<Link>& link, const Envelope& envelope,
+                       const std::string& cause) {
+  // A next life is named where there is one; without it, a stop is orderly unless it says why not.
+  const Incarnation next = envelope.to.incarnation;
+  const bool lives_on = next.value != 0;
+  const bool has_died = envelope.status.code() == StatusCode::kPeerDied;
+  const Kind kind = lives_on ? Kind::kRestarted : has_died ? Kind::kDied : Kind::kLeft;
+  std::erase_if(link->watches, [&](Link::Watch& watch) {
+    // There is one goodbye for each life that it had, and the watch may be of any.
+    const Incarnation ended = envelope.from.incarnation;
+    const bool is_it = watch.ref.actor() == envelope.from.actor &&
+                       (watch.ref.incarnation() == ended || watch.life == ended);
+    if (!is_it) return false;
+    if (lives_on && std::exchange(watch.life, next) == next) return false;  // told
+    TellWatcher(watch, kind, cause);
+    return !lives_on;
+  });
+}
+
+}  // namespace packcast::internal
