@@ -147,6 +147,7 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
   void Post(Work work, bool control) override { PushWork(std::move(work), control); }
   std::function<void(Work)> Poster() override;
 
+  Value Fate() const;  // docs/protocol.md, "$fate"
   // Answers what every actor understands.
   Status OnReserved(Mail mail);
   static Status Refuse(Message* message, const Status& why);
@@ -173,8 +174,8 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
   bool HasRestartLeft();
   void EndBackoff();  // needs mutex_; so does BeginNextLife
   void BeginNextLife();
-  // True: `heir` will hear of it by OnChildFinished; else this has finished already.
-  bool PromiseFinish(const std::shared_ptr<Cell>& heir);
+  // True: `parent` will hear of it by OnChildFinished; else this has finished already.
+  bool PromiseFinish(const std::shared_ptr<Cell>& parent);
   void OnChildFinished();
   Duration NextBackoff();  // needs mutex_; counts a restart
   void DropQueued(const Status& why, std::unique_lock<std::mutex>* lock);
@@ -223,8 +224,8 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
   std::vector<std::weak_ptr<Cell>> children_;
   // A next life may use the names of the last one's children: it waits for them, not for ever.
   size_t ending_children_ = 0;
-  bool waits_for_children_ = false;         // the back-off is over
-  std::vector<std::weak_ptr<Cell>> heirs_;  // who wait so for this one
+  bool waits_for_children_ = false;   // the back-off is over
+  std::weak_ptr<Cell> ended_parent_;  // which may wait so for this one
 };
 
 }  // namespace packcast::internal

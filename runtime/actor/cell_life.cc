@@ -167,6 +167,7 @@ void Cell::FinishLife(std::unique_lock<std::mutex>* lock) {
   is_leaving_ = false;
   if (phase_ == Phase::kEnding && will_restart_) {  // nobody has killed it meanwhile
     phase_ = Phase::kBackoff;
+    waits_for_children_ = false;  // killed while it did: the back-off comes first again
     if (past_lives_.size() == kRememberedLives) past_lives_.erase(past_lives_.begin());
     past_lives_.push_back(incarnation());
     incarnation_ = RandomIncarnation().value;
@@ -189,11 +190,10 @@ void Cell::FinishLife(std::unique_lock<std::mutex>* lock) {
   lock->lock();
   is_finished_ = true;
   stopped_.notify_all();
-  const std::vector<std::weak_ptr<Cell>> heirs = std::exchange(heirs_, {});
+  const std::shared_ptr<Cell> parent = ended_parent_.lock();
+  if (parent == nullptr) return;
   lock->unlock();
-  for (const std::weak_ptr<Cell>& weak : heirs) {
-    if (const auto heir = weak.lock()) heir->OnChildFinished();
-  }
+  parent->OnChildFinished();
   lock->lock();
 }
 
@@ -209,17 +209,16 @@ void Cell::EndBackoff() {
 }
 
 void Cell::BeginNextLife() {
-  waits_for_children_ = false;
   phase_ = Phase::kRunning;
   needs_start_ = true;
   is_starting_ = true;
   Schedule(kControl);
 }
 
-bool Cell::PromiseFinish(const std::shared_ptr<Cell>& heir) {
+bool Cell::PromiseFinish(const std::shared_ptr<Cell>& parent) {
   std::lock_guard lock(mutex_);
   if (is_finished_) return false;
-  heirs_.push_back(heir);
+  ended_parent_ = parent;
   return true;
 }
 

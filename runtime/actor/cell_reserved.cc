@@ -67,6 +67,16 @@ Value Cell::Describe() const {
                   {"methods", DescribeMethods(catalog_)}};
 }
 
+Value Cell::Fate() const {
+  std::lock_guard lock(mutex_);
+  ValueMap fate{{"state", StateNameLocked()}};
+  // Of a life that has not begun the peers are not told yet: its announcement will be news.
+  if (phase_ == Phase::kRunning && !is_starting_) {
+    fate.emplace_back("incarnation", incarnation_.load());
+  }
+  return fate;
+}
+
 Status Cell::OnReserved(Mail mail) {
   Message& message = mail.message;
   if (mail.raw_body && mail.raw_body->size() > 0) {
@@ -77,7 +87,7 @@ Status Cell::OnReserved(Mail mail) {
   if (message.method == "$describe") {
     message.responder.Reply(Describe());
   } else if (message.method == "$fate") {  // one that is gone is spoken for by its node
-    message.responder.Reply(ValueMap{{"state", StateName()}, {"incarnation", incarnation_.load()}});
+    message.responder.Reply(Fate());
   } else if (message.method == "$kill") {
     bool restart = false;
     const Value* wish = message.body.Find("restart");

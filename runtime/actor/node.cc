@@ -224,11 +224,12 @@ Value Node::ListActors() const {
 }
 
 void Node::Forget(const std::shared_ptr<Cell>& cell, const Status& why) {
+  const std::vector<Incarnation> lives = cell->Lives();
   {
     std::lock_guard lock(mutex_);
     const auto found = cells_.find(cell->name());
     if (found != cells_.end() && found->second == cell) cells_.erase(found);
-    fates_.Add(cell->name(), cell->Lives(), why);
+    fates_.Add(cell->name(), lives, why);
   }
   AnnounceEnd(*cell, why, Incarnation());
 }

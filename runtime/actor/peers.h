@@ -136,7 +136,9 @@ class Peers {
   // peers_watch.cc: who watches actors there.
   static PeerEvent::Kind EventFor(LinkState state);
   void AskFates(const std::shared_ptr<Link>& link);
-  void OnFate(const std::shared_ptr<Link>& link, const ActorRef& ref, const StatusOr<Value>& fate);
+  // `known`: the watches' life when the question was put.
+  void OnFate(const std::shared_ptr<Link>& link, const ActorRef& ref, Incarnation known,
+              const StatusOr<Value>& fate);
   static void Reopen(const std::shared_ptr<Link>& link, const ActorRef& ref);
   static void ReopenAll(const std::shared_ptr<Link>& link);
   static void TellWatchersOfLink(const Link& link, const std::string& cause);

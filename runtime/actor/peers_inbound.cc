@@ -418,8 +418,7 @@ void Peers::OnCallOrTell(const std::shared_ptr<Link>& link, const Envelope& enve
       to != nullptr && (envelope.to.incarnation.value == 0 || to->HadLife(envelope.to.incarnation));
   if (!is_here && envelope.method == "$fate") {
     const StatusOr<Value> fate = node_->FateOf(envelope.to.actor, envelope.to.incarnation);
-    return fate.ok() ? mail.message.responder.Reply(*fate)
-                     : mail.message.responder.Fail(fate.status());
+    if (fate.ok()) return mail.message.responder.Reply(*fate);
   }
   if (to == nullptr) {
     error = NotFound("no actor \"" + envelope.to.actor + "\" at node " + node_->options().name +

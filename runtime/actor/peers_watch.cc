@@ -76,16 +76,17 @@ void Peers::AskFates(const std::shared_ptr<Link>& link) {
     options.deadline = kFatePatience;
     options.control = true;
     node_->Call(*watch.ref.state(), "$fate", Value(), options)
-        .Then([weak = node_->weak_from_this(), link, ref = watch.ref](StatusOr<Value> fate) {
+        .Then([weak = node_->weak_from_this(), link, ref = watch.ref,
+               known = watch.life](const StatusOr<Value>& fate) {
           const auto node = weak.lock();
           if (node == nullptr) return;
           node->reactor().Post(
-              [link, ref, fate = std::move(fate)](Peers& peers) { peers.OnFate(link, ref, fate); });
+              [link, ref, known, fate](Peers& peers) { peers.OnFate(link, ref, known, fate); });
         });
   }
 }
 
-void Peers::OnFate(const std::shared_ptr<Link>& link, const ActorRef& ref,
+void Peers::OnFate(const std::shared_ptr<Link>& link, const ActorRef& ref, Incarnation known,
                    const StatusOr<Value>& fate) {
   bool is_gone = false;
   Kind kind = Kind::kDied;
@@ -100,15 +101,20 @@ void Peers::OnFate(const std::shared_ptr<Link>& link, const ActorRef& ref,
     if (incarnation != nullptr) incarnation->GetUint(&life.value);
   } else {
     const StatusCode code = fate.status().code();
-    // One that does not know this method tells by its errors, or (kUnimplemented) that it is there.
-    is_gone = code == StatusCode::kNotFound || code == StatusCode::kStale;
-    if (!is_gone && code != StatusCode::kUnimplemented) return Reopen(link, ref);
+    const bool was_refused = fate.status().outcome() == Outcome::kNotExecuted;
+    is_gone = was_refused && (code == StatusCode::kNotFound || code == StatusCode::kStale);
+    // Any other answer comes from the actor: it is there, in a peer that does not know the method.
+    const bool is_unanswered = code == StatusCode::kUnavailable || code == StatusCode::kPeerDied ||
+                               code == StatusCode::kDeadlineExceeded ||
+                               code == StatusCode::kResourceExhausted;
+    if (is_unanswered) return Reopen(link, ref);
   }
   std::erase_if(link->watches, [&](Link::Watch& watch) {
     if (watch.ref != ref) return false;
     if (is_gone) TellWatcher(watch, kind, cause);
-    if (!is_gone && life.value != 0) {
-      const Incarnation known = std::exchange(watch.life, life);
+    // Unless a goodbye has overtaken the answer on its way through this process.
+    if (!is_gone && life.value != 0 && watch.life == known) {
+      watch.life = life;
       const bool missed_one = known.value != 0 && known != life;
       if (missed_one) TellWatcher(watch, Kind::kRestarted, "it restarted while out of reach");
     }

@@ -260,6 +260,34 @@ TEST_F(LivesTest, AWatchOfOneThatIsGoneTellsHowItEnded) {
   EXPECT_TRUE(Saw(*grief, Kind::kDied));
 }
 
+TEST_F(LivesTest, ARemoteWatchThatBeginsBetweenTwoLivesHearsOfTheNext) {
+  const auto gates = gates_;
+  const ActorFactory factory = [gates] {
+    auto actor = std::make_unique<FunctionActor>();
+    actor->on_start = [gates](Context& context) {
+      if (context.life() == 1) return;
+      gates->is_held.Open();
+      gates->goes_on.Wait();
+    };
+    actor->on_message = [](Context& context, Message message) {
+      if (message.method == "fail") context.Fail(Internal("told to"));
+      message.responder.Reply(Value());
+    };
+    return actor;
+  };
+  ASSERT_TRUE(server_->Spawn("restarts", factory, Restarts(1)).ok());
+  const ActorRef far = client_->Connect(server_->endpoint(), "restarts", kPatience).value();
+  ASSERT_TRUE(far.Call("fail", Value()).Get(kPatience).ok());
+  gates_->is_held.Wait();
+  const auto events = Watch(*client_, far);
+  // The watch's question was before this one.
+  ASSERT_TRUE(far.Call("$describe", Value()).Get(kPatience).ok());
+  gates_->goes_on.Open();
+  ASSERT_TRUE(Saw(*events, Kind::kRestarted));
+  ASSERT_TRUE(far.Call("work", Value()).Get(kPatience).ok());
+  EXPECT_EQ(events->items().size(), 1u);
+}
+
 TEST_F(LivesTest, DemonitorLeavesALinkAsItIs) {
   const ActorRef ref = SpawnMortal("mortal", {});
   auto linked = std::make_unique<FunctionActor>();
