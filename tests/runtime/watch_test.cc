@@ -1,0 +1,200 @@
+// What those who watch an actor, or are linked with it, hear of its lives; here and over loopback
+// TCP.
+#include <memory>
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "tests/runtime/lives_fixture.h"
+
+namespace packcast {
+namespace {
+
+using testing::FunctionActor;
+using testing::Gates;
+using testing::kPatience;
+using testing::Record;
+using testing::Restarts;
+using Kind = PeerEvent::Kind;
+
+class WatchTest : public testing::LivesFixture {};
+
+TEST_F(WatchTest, LinkedActorsDieTogetherButAStopIsNoDeath) {
+  for (Runtime* runtime : {server_.get(), client_.get()}) {
+    const std::string suffix = runtime->name();
+    const auto reach = [&](const std::string& name) {
+      return runtime->Connect(server_->endpoint(), name, kPatience).value();
+    };
+    SpawnMortal("stops-" + suffix, {});
+    const auto stopped = Watch(*runtime, reach("stops-" + suffix), /*link=*/true);
+    const ActorRef survivor = last_watcher_;
+    SpawnMortal("dies-" + suffix, {});
+    const auto died = Watch(*runtime, reach("dies-" + suffix), /*link=*/true);
+    const auto grief = Watch(*runtime, last_watcher_);
+    ASSERT_EQ(Life(reach("dies-" + suffix)), 1);
+    ASSERT_TRUE(server_->Stop(*server_->Find("stops-" + suffix)).ok());
+    ASSERT_TRUE(server_->Find("dies-" + suffix)->Call("fail", Value()).Get(kPatience).ok());
+    EXPECT_TRUE(Saw(*stopped, Kind::kLeft));
+    EXPECT_TRUE(survivor.Call("ready", Value()).Get(kPatience).ok());
+    EXPECT_TRUE(Saw(*died, Kind::kDied));
+    ASSERT_TRUE(Saw(*grief, Kind::kDied));
+    EXPECT_NE(grief->items()[0].cause.find("died: told to"), std::string::npos)
+        << grief->items()[0].cause;
+  }
+}
+
+TEST_F(WatchTest, AWatchOfOneThatIsGoneTellsHowItEnded) {
+  // A restart first: the reference is to an earlier life than the one that dies.
+  const ActorRef dies = SpawnMortal("dies", Restarts(1));
+  const ActorRef stops = SpawnMortal("stops", {});
+  const ActorRef far_dies = client_->Connect(server_->endpoint(), "dies", kPatience).value();
+  const ActorRef far_stops = client_->Connect(server_->endpoint(), "stops", kPatience).value();
+  for (int k = 0; k < 2; ++k) ASSERT_TRUE(dies.Call("fail", Value()).Get(kPatience).ok());
+  ASSERT_TRUE(server_->Stop(dies, kPatience).ok());
+  ASSERT_TRUE(server_->Stop(stops, kPatience).ok());
+  // Once this is answered, the goodbyes have come.
+  SpawnMortal("other", {});
+  ASSERT_EQ(Life(client_->Connect(server_->endpoint(), "other", kPatience).value()), 1);
+  const auto left = Watch(*client_, far_stops, /*link=*/true);
+  const ActorRef survivor = last_watcher_;
+  ASSERT_TRUE(Saw(*left, Kind::kLeft));
+  EXPECT_TRUE(survivor.Call("ready", Value()).Get(kPatience).ok());
+  const auto died = Watch(*client_, far_dies);
+  ASSERT_TRUE(Saw(*died, Kind::kDied));
+  EXPECT_EQ(died->items()[0].cause, "told to");
+  // The name has a new owner, which is another actor.
+  SpawnMortal("dies", {});
+  ASSERT_TRUE(Saw(*Watch(*client_, far_dies), Kind::kDied));
+  auto linked = std::make_unique<FunctionActor>();
+  linked->on_message = [far_dies](Context& context, Message) { context.Link(far_dies); };
+  const ActorRef linking = client_->Spawn("linking", std::move(linked)).value();
+  const auto grief = Watch(*client_, linking);
+  ASSERT_TRUE(linking.Tell("link", Value()).ok());
+  EXPECT_TRUE(Saw(*grief, Kind::kDied));
+}
+
+TEST_F(WatchTest, ARemoteWatchThatBeginsBetweenTwoLivesHearsOfTheNext) {
+  const auto gates = gates_;
+  const ActorFactory factory = [gates] {
+    auto actor = std::make_unique<FunctionActor>();
+    actor->on_start = [gates](Context& context) {
+      if (context.life() == 1) return;
+      gates->is_held.Open();
+      gates->goes_on.Wait();
+    };
+    actor->on_message = [](Context& context, Message message) {
+      if (message.method == "fail") context.Fail(Internal("told to"));
+      message.responder.Reply(Value());
+    };
+    return actor;
+  };
+  ASSERT_TRUE(server_->Spawn("restarts", factory, Restarts(1)).ok());
+  const ActorRef far = client_->Connect(server_->endpoint(), "restarts", kPatience).value();
+  ASSERT_TRUE(far.Call("fail", Value()).Get(kPatience).ok());
+  gates_->is_held.Wait();
+  const auto events = Watch(*client_, far);
+  // The watch's question was before this one.
+  ASSERT_TRUE(far.Call("$describe", Value()).Get(kPatience).ok());
+  gates_->goes_on.Open();
+  ASSERT_TRUE(Saw(*events, Kind::kRestarted));
+  ASSERT_TRUE(far.Call("work", Value()).Get(kPatience).ok());
+  EXPECT_EQ(events->items().size(), 1u);
+}
+
+TEST_F(WatchTest, DemonitorLeavesALinkAsItIs) {
+  const ActorRef ref = SpawnMortal("mortal", {});
+  auto linked = std::make_unique<FunctionActor>();
+  linked->on_message = [ref](Context& context, Message message) {
+    context.Link(ref);
+    context.Demonitor(ref);
+    message.responder.Reply(Value());
+  };
+  const ActorRef linking = server_->Spawn("linking", std::move(linked)).value();
+  const auto grief = Watch(*server_, linking);
+  ASSERT_TRUE(linking.Call("link", Value()).Get(kPatience).ok());
+  ASSERT_TRUE(ref.Call("fail", Value()).Get(kPatience).ok());
+  EXPECT_TRUE(Saw(*grief, Kind::kDied));
+}
+
+TEST_F(WatchTest, ARemoteWatchFollowsMoreRestartsThanAreRemembered) {
+  const ActorRef ref = SpawnMortal("mortal", Restarts(-1, Duration(0)));
+  const ActorRef far = client_->Connect(server_->endpoint(), "mortal", kPatience).value();
+  const auto events = Watch(*client_, far);
+  ASSERT_EQ(Life(far), 1);
+  constexpr int kRestarts = 80;
+  for (int k = 0; k < kRestarts; ++k) {
+    ASSERT_TRUE(server_->Find("mortal")->Call("fail", Value()).Get(kPatience).ok());
+  }
+  ASSERT_EQ(Life(*server_->Find("mortal")), kRestarts + 1);
+  ASSERT_TRUE(server_->Stop(ref, kPatience).ok());
+  ASSERT_TRUE(Saw(*events, Kind::kLeft));
+  EXPECT_EQ(events->items().size(), kRestarts + 1u) << "each restart once, and the end";
+}
+
+TEST_F(WatchTest, ALinkHoldsBothWays) {
+  for (Runtime* runtime : {server_.get(), client_.get()}) {
+    const std::string name = "linked-" + runtime->name();
+    const ActorRef ref = SpawnMortal(name, {});
+    const auto fate = Watch(*server_, ref);
+    const ActorRef reached = runtime->Connect(server_->endpoint(), name, kPatience).value();
+    Watch(*runtime, reached, /*link=*/true);
+    ASSERT_EQ(Life(reached), 1);
+    ASSERT_TRUE(last_watcher_.Call("fail", Value()).Get(kPatience).ok());
+    EXPECT_TRUE(Saw(*fate, Kind::kDied));
+  }
+}
+
+TEST_F(WatchTest, NewsThatComesBetweenTwoLivesReachesTheNext) {
+  const ActorRef watched = SpawnMortal("watched", {});
+  auto events = std::make_shared<Record<PeerEvent>>();
+  const ActorFactory factory = [watched, events] {
+    auto actor = std::make_unique<FunctionActor>();
+    actor->on_start = [watched](Context& context) {
+      if (context.life() == 1) context.Monitor(watched);
+    };
+    actor->on_message = [watched](Context& context, Message message) {
+      if (message.method == "fail") context.Fail(Internal("told to"));
+      message.responder.Reply(Value());
+    };
+    actor->on_peer = [events](Context& context, const PeerEvent& event) {
+      EXPECT_EQ(context.life(), 2);
+      events->Add(event);
+    };
+    return actor;
+  };
+  const ActorRef watcher =
+      server_->Spawn("watcher", factory, Restarts(1, Milliseconds(50))).value();
+  ASSERT_TRUE(watcher.Call("fail", Value()).Get(kPatience).ok());
+  ASSERT_TRUE(watched.Call("fail", Value()).Get(kPatience).ok());
+  EXPECT_TRUE(Saw(*events, Kind::kDied));
+}
+
+TEST_F(WatchTest, NewsThatWaitsWhenALifeFailsReachesTheNext) {
+  const ActorRef watched = SpawnMortal("watched", {});
+  const auto gates = std::make_shared<Gates>();
+  auto events = std::make_shared<Record<PeerEvent>>();
+  const ActorFactory factory = [watched, gates, events] {
+    auto actor = std::make_unique<FunctionActor>();
+    actor->on_start = [watched](Context& context) {
+      if (context.life() == 1) context.Monitor(watched);
+    };
+    actor->on_message = [gates](Context& context, Message) {
+      gates->is_held.Open();
+      gates->goes_on.Wait();
+      context.Fail(Internal("told to"));
+    };
+    actor->on_peer = [events](Context&, const PeerEvent& event) { events->Add(event); };
+    return actor;
+  };
+  const ActorRef watcher = server_->Spawn("watcher", factory, Restarts(1)).value();
+  const auto seen = Watch(*server_, watched);
+  ASSERT_TRUE(watcher.Tell("hold and fail", Value()).ok());
+  gates->is_held.Wait();
+  ASSERT_TRUE(watched.Call("fail", Value()).Get(kPatience).ok());
+  ASSERT_TRUE(Saw(*seen, Kind::kDied));  // so has the other watcher, which came first
+  gates->goes_on.Open();
+  EXPECT_TRUE(Saw(*events, Kind::kDied));
+}
+
+}  // namespace
+}  // namespace packcast
