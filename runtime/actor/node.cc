@@ -434,7 +434,7 @@ Future<Value> Node::CallRemote(const RefState& to, PendingCall call, Value body)
   Outgoing message{to.link, std::move(envelope), std::move(*frame), *id, CallId()};
   if (to.link->Reserve(message.bytes())) {
     // When the reactor has stopped, Shutdown cancels the call.
-    reactor_->Send(std::move(message));
+    reactor_->Send(std::move(message), to.link->in_flight.load() == 1);
   } else if (auto refused = calls_.Take(*id, to.link.get())) {
     CallTable::Resolve(std::move(*refused), TooMuchWaits(to.node));
   }
@@ -442,7 +442,7 @@ Future<Value> Node::CallRemote(const RefState& to, PendingCall call, Value body)
 }
 
 void Node::SendReply(const std::shared_ptr<Link>& link, Envelope envelope, Value body,
-                     CallId cached_as) {
+                     CallId cached_as, bool is_last) {
   StatusOr<net::Frame> frame = EncodeBody(body);
   if (!frame.ok()) {
     envelope.status = frame.status().WithContext("the reply").WithOutcome(Outcome::kExecuted);
@@ -450,7 +450,7 @@ void Node::SendReply(const std::shared_ptr<Link>& link, Envelope envelope, Value
   }
   Outgoing reply{link, std::move(envelope), std::move(*frame), CallId(), cached_as};
   if (link->Reserve(reply.bytes())) {
-    reactor_->Send(std::move(reply));
+    reactor_->Send(std::move(reply), is_last);
     return;
   }
   // Shared, because a std::function is copyable.

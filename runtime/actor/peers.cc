@@ -24,7 +24,7 @@ constexpr size_t kRememberedEnds = 1024;
 // of life: a batch is sent in a moment, and read by a busy peer in many.
 constexpr Duration kBacklogWait = Seconds(1);
 constexpr Duration kBacklogWaitMax = Seconds(5);
-constexpr long kGoodbyePollMs = 5;
+constexpr int kGoodbyePollMs = 5;
 // A batch ends once it has so many bytes or messages; longer bodies travel alone, without a copy.
 constexpr size_t kBatchBytes = 32u << 10;
 constexpr size_t kBatchMessages = 1024;
@@ -79,8 +79,7 @@ net::SendResult Peers::SendOn(Link* link, Outgoing* message) {
   }
   frames.push_back(net::Frame(std::string_view(EncodeEnvelope(message->envelope))));
   frames.push_back(std::move(message->body));
-  net::ZmqSocket& socket = link->dealer == nullptr ? router_ : *link->dealer;
-  const net::SendResult result = socket.Send(&frames);
+  const net::SendResult result = SocketOf(*link).Send(&frames);
   if (result != net::SendResult::kSent) message->body = std::move(frames.back());
   return result;
 }
@@ -161,6 +160,20 @@ void Peers::Transmit(Outgoing message) {
   link->backlog.push_back(std::move(message));
   if (std::exchange(link->is_listed, true)) return;
   waiting_.push_back(link);
+}
+
+// Only the plain case, in which no user's code can be reached: the rest is the reactor's.
+bool Peers::TransmitNow(Outgoing* message, bool* has_come) {
+  Link* const link = message->link.get();
+  if (!link->is_usable() || !link->backlog.empty() || message->cached_as.value != 0) return false;
+  const bool is_call = message->call_id.value != 0;
+  const bool is_wanted = !is_call || node_->calls().MarkSent(message->call_id);
+  if (is_wanted && SendOn(link, message) != net::SendResult::kSent) {
+    Unsend(*message);
+    return false;
+  }
+  *has_come = is_wanted && SocketOf(*link).HasCome();
+  return true;
 }
 
 void Peers::Flush(const std::shared_ptr<Link>& link) {
@@ -438,10 +451,7 @@ void Peers::Goodbye() {
     });
     if (untold.empty() && !is_awaited) break;
     if (Now() >= std::min(progress + kBacklogWait, last_moment)) break;
-    std::vector<zmq_pollitem_t> items;
-    AppendPollItems(&items);
-    zmq_poll(items.data(), static_cast<int>(items.size()), kGoodbyePollMs);
-    Receive();
+    AwaitAndReceive(kGoodbyePollMs);
     ConfirmLosses(Now());
   }
   ForEachLink([](const std::shared_ptr<Link>& link) { link->backlog.clear(); });

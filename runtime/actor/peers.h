@@ -1,9 +1,12 @@
 #pragma once
 
+#include <poll.h>
+
 #include <functional>
 #include <list>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -26,8 +29,8 @@ namespace packcast::internal {
 class Node;
 
 // The connections of a node: its ROUTER, a DEALER per endpoint it connected to, and a Link per
-// peer's life; hellos, beats, and what becomes of a peer. Owned by the reactor; its thread only
-// (Open: before the thread starts, Close: after it has ended).
+// peer's life; hellos, beats, and what becomes of a peer. Owned by the reactor; its thread only, in
+// its turn (Open: before the thread starts, Close: after it has ended), but for TransmitNow.
 class Peers {
  public:
   Peers(Node* node, net::ZmqContext* context);
@@ -37,15 +40,24 @@ class Peers {
   StatusOr<std::string> Open();
   void Close();
 
-  void AppendPollItems(std::vector<zmq_pollitem_t>* items);
+  // To sleep until something comes: appends what to poll, and takes what that said, in the same
+  // order. Not while is_drained() is false: then something has come, or may have.
+  void AppendPollItems(std::vector<pollfd>* items);
+  void TakePolled(std::span<const pollfd> items);
+  bool is_drained();
   // Handles what has come, up to a bound per socket.
   void Receive();
+  // All of it in one: sleeps until something comes, at most so long.
+  void AwaitAndReceive(int milliseconds);
   // Sends beats and judges silence, when due.
   void Tick(Time now);
   Time NextDue(Time now) const;
 
   // Queues a message that has its room in the link's queue.
   void Transmit(Outgoing message);
+  // On any thread that has the reactor's turn: hands a message to ZeroMQ at once. False, and the
+  // message is untouched, when it must go the usual way. `has_come`: the reactor must look.
+  bool TransmitNow(Outgoing* message, bool* has_come);
   // Sends what is queued, as far as ZeroMQ has room.
   void FlushAll();
   // A reply for which the peer has left no room.
@@ -98,6 +110,9 @@ class Peers {
   };
 
   // peers.cc: sending, beats, states.
+  net::ZmqSocket& SocketOf(const Link& link) {
+    return link.dealer == nullptr ? router_ : *link.dealer;
+  }
   net::SendResult SendOn(Link* link, Outgoing* message);
   void Unsend(const Outgoing& message);
   bool SendFront(const std::shared_ptr<Link>& link);
@@ -117,6 +132,10 @@ class Peers {
   void SendBeats(bool also_scripts);
   void ForEachLink(const std::function<void(const std::shared_ptr<Link>&)>& visit);
   void Purge(Time now);
+
+  // peers_poll.cc: when to look at which socket.
+  template <class Visit>
+  void ForEachSocket(const Visit& visit);
 
   // peers_connect.cc: our DEALERs.
   StatusOr<Channel*> ChannelTo(const std::string& endpoint);

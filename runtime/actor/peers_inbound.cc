@@ -32,7 +32,9 @@ class RemoteReply : public ReplyTarget {
     reply_.from = call.to;
     reply_.to = call.from;
     reply_.call_id = call.call_id;
+    link_->serving.fetch_add(1);
   }
+  ~RemoteReply() override { link_->serving.fetch_sub(1); }
 
   void Deliver(StatusOr<Value> result) override {
     reply_.status = result.status();
@@ -44,7 +46,7 @@ class RemoteReply : public ReplyTarget {
     }
     const CallId cached_as = is_cached_ && did_run ? reply_.call_id : CallId();
     node_->SendReply(link_, std::move(reply_), result.ok() ? std::move(*result) : Value(),
-                     cached_as);
+                     cached_as, link_->serving.load() == 1);
   }
 
  private:
@@ -56,28 +58,9 @@ class RemoteReply : public ReplyTarget {
 
 }  // namespace
 
-void Peers::AppendPollItems(std::vector<zmq_pollitem_t>* items) {
-  if (router_.is_open()) {
-    items->push_back({router_.handle(), 0, ZMQ_POLLIN, 0});
-    items->push_back({router_monitor_.handle(), 0, ZMQ_POLLIN, 0});
-  }
-  for (Channel& channel : channels_) {
-    items->push_back({channel.socket.handle(), 0, ZMQ_POLLIN, 0});
-    items->push_back({channel.monitor.handle(), 0, ZMQ_POLLIN, 0});
-  }
-}
-
-void Peers::Receive() {
-  if (router_.is_open()) ReceiveRouter();
-  for (Channel& channel : channels_) {
-    ReceiveMonitor(&channel);
-    ReceiveChannel(&channel);
-  }
-}
-
 void Peers::ReceiveRouter() {
   net::Frames frames;
-  for (taken_ = 0; taken_ < kMessagesPerTurn; ++taken_) {
+  for (taken_ = 0; taken_ < kMessagesPerTurn && !router_.is_drained(); ++taken_) {
     const net::ReceiveResult result = router_.Receive(&frames);
     if (result == net::ReceiveResult::kEmpty || result == net::ReceiveResult::kFailed) break;
     Source source;
@@ -96,6 +79,7 @@ void Peers::ReceiveRouter() {
     OnFrames(std::move(source), frames[1].view(),
              frames.size() == 3 ? std::move(frames[2]) : net::Frame());
   }
+  if (router_monitor_.is_drained()) return;
   net::MonitorEvent event;
   while (net::NextMonitorEvent(&router_monitor_, &event)) {
     if (event.kind != net::MonitorEvent::Kind::kDisconnected) continue;

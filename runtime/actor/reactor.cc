@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <span>
 #include <utility>
 
 #include "runtime/actor/node.h"
@@ -32,6 +33,7 @@ void Reactor::Stop() {
   }
   wakeup_.Raise();
   if (thread_.joinable()) thread_.join();
+  { std::lock_guard turn(turn_); }  // who has it sends; nobody takes it any more
   peers_->Close();
   std::vector<Command> dropped;  // destroyed without the lock
   std::lock_guard lock(mutex_);
@@ -51,7 +53,30 @@ bool Reactor::Push(Command command) {
   return true;
 }
 
-bool Reactor::Send(Outgoing message) { return Push(std::move(message)); }
+bool Reactor::Send(Outgoing message, bool is_alone) {
+  if (is_alone && SendNow(&message)) return true;
+  return Push(std::move(message));
+}
+
+bool Reactor::SendNow(Outgoing* message) {
+  if (std::this_thread::get_id() == thread_id_.load()) return false;  // it has the turn
+  std::unique_lock turn(turn_, std::try_to_lock);
+  if (!turn.owns_lock()) return false;
+  {
+    std::lock_guard lock(mutex_);
+    // What was handed over before leaves before.
+    if (is_stopping_ || !commands_.empty()) return false;
+  }
+  const std::shared_ptr<Link> link = message->link;
+  const size_t bytes = message->bytes();
+  bool has_come = false;
+  if (!peers_->TransmitNow(message, &has_come)) return false;
+  link->Release(bytes);
+  // To send may take the news that the sleeping thread waits for.
+  if (has_come) wakeup_.Raise();
+  return true;
+}
+
 bool Reactor::Post(std::function<void(Peers&)> work) { return Push(std::move(work)); }
 
 void Reactor::WakeAt(Time when) {
@@ -93,37 +118,51 @@ Time Reactor::NextDue(Time now) const {
   return due;
 }
 
-void Reactor::Poll() {
+// Prepared in the turn, for the sleep that follows it.
+void Reactor::PreparePoll() {
   sleeps_until_ns_.store(kFarFuture);
   const Time now = Now();
   const Time due = NextDue(now);
   sleeps_until_ns_.store(due.time_since_epoch().count());
+  wait_ = due <= now || !peers_->is_drained() ? Duration(0) : due - now;
+  polled_.assign(1, {wakeup_.fd(), POLLIN, 0});
+  peers_->AppendPollItems(&polled_);
+}
+
+void Reactor::Poll() {
+  const Time now = Now();
   // Rounded up: waking a little early would spin.
-  const int64_t wait_ms = due <= now ? 0 : std::min<int64_t>(ToMilliseconds(due - now) + 1, 1000);
-  std::vector<zmq_pollitem_t> items = {{nullptr, wakeup_.fd(), ZMQ_POLLIN, 0}};
-  peers_->AppendPollItems(&items);
+  const int64_t wait_ms =
+      wait_ <= Duration(0) ? 0 : std::min<int64_t>(ToMilliseconds(wait_) + 1, 1000);
   // Just after something has happened more is likely, and looking is quicker than being woken.
   const bool is_hot = now < hot_until_;
-  const long wait = is_hot ? 0 : static_cast<long>(wait_ms);
-  const int events = zmq_poll(items.data(), static_cast<int>(items.size()), wait);
+  const int events = poll(polled_.data(), polled_.size(), is_hot ? 0 : static_cast<int>(wait_ms));
   if (events > 0 && Spins()) hot_until_ = Now() + SpinTime();
   if (events == 0 && is_hot && !SpinPause()) hot_until_ = now;
-  if ((items[0].revents & ZMQ_POLLIN) != 0) wakeup_.Lower();
+  if (polled_[0].revents != 0) wakeup_.Lower();
+}
+
+// False when it was the last.
+bool Reactor::TakeTurn() {
+  std::lock_guard turn(turn_);
+  if (!polled_.empty()) peers_->TakePolled(std::span(polled_).subspan(1));
+  {
+    std::lock_guard lock(mutex_);
+    if (is_stopping_) return false;
+  }
+  RunCommands();
+  peers_->FlushAll();  // before what has come is read: nobody waits for that
+  peers_->Receive();
+  peers_->Tick(Now());
+  FireTimers();
+  PreparePoll();
+  return true;
 }
 
 void Reactor::Run() {
-  while (true) {
-    {
-      std::lock_guard lock(mutex_);
-      if (is_stopping_) break;
-    }
-    RunCommands();
-    peers_->FlushAll();  // before what has come is read: nobody waits for that
-    peers_->Receive();
-    peers_->Tick(Now());
-    FireTimers();
-    Poll();
-  }
+  thread_id_.store(std::this_thread::get_id());
+  while (TakeTurn()) Poll();
+  std::lock_guard turn(turn_);
   RunCommands();  // replies of actors that have just stopped
   peers_->Goodbye();
 }

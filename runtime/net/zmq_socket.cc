@@ -120,13 +120,15 @@ StatusOr<ZmqSocket> ZmqSocket::Open(ZmqContext& context, SocketType type,
 
 ZmqSocket::ZmqSocket(ZmqSocket&& other) noexcept
     : socket_(std::exchange(other.socket_, nullptr)),
-      is_monitored_(std::exchange(other.is_monitored_, false)) {}
+      is_monitored_(std::exchange(other.is_monitored_, false)),
+      is_drained_(std::exchange(other.is_drained_, false)) {}
 
 ZmqSocket& ZmqSocket::operator=(ZmqSocket&& other) noexcept {
   if (this != &other) {
     Close();
     socket_ = std::exchange(other.socket_, nullptr);
     is_monitored_ = std::exchange(other.is_monitored_, false);
+    is_drained_ = std::exchange(other.is_drained_, false);
   }
   return *this;
 }
@@ -161,6 +163,7 @@ Status ZmqSocket::Disconnect(const std::string& endpoint) {
 }
 
 SendResult ZmqSocket::Send(Frames* frames) {
+  is_drained_ = false;
   for (size_t k = 0; k < frames->size(); ++k) {
     const int more = k + 1 < frames->size() ? ZMQ_SNDMORE : 0;
     while (zmq_msg_send((*frames)[k].handle(), socket_, ZMQ_DONTWAIT | more) < 0) {
@@ -183,6 +186,7 @@ ReceiveResult ZmqSocket::Receive(Frames* frames) {
     if (zmq_msg_recv(frame.handle(), socket_, ZMQ_DONTWAIT) < 0) {
       const int error = zmq_errno();
       if (error == EINTR) continue;
+      is_drained_ = true;  // a broken one, too: who sleeps must not spin on it
       return error == EAGAIN ? ReceiveResult::kEmpty : ReceiveResult::kFailed;
     }
     more = zmq_msg_more(frame.handle());
@@ -206,6 +210,11 @@ bool ZmqSocket::can_receive() const {
   int events = 0;
   size_t size = sizeof events;
   return zmq_getsockopt(socket_, ZMQ_EVENTS, &events, &size) == 0 && (events & ZMQ_POLLIN) != 0;
+}
+
+bool ZmqSocket::HasCome() {
+  is_drained_ = !can_receive();
+  return !is_drained_;
 }
 
 StatusOr<ZmqSocket> ZmqSocket::OpenMonitor(ZmqContext& context) {

@@ -115,8 +115,16 @@ class ZmqSocket {
   // Takes one whole message, if there is one.
   ReceiveResult Receive(Frames* frames);
 
-  // Readable when something may have happened: then call Receive until kEmpty. Edge-triggered;
-  // prefer zmq_poll on handle().
+  // For who sleeps on fd(): false while Receive may find something that fd() does not tell of. The
+  // descriptor is raised once for what has come, and each Send may lower it.
+  bool is_drained() const { return is_drained_; }
+  // fd() was raised.
+  void SetReadable() { is_drained_ = false; }
+  // After a Send: whether something has come meanwhile. If not, fd() tells of all that comes.
+  bool HasCome();
+
+  // Readable when something may have happened: then call Receive until kEmpty. Edge-triggered: see
+  // is_drained().
   int fd() const;
   bool can_receive() const;
   void* handle() const { return socket_; }
@@ -131,6 +139,7 @@ class ZmqSocket {
  private:
   void* socket_ = nullptr;
   bool is_monitored_ = false;
+  bool is_drained_ = false;
 };
 
 // The next event of a monitor socket; false when there is none.

@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -69,8 +70,11 @@ class ClusterTest : public ::testing::Test {
   // Until that many members are in, none of which has gone.
   void WaitMembers(uint64_t count) {
     const auto joined = [](const Value& event) { return NameOf(event) == "member.joined"; };
-    uint64_t in = 0;
-    events_.WaitFor([&](const Value& event) { return joined(event) && ++in >= count; });
+    std::set<std::string> in;  // WaitFor looks at all events again and again
+    events_.WaitFor([&](const Value& event) {
+      if (joined(event)) in.insert(*event.Find("member")->AsString());
+      return in.size() >= count;
+    });
     uint64_t members = 0;
     EXPECT_TRUE(Control("status")->Find("members")->GetUint(&members));
     EXPECT_EQ(members, count);

@@ -37,7 +37,7 @@ class PeersTest : public ::testing::Test {
   bool Pump(const std::function<bool()>& done) {
     const Time give_up = Now() + kPatience;
     while (!done() && Now() < give_up) {
-      peers_.Receive();
+      peers_.AwaitAndReceive(0);
       peers_.Tick(now_);
       now_ += Milliseconds(2);
     }

@@ -1,4 +1,9 @@
 // Calls between two runtimes over loopback TCP.
+#include <barrier>
+#include <string>
+#include <thread>
+#include <vector>
+
 #include <gtest/gtest.h>
 
 #include "protocol/limits.h"
@@ -214,6 +219,34 @@ TEST_F(RemoteCallTest, GoodbyeFailsTheCallersCalls) {
   const Status status = call.Get(kPatience).status();
   EXPECT_EQ(status.code(), StatusCode::kPeerDied) << status;
   EXPECT_EQ(status.outcome(), Outcome::kMaybeExecuted);
+}
+
+// One that is alone leaves on its caller's thread, which must not take from the reactor the news of
+// what came meanwhile: without beats, nothing else would wake it in time.
+TEST(SendNowTest, NoReplyWaitsForTheNextBeat) {
+  RuntimeOptions quiet;
+  quiet.beat_interval = 100 * kPatience;
+  quiet.suspect_after = quiet.unreachable_after = 1000 * kPatience;
+  auto server = StartRuntime("server", quiet);
+  ASSERT_TRUE(server->Spawn("callee", Echo()).ok());
+  // Two in step, at one socket of the server's: when the call of one comes while the other's reply
+  // is sent, nothing follows it.
+  constexpr int kClients = 2;
+  std::barrier<> both(kClients);
+  std::vector<std::thread> callers;
+  for (int k = 0; k < kClients; ++k) {
+    callers.emplace_back([&, name = "client-" + std::to_string(k)] {
+      auto client = StartRuntime(name, quiet);
+      const ActorRef ref = client->Connect(server->endpoint(), "callee", kPatience).value();
+      for (int call = 0; call < 5000; ++call) {
+        both.arrive_and_wait();
+        const Status status = ref.Call("echo", Value(call)).Get(kPatience).status();
+        EXPECT_TRUE(status.ok()) << status;
+        if (!status.ok()) return both.arrive_and_drop();
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
 }
 
 }  // namespace

@@ -1,0 +1,51 @@
+// The part of Peers that knows when to look at which socket.
+#include "runtime/actor/peers.h"
+
+namespace packcast::internal {
+
+template <class Visit>
+void Peers::ForEachSocket(const Visit& visit) {
+  if (router_.is_open()) {
+    visit(router_);
+    visit(router_monitor_);
+  }
+  for (Channel& channel : channels_) {
+    visit(channel.socket);
+    visit(channel.monitor);
+  }
+}
+
+void Peers::AppendPollItems(std::vector<pollfd>* items) {
+  ForEachSocket([&](const net::ZmqSocket& socket) { items->push_back({socket.fd(), POLLIN, 0}); });
+}
+
+void Peers::TakePolled(std::span<const pollfd> items) {
+  size_t k = 0;
+  ForEachSocket([&](net::ZmqSocket& socket) {
+    if (items[k++].revents != 0) socket.SetReadable();
+  });
+}
+
+bool Peers::is_drained() {
+  bool all = true;
+  ForEachSocket([&](const net::ZmqSocket& socket) { all = all && socket.is_drained(); });
+  return all;
+}
+
+void Peers::AwaitAndReceive(int milliseconds) {
+  std::vector<pollfd> items;
+  AppendPollItems(&items);
+  poll(items.data(), items.size(), is_drained() ? milliseconds : 0);
+  TakePolled(items);
+  Receive();
+}
+
+void Peers::Receive() {
+  if (router_.is_open()) ReceiveRouter();
+  for (Channel& channel : channels_) {
+    if (!channel.monitor.is_drained()) ReceiveMonitor(&channel);
+    if (!channel.socket.is_drained()) ReceiveChannel(&channel);
+  }
+}
+
+}  // namespace packcast::internal
