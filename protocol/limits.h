@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 // Every bound of the wire and of the machines, in one place. Exceeding one is a clear error,
 // never an allocation. docs/protocol.md repeats those that peers must know.
@@ -9,6 +10,7 @@ namespace packcast::limits {
 
 // Names: actors, members, replicas, clusters, methods.
 inline constexpr size_t kNameBytes = 256;
+inline bool IsName(std::string_view name) { return !name.empty() && name.size() <= kNameBytes; }
 // A tensor's name.
 inline constexpr size_t kTensorNameBytes = 1024;
 inline constexpr size_t kTensorRank = 32;

@@ -2,7 +2,11 @@
 
 #include <condition_variable>
 #include <deque>
+#include <map>
 #include <mutex>
+#include <string>
+#include <system_error>
+#include <utility>
 
 #include "runtime/base/check.h"
 #include "runtime/base/spin.h"
@@ -16,18 +20,65 @@ struct Executor::State {
   std::condition_variable ended;
   std::deque<std::function<void()>> control;
   std::deque<std::function<void()>> normal;
-  int live_threads = 0;
+  std::map<std::thread::id, std::thread> threads;
+  std::vector<std::thread::id> ended_threads;  // of threads, to be joined
+  int live_threads = 0;                        // the control thread is one of them
+  int wanted_threads = 0;
   bool stopping = false;
+
+  void Launch(const std::shared_ptr<State>& self, bool control_only) {
+    std::thread thread([self, control_only] { Run(self, control_only); });
+    const std::thread::id id = thread.get_id();
+    threads.emplace(id, std::move(thread));
+    ++live_threads;
+  }
 };
 
 Executor::Executor(int default_threads) : state_(std::make_shared<State>()) {
-  state_->live_threads = default_threads + 1;
-  for (int k = 0; k <= default_threads; ++k) {
-    threads_.emplace_back([state = state_, control_only = k == 0] { Run(state, control_only); });
-  }
+  std::lock_guard lock(state_->mutex);
+  state_->wanted_threads = default_threads + 1;
+  for (int k = 0; k <= default_threads; ++k) state_->Launch(state_, k == 0);
 }
 
-Executor::~Executor() { PC_CHECK(threads_.empty()) << "Executor::Stop was not called"; }
+Executor::~Executor() { PC_CHECK(state_->stopping) << "Executor::Stop was not called"; }
+
+Status Executor::AddThreads(int count) {
+  for (std::thread& thread : TakeEnded()) thread.join();
+  std::lock_guard lock(state_->mutex);
+  if (state_->stopping) return OkStatus();
+  const int wanted = state_->wanted_threads + count;
+  if (wanted > kMostThreads) {
+    return ResourceExhausted("actors of this runtime would want " + std::to_string(wanted) +
+                             " threads, the most is " + std::to_string(kMostThreads) +
+                             ": use fewer groups, or groups of less concurrency");
+  }
+  try {
+    while (state_->live_threads < wanted) state_->Launch(state_, false);
+  } catch (const std::system_error& error) {
+    state_->any_ready.NotifyAll();  // those that were made go again
+    return ResourceExhausted(std::string("no thread for the actor: ") + error.what());
+  }
+  state_->wanted_threads = wanted;
+  return OkStatus();
+}
+
+void Executor::RemoveThreads(int count) {
+  if (count == 0) return;
+  for (std::thread& thread : TakeEnded()) thread.join();
+  std::lock_guard lock(state_->mutex);
+  state_->wanted_threads -= count;
+  state_->any_ready.NotifyAll();
+}
+
+std::vector<std::thread> Executor::TakeEnded() {
+  std::vector<std::thread> ended;
+  std::lock_guard lock(state_->mutex);
+  for (std::thread::id id : state_->ended_threads) {
+    ended.push_back(std::move(state_->threads.extract(id).mapped()));
+  }
+  state_->ended_threads.clear();
+  return ended;
+}
 
 bool Executor::Post(bool control, std::function<void()>&& work) {
   std::lock_guard lock(state_->mutex);
@@ -42,12 +93,15 @@ bool Executor::Post(bool control, std::function<void()>&& work) {
 void Executor::Run(const std::shared_ptr<State>& state, bool control_only) {
   std::unique_lock lock(state->mutex);
   SpinCondition& ready = control_only ? state->control_ready : state->any_ready;
+  const auto is_surplus = [&] {
+    return !control_only && state->live_threads > state->wanted_threads;
+  };
   while (true) {
     ready.Wait(lock, [&] {
       return state->stopping || !state->control.empty() ||
-             (!control_only && !state->normal.empty());
+             (!control_only && !state->normal.empty()) || is_surplus();
     });
-    if (state->stopping) break;
+    if (state->stopping || is_surplus()) break;
     auto& queue = state->control.empty() ? state->normal : state->control;
     std::function<void()> work = std::move(queue.front());
     queue.pop_front();
@@ -57,6 +111,7 @@ void Executor::Run(const std::shared_ptr<State>& state, bool control_only) {
     lock.lock();
   }
   --state->live_threads;
+  state->ended_threads.push_back(std::this_thread::get_id());
   state->ended.notify_all();
 }
 
@@ -64,6 +119,7 @@ bool Executor::Stop(Duration patience) {
   std::deque<std::function<void()>> dropped_control;
   std::deque<std::function<void()>> dropped_normal;
   bool all_ended = false;
+  std::map<std::thread::id, std::thread> threads;
   {
     std::unique_lock lock(state_->mutex);
     state_->stopping = true;
@@ -73,9 +129,10 @@ bool Executor::Stop(Duration patience) {
     dropped_normal.swap(state_->normal);
     all_ended = state_->ended.wait_for(lock, ClampedWait(patience),
                                        [this] { return state_->live_threads == 0; });
+    threads.swap(state_->threads);
+    state_->ended_threads.clear();
   }
-  for (std::thread& thread : threads_) all_ended ? thread.join() : thread.detach();
-  threads_.clear();
+  for (auto& [id, thread] : threads) all_ended ? thread.join() : thread.detach();
   return all_ended;
 }
 

@@ -5,6 +5,7 @@
 #include <thread>
 #include <vector>
 
+#include "protocol/status.h"
 #include "protocol/time.h"
 
 namespace packcast::internal {
@@ -13,12 +14,22 @@ namespace packcast::internal {
 // others and goes first there, so it never waits for default work. Owned by a Node; thread-safe.
 class Executor {
  public:
+  // Of all threads that AddThreads can make it.
+  static constexpr int kMostThreads = 1024;
+
   explicit Executor(int default_threads);
   // Stop must have been called.
   ~Executor();
 
   // False after Stop: then `work` is left as it was.
   bool Post(bool control, std::function<void()>&& work);
+
+  // More threads for default work, for an actor that may handle several messages at once: these
+  // must not take the threads of others. Errors: kResourceExhausted (more than kMostThreads, or
+  // than the system gives), and nothing has changed.
+  Status AddThreads(int count);
+  // The actor has gone: as many end, once they have nothing to do.
+  void RemoveThreads(int count);
 
   // Drops queued work and ends the threads. Waits up to `patience` for those inside user code;
   // then leaves them behind (false): they touch nothing of this object any more.
@@ -28,8 +39,10 @@ class Executor {
   struct State;
   static void Run(const std::shared_ptr<State>& state, bool control_only);
 
+  // Those that have ended, to be joined without the lock.
+  std::vector<std::thread> TakeEnded();
+
   const std::shared_ptr<State> state_;
-  std::vector<std::thread> threads_;
 };
 
 }  // namespace packcast::internal

@@ -4,7 +4,9 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "protocol/frame.h"
@@ -73,6 +75,18 @@ struct Link {
   std::atomic<uint32_t> in_flight{0};  // calls of ours without a result
   std::atomic<uint32_t> serving{0};    // its calls without an answer
 
+  // Why it is not up.
+  std::string cause() const {
+    std::lock_guard lock(cause_mutex);
+    return cause_text;
+  }
+  void set_cause(std::string cause) {
+    std::lock_guard lock(cause_mutex);
+    cause_text = std::move(cause);
+  }
+  mutable std::mutex cause_mutex;
+  std::string cause_text;  // guarded by cause_mutex
+
   // The reactor's thread only.
   struct Watch {
     std::weak_ptr<Cell> watcher;
@@ -84,7 +98,6 @@ struct Link {
   Time last_heard;
   Time lost_at;  // when `connected` became false
   bool is_loss_pending = false;
-  std::string cause;             // why it is not up
   std::deque<Outgoing> backlog;  // not yet with ZeroMQ, in order
   bool is_listed = false;        // among those with a backlog
   std::vector<Watch> watches;

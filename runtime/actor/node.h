@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "runtime/actor/call_table.h"
@@ -81,6 +82,9 @@ class Node : public std::enable_shared_from_this<Node> {
   std::optional<uint64_t> PeerProgress(const RefState& ref) const;
 
  private:
+  StatusOr<std::shared_ptr<Cell>> Register(std::string name, std::unique_ptr<Actor> actor,
+                                           ActorFactory factory, SpawnOptions options);
+  bool IsUnused(const std::string& name);
   void CancelCalls();
   // Why nothing can be sent over `link` now.
   Status WhyNot(const Link& link) const;
@@ -101,7 +105,7 @@ class Node : public std::enable_shared_from_this<Node> {
 
   mutable std::mutex mutex_;
   std::map<std::string, std::shared_ptr<Cell>, std::less<>> cells_;
-  std::map<std::string, int> lives_;  // how often a name was spawned
+  std::unordered_set<std::string> used_names_;  // by actors
   Fates fates_;
   bool is_down_ = false;  // spawns nothing any more
   mutable std::mutex progress_mutex_;

@@ -33,10 +33,10 @@ constexpr size_t kBatchedBodyBytes = 4096;
 constexpr Duration kRememberDead = Seconds(60);
 
 Status StatusFor(const Link& link) {
-  const std::string text = "node " + link.node + ": " + link.cause;
+  const std::string text = "node " + link.node + ": " + link.cause();
   const LinkState state = link.state.load();
   if (state == LinkState::kDied || state == LinkState::kLeft) return PeerDied(text);
-  return Unavailable(link.cause.empty() ? "node " + link.node + " is not connected" : text);
+  return Unavailable(link.cause().empty() ? "node " + link.node + " is not connected" : text);
 }
 
 }  // namespace
@@ -217,15 +217,15 @@ void Peers::Shun(const std::shared_ptr<Link>& link) {
   if (link->is_gone()) return;
   node_->metrics().Get("shunned_peers_total").Add();
   SetState(link, LinkState::kDied, "it does not read what is sent to it");
-  SetState(link, LinkState::kLeft, link->cause);
+  SetState(link, LinkState::kLeft, link->cause());
 }
 
 void Peers::SetState(const std::shared_ptr<Link>& link, LinkState state, const std::string& cause) {
   const LinkState old = link->state.load();
   if (old == state || old == LinkState::kLeft) return;
   const bool is_replaced_dead = old == LinkState::kDied && state == LinkState::kLeft;
+  if (!is_replaced_dead) link->set_cause(cause);  // first: others look at the state, then at it
   link->state.store(state);
-  if (!is_replaced_dead) link->cause = cause;
   LogDebug("node ", node_->options().name, ": peer ", link->node, " is ",
            PeerEventKindName(EventFor(state)), ": ", cause);
   if (state == LinkState::kDied || state == LinkState::kLeft) {
@@ -380,7 +380,7 @@ void Peers::Purge(Time now) {
       node_->metrics().Get("forgotten_peers_total").Add();
       // Who was only unreachable, cut off, is given up here.
       SetState(link, LinkState::kDied, "it did not connect again");
-      SetState(link, LinkState::kLeft, link->cause);
+      SetState(link, LinkState::kLeft, link->cause());
       link->last_sender = ActorRef();
       node_->ForgetPeerProgress(*link);
     }

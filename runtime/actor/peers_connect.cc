@@ -174,7 +174,7 @@ void Peers::AdoptLink(Channel* channel, const Hello& hello) {
   old->last_sender = ActorRef();
   node_->ForgetPeerProgress(*old);
   SetState(old, LinkState::kDied, "a new incarnation of it answers at " + channel->endpoint);
-  SetState(old, LinkState::kLeft, old->cause);  // final: it cannot come back
+  SetState(old, LinkState::kLeft, old->cause());  // final: it cannot come back
 }
 
 void Peers::OnWelcome(Channel* channel, const Hello& hello) {

@@ -316,7 +316,7 @@ std::shared_ptr<Link> Peers::LinkFor(const std::string& routing_id, const Hello&
   }
   for (const auto& old : replaced) {
     SetState(old, LinkState::kDied, "a new incarnation of " + old->node + " said hello");
-    SetState(old, LinkState::kLeft, old->cause);  // final: it cannot come back
+    SetState(old, LinkState::kLeft, old->cause());  // final: it cannot come back
     old->last_sender = ActorRef();
     node_->ForgetPeerProgress(*old);
     if (old->routing_id != routing_id) RefuseSuperseded(*old);

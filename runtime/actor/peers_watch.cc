@@ -55,7 +55,7 @@ void Peers::Watch(const std::shared_ptr<Cell>& watcher, const ActorRef& ref) {
     link->has_questions = true;
   }
   if (state != LinkState::kUp) {
-    watcher->PushPeer({EventFor(state), ref, ref.incarnation(), link->cause});
+    watcher->PushPeer({EventFor(state), ref, ref.incarnation(), link->cause()});
   }
   AskFates(link);
 }

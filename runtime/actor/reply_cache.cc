@@ -11,13 +11,8 @@ size_t BytesOf(const ReplyCache::Reply& reply) {
 
 bool ReplyCache::Begin(CallId id, const Reply** known) {
   const auto [entry, is_new] = replies_.try_emplace(id.value);
-  if (is_new) {
-    order_.push_back(id.value);
-    Trim();
-    return true;
-  }
-  *known = &entry->second;
-  return false;
+  if (!is_new) *known = &entry->second;
+  return is_new;
 }
 
 void ReplyCache::Finish(CallId id, const Envelope& envelope, std::string_view body) {
@@ -25,21 +20,36 @@ void ReplyCache::Finish(CallId id, const Envelope& envelope, std::string_view bo
   if (entry == replies_.end() || entry->second.is_done) return;
   entry->second = {true, envelope, std::string(body)};
   bytes_ += BytesOf(entry->second);
+  done_.push_back(id.value);
+  kept_.push_back(id.value);
   Trim();
 }
 
 void ReplyCache::Forget(CallId id) {
   const auto entry = replies_.find(id.value);
-  if (entry == replies_.end()) return;
-  bytes_ -= BytesOf(entry->second);
-  replies_.erase(entry);
+  if (entry != replies_.end() && !entry->second.is_done) replies_.erase(entry);
 }
 
 void ReplyCache::Trim() {
-  while (!order_.empty() && (order_.size() > kCalls || bytes_ > kBytes)) {
-    Forget(CallId(order_.front()));
-    order_.pop_front();
+  while (bytes_ > kBytes) {
+    Reply& oldest = TakeKept();
+    oldest.body = std::string();
+    oldest.envelope.status =
+        ResourceExhausted("the call ran when it came first, but its reply is not kept any more")
+            .WithOutcome(Outcome::kExecuted);
   }
+  while (done_.size() > kCalls) {
+    if (!kept_.empty() && kept_.front() == done_.front()) TakeKept();
+    replies_.erase(done_.front());
+    done_.pop_front();
+  }
+}
+
+ReplyCache::Reply& ReplyCache::TakeKept() {
+  Reply& oldest = replies_[kept_.front()];
+  kept_.pop_front();
+  bytes_ -= BytesOf(oldest);
+  return oldest;
 }
 
 }  // namespace packcast::internal

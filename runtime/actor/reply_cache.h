@@ -9,11 +9,12 @@
 
 #include "protocol/frame.h"
 #include "protocol/ids.h"
+#include "protocol/limits.h"
 
 namespace packcast::internal {
 
-// Recognises repeated calls of one caller's life within a bounded window, and keeps the replies to
-// send them again. Owned by a Link; the reactor's thread only.
+// Recognises repeated calls of one caller's life, those that still run and the last that are done,
+// and keeps replies to send them again. Owned by a Link; in the reactor's turn only.
 class ReplyCache {
  public:
   struct Reply {
@@ -24,18 +25,25 @@ class ReplyCache {
 
   // True when `id` is new: the call shall run. Else `known` is set, until the next non-const call.
   bool Begin(CallId id, const Reply** known);
-  // Keeps the reply. Ignored when the call has left the window meanwhile.
+  // Keeps the reply.
   void Finish(CallId id, const Envelope& envelope, std::string_view body);
   // The call did not run: when it comes again, it shall.
   void Forget(CallId id);
 
-  static constexpr size_t kCalls = 1024;
+  // So many that are done are recognised: as many as a caller may have open.
+  static constexpr size_t kCalls = limits::kCallsInFlight;
+  // And so much is kept of what they returned. Of one that had to go the repetition is told that it
+  // has run.
   static constexpr size_t kBytes = 8u << 20;
 
  private:
   void Trim();
+  // The oldest whose reply is kept; from now on it counts as not kept.
+  Reply& TakeKept();
   std::unordered_map<uint64_t, Reply> replies_;
-  std::deque<uint64_t> order_;  // oldest first; may name forgotten ones
+  // Oldest first.
+  std::deque<uint64_t> done_;
+  std::deque<uint64_t> kept_;  // with their replies
   size_t bytes_ = 0;
 };
 

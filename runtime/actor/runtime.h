@@ -37,6 +37,8 @@ struct RuntimeOptions {
   // Lets `bind` be reachable from other machines without keys.
   bool insecure = false;
   std::optional<RuntimeKeys> keys;
+  // That run the handlers of all actors but of those that may handle several messages at once: such
+  // an actor has threads of its own (SpawnOptions). A handler that blocks holds one of them.
   int executor_threads = 2;
   Duration beat_interval = Milliseconds(50);
   Duration suspect_after = Milliseconds(450);
@@ -68,9 +70,11 @@ struct SpawnOptions {
   // Control messages, timers and peer events may run while a default message is being handled:
   // the actor must then guard its own data. Otherwise they only overtake queued ones.
   bool concurrent_control = false;
-  // Of messages that belong to no group. Above 1 the actor must guard its data.
+  // Of messages that belong to no group. Above 1 the actor must guard its data, control messages,
+  // timers and peer events included: they run beside each other, too.
   int concurrency = 1;
-  // With groups the actor must guard what they share.
+  // With groups the actor must guard what they share. Each makes the runtime as many threads as its
+  // concurrency says, while the actor is there.
   std::vector<GroupOptions> groups;
   // Needs a factory.
   RestartOptions restart;

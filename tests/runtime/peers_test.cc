@@ -9,6 +9,7 @@
 #include "runtime/actor/fates.h"
 #include "runtime/actor/lives.h"
 #include "runtime/actor/node.h"
+#include "runtime/actor/reply_cache.h"
 #include "runtime/base/clock.h"
 
 namespace packcast::internal {
@@ -108,6 +109,50 @@ TEST(FatesTest, TellsHowEachLifeEndedAndForgetsTheOldest) {
   }
   EXPECT_TRUE(fates.Find("a", Incarnation(1)).ok()) << "the oldest";
   EXPECT_FALSE(fates.Find("a", Incarnation(2)).ok());
+}
+
+TEST(ReplyCacheTest, KnowsWhatRunsAndTheLastThatAreDone) {
+  ReplyCache cache;
+  const ReplyCache::Reply* known = nullptr;
+  const uint64_t runs = 1;
+  const uint64_t first = 2;
+  EXPECT_TRUE(cache.Begin(CallId(runs), &known));
+  const uint64_t end = first + 2 * ReplyCache::kCalls;
+  for (uint64_t id = first; id < end; ++id) {
+    EXPECT_TRUE(cache.Begin(CallId(id), &known));
+    cache.Finish(CallId(id), Envelope(), std::to_string(id));
+  }
+  ASSERT_FALSE(cache.Begin(CallId(runs), &known)) << "however many came after it";
+  EXPECT_FALSE(known->is_done);
+  for (uint64_t id = end - ReplyCache::kCalls; id < end; ++id) {
+    ASSERT_FALSE(cache.Begin(CallId(id), &known));
+    EXPECT_EQ(known->body, std::to_string(id));
+  }
+  EXPECT_TRUE(cache.Begin(CallId(end - ReplyCache::kCalls - 1), &known)) << "its memory is bounded";
+}
+
+TEST(ReplyCacheTest, OneWhoseReplyIsTooMuchToKeepStillDoesNotRunAgain) {
+  ReplyCache cache;
+  const ReplyCache::Reply* known = nullptr;
+  for (uint64_t id = 1; id <= 3; ++id) {
+    EXPECT_TRUE(cache.Begin(CallId(id), &known));
+    cache.Finish(CallId(id), Envelope(), std::string(ReplyCache::kBytes / 2, 'x'));
+  }
+  ASSERT_FALSE(cache.Begin(CallId(1), &known));
+  ASSERT_TRUE(known->is_done);
+  EXPECT_EQ(known->body, "");
+  EXPECT_EQ(known->envelope.status.code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(known->envelope.status.outcome(), Outcome::kExecuted);
+  ASSERT_FALSE(cache.Begin(CallId(2), &known));
+  EXPECT_EQ(known->body.size(), ReplyCache::kBytes / 2);
+}
+
+TEST(ReplyCacheTest, OneThatDidNotRunMayComeAgain) {
+  ReplyCache cache;
+  const ReplyCache::Reply* known = nullptr;
+  EXPECT_TRUE(cache.Begin(CallId(1), &known));
+  cache.Forget(CallId(1));
+  EXPECT_TRUE(cache.Begin(CallId(1), &known));
 }
 
 }  // namespace
