@@ -1,5 +1,6 @@
 #include "actors/worker.h"
 
+#include <condition_variable>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -7,6 +8,7 @@
 #include "actors/member_handle.h"
 #include "actors/member_transport.h"
 #include "actors/worker_shell.h"
+#include "protocol/time.h"
 
 namespace packcast {
 namespace {
@@ -54,10 +56,17 @@ class Worker::Impl {
 
   void Stop() {
     handle.Stop();  // which ends the thread's loop
-    std::lock_guard lock(thread_mutex);
-    // From a callback it ends after that.
-    const bool other = thread.get_id() != std::this_thread::get_id();
-    if (thread.joinable() && other) thread.join();
+    std::thread ending;
+    {
+      std::lock_guard lock(thread_mutex);
+      // From a callback it ends after that.
+      if (thread.get_id() != std::this_thread::get_id()) ending.swap(thread);
+    }
+    if (ending.joinable()) ending.join();
+  }
+  void WaitOwnThread(Duration max_wait) {
+    std::unique_lock lock(thread_mutex);
+    thread_ended.wait_for(lock, ClampedWait(max_wait), [this] { return has_thread_ended; });
   }
 
   // In order of destruction from below: the actor goes before what it uses.
@@ -66,6 +75,8 @@ class Worker::Impl {
   MemberHandle handle;
   bool own_thread = false;  // constant after Start
   std::mutex thread_mutex;  // guards what follows
+  std::condition_variable thread_ended;
+  bool has_thread_ended = false;
   std::thread thread;
 };
 
@@ -94,6 +105,9 @@ StatusOr<std::unique_ptr<Worker>> Worker::Start(Runtime* runtime, WorkerOptions 
     std::lock_guard lock(impl->thread_mutex);
     impl->thread = std::thread([raw = impl.get()] {
       while (raw->handle.Standing().ok()) raw->handle.shared().drive.Drive(kOwnThreadTurn);
+      std::lock_guard ended(raw->thread_mutex);
+      raw->has_thread_ended = true;
+      raw->thread_ended.notify_all();
     });
   }
   return std::unique_ptr<Worker>(new Worker(std::move(impl)));
@@ -102,9 +116,10 @@ StatusOr<std::unique_ptr<Worker>> Worker::Start(Runtime* runtime, WorkerOptions 
 Status Worker::Drive(Duration max_wait) {
   PC_RETURN_IF_ERROR(impl_->handle.Standing());
   if (impl_->own_thread) {
-    return FailedPrecondition("this worker drives itself (own_thread)");
+    impl_->WaitOwnThread(max_wait);
+  } else {
+    impl_->handle.shared().drive.Drive(max_wait);
   }
-  impl_->handle.shared().drive.Drive(max_wait);
   return impl_->handle.Standing();
 }
 

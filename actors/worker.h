@@ -68,8 +68,9 @@ class Worker {
                                                  WeightSink* sink, Duration timeout = Seconds(30));
   ~Worker();
 
-  // Runs the sink callbacks that are due; when there is none, waits up to `max_wait` for one. An
-  // error when the worker is out for good: kCancelled after an orderly end (the cluster's shutdown,
+  // Runs the sink callbacks that are due; when there is none, waits up to `max_wait` for one. With
+  // own_thread it runs none, and waits for the worker's end. An error when the worker is out for
+  // good: kCancelled after an orderly end (the cluster's shutdown,
   // Stop), else what is wrong: the coordinator's refusal, or kStale when the name was started
   // again elsewhere.
   Status Drive(Duration max_wait);

@@ -37,7 +37,7 @@ TEST_F(WorkerTest, DrivesItselfOnAThreadOfItsOwn) {
   MemorySink sink;
   const auto worker = StartWorker(&sink, true);
   WaitMembers(2);
-  EXPECT_EQ(worker->Drive(Duration::zero()).code(), StatusCode::kFailedPrecondition);
+  EXPECT_EQ(worker->Drive(Duration::zero()), OkStatus());
   for (uint64_t label = 1; label <= 3; ++label) {
     ASSERT_EQ(trainer_->Sync(label, kPatience).status, OkStatus());
     EXPECT_EQ(sink.ServingDigest().value(), source_->ContentDigest());
@@ -104,6 +104,16 @@ TEST_F(WorkerTest, AFailedVerifyPutsItOutOfService) {
   }));
   const ServingState serving = worker->Serving();
   EXPECT_TRUE(serving.version.IsZero() && serving.dirty && !serving.in_service);
+}
+
+// Who embeds it with callbacks alone learns its end from Drive.
+TEST_F(WorkerTest, WithAThreadOfItsOwnDriveWaitsForTheEnd) {
+  CallbackSink sink;
+  const auto worker = StartWorker(&sink, true);
+  EXPECT_EQ(worker->Drive(Duration(0)), OkStatus());
+  std::thread stopping([&] { worker->Stop(); });
+  EXPECT_EQ(worker->Drive(kPatience).code(), StatusCode::kCancelled);
+  stopping.join();
 }
 
 TEST_F(WorkerTest, StopWaitsForTheCallbackThatRuns) {
