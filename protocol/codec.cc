@@ -200,7 +200,57 @@ class ValueBuilder : public msgpack::null_visitor {
   Status error_;
 };
 
+// Walks a value before it is sent, by the same bounds.
+class Checker {
+ public:
+  explicit Checker(const DecodeLimits& limits) : limits_(limits) {}
+
+  Status Check(const Value& value, size_t depth) {
+    if (const std::string* text = value.AsString()) return CheckText(*text);
+    if (const Bytes* bytes = value.AsBytes()) {
+      return CheckSize("bytes", bytes->size(), limits_.bytes_bytes);
+    }
+    if (const ValueArray* array = value.AsArray()) {
+      PC_RETURN_IF_ERROR(Enter(array->size(), depth));
+      for (const Value& item : *array) PC_RETURN_IF_ERROR(Check(item, depth + 1));
+    } else if (const ValueMap* map = value.AsMap()) {
+      PC_RETURN_IF_ERROR(Enter(map->size(), depth));
+      for (const auto& [key, item] : *map) {
+        PC_RETURN_IF_ERROR(CheckText(key));
+        PC_RETURN_IF_ERROR(Check(item, depth + 1));
+      }
+    }
+    return OkStatus();
+  }
+
+ private:
+  static Status CheckSize(const char* what, size_t size, size_t most) {
+    if (size <= most) return OkStatus();
+    return InvalidArgument(std::string(what) + " of " + std::to_string(size) +
+                           " exceeds the limit of a message to another process, " +
+                           std::to_string(most));
+  }
+  Status CheckText(const std::string& text) const {
+    PC_RETURN_IF_ERROR(CheckSize("a string", text.size(), limits_.string_bytes));
+    if (IsUtf8(text)) return OkStatus();
+    return InvalidArgument("a string to another process is not UTF-8: send it as Bytes");
+  }
+  Status Enter(size_t size, size_t depth) {
+    PC_RETURN_IF_ERROR(CheckSize("nesting", depth + 1, limits_.depth));
+    items_ += size;
+    PC_RETURN_IF_ERROR(CheckSize("an array or map", size, limits_.items));
+    return CheckSize("arrays and maps together", items_, limits_.total_items);
+  }
+
+  const DecodeLimits& limits_;
+  size_t items_ = 0;
+};
+
 }  // namespace
+
+Status CheckEncodable(const Value& value, const DecodeLimits& limits) {
+  return Checker(limits).Check(value, 0);
+}
 
 std::string Encode(const Value& value) {
   msgpack::sbuffer buffer;

@@ -22,6 +22,10 @@ struct DecodeLimits {
 // msgpack bytes of `value`; deterministic: equal values give equal bytes.
 std::string Encode(const Value& value);
 
+// Whether Decode will take the encoding of `value`, but for keys that come twice. Errors:
+// kInvalidArgument.
+Status CheckEncodable(const Value& value, const DecodeLimits& limits = {});
+
 // The one value that `bytes` holds. Errors: kInvalidArgument when it is not exactly one
 // well-formed msgpack value, exceeds a limit, has a map key that is not a string or comes twice,
 // a string that is not UTF-8, or an ext type. Allocates for no more items than the input has bytes,

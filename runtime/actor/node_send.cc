@@ -34,6 +34,8 @@ Status CheckMethod(const std::string& method) {
 
 StatusOr<net::Frame> EncodeBody(const Value& body) {
   if (body.is_nil()) return net::Frame();
+  const Status fits = CheckEncodable(body);
+  if (!fits.ok()) return fits.WithOutcome(Outcome::kNotExecuted);
   std::string bytes = Encode(body);
   if (bytes.size() <= limits::kControlFrameBytes) return net::Frame::Own(std::move(bytes));
   return InvalidArgument("a body of " + std::to_string(bytes.size()) + " bytes exceeds the limit " +

@@ -60,26 +60,31 @@ Status Runtime::Stop(const ActorRef& ref, Duration drain) {
                           std::to_string(ToMilliseconds(drain)) + " ms; it stops when it is done");
 }
 
-StatusOr<ActorRef> Runtime::Connect(const std::string& endpoint, const std::string& actor,
-                                    Duration timeout) {
-  if (actor.empty() || actor.size() > limits::kNameBytes) {
-    return InvalidArgument("the actor's name must have 1 to " + std::to_string(limits::kNameBytes) +
-                           " bytes");
+Future<ActorRef> Runtime::ConnectAsync(const std::string& endpoint, const std::string& actor,
+                                       Duration timeout) {
+  if (!limits::IsName(actor)) {
+    return MakeReady<ActorRef>(InvalidArgument("the actor's name must have 1 to " +
+                                               std::to_string(limits::kNameBytes) + " bytes"));
   }
   // Actors of one process need no connection.
   if (!endpoint.empty() && endpoint == this->endpoint()) {
-    if (StatusOr<ActorRef> here = Find(actor); here.ok()) return here;
+    if (StatusOr<ActorRef> here = Find(actor); here.ok()) return MakeReady<ActorRef>(here);
   }
-  Promise<ActorRef> promise;
+  Promise<ActorRef> promise(node_->Runner());
   const Future<ActorRef> future = promise.future();
   const Time deadline = Now() + ClampedWait(timeout);
-  const bool is_posted = node_->reactor().Post(
-      [endpoint, actor, deadline, promise = std::move(promise)](internal::Peers& peers) {
+  const bool is_posted =
+      node_->reactor().Post([endpoint, actor, deadline, promise](internal::Peers& peers) {
         peers.Connect(endpoint, actor, deadline, promise);
       });
-  if (!is_posted) return Cancelled("the runtime shut down");
+  if (!is_posted) promise.Set(Cancelled("the runtime shut down"));
+  return future;
+}
+
+StatusOr<ActorRef> Runtime::Connect(const std::string& endpoint, const std::string& actor,
+                                    Duration timeout) {
   // The reactor ends it, with the better error; the rest is for a reactor that is starved.
-  return future.Get(ClampedWait(timeout) + Seconds(2));
+  return ConnectAsync(endpoint, actor, timeout).Get(ClampedWait(timeout) + Seconds(2));
 }
 
 std::optional<uint64_t> Runtime::PeerProgress(const ActorRef& ref) const {

@@ -133,6 +133,9 @@ class Runtime {
   // kFailedPrecondition (another cluster), kNotFound (no such actor), kPermissionDenied (keys).
   StatusOr<ActorRef> Connect(const std::string& endpoint, const std::string& actor,
                              Duration timeout);
+  // The same without waiting, for handlers: see Context::Await.
+  Future<ActorRef> ConnectAsync(const std::string& endpoint, const std::string& actor,
+                                Duration timeout);
 
   // The progress counter of a remote or local actor, as last heard; nothing if never reported.
   std::optional<uint64_t> PeerProgress(const ActorRef& ref) const;

@@ -43,14 +43,59 @@ class Scores {
 };
 // [/class]
 
+// [interest]
+class Interest {
+ public:
+  Interest(TypedRef<Scores> bank, Duration every) : bank_(std::move(bank)), every_(every) {}
+
+  void OnStart(Context& context) { context.SetTimer(context.now() + every_); }
+  void OnTimer(Context& context, TimerId) {
+    // Other messages are handled until the answer is there.
+    context.Await<int64_t>(bank_.Call(&Scores::Add, "bank", 1),
+                           [this](Context& later, const StatusOr<int64_t>& sum) {
+                             if (sum.ok()) Grow(*sum);
+                             later.SetTimer(later.now() + every_);
+                           });
+  }
+  // Answers when the bank has so much.
+  Future<Unit> WaitFor(int64_t sum) {
+    Promise<Unit> promise;
+    waiting_.emplace(sum, promise);
+    return promise.future();
+  }
+  void OnStop(Context&) {
+    for (auto& [sum, promise] : waiting_) promise.Set(Cancelled("no more interest is paid"));
+  }
+  static void Methods(MethodTable<Interest>& table) { table.Add("wait_for", &Interest::WaitFor); }
+
+ private:
+  void Grow(int64_t sum) {
+    for (auto it = waiting_.begin(); it != waiting_.end() && it->first <= sum;) {
+      it->second.Set(Unit());
+      it = waiting_.erase(it);
+    }
+  }
+  const TypedRef<Scores> bank_;
+  const Duration every_;
+  std::multimap<int64_t, Promise<Unit>> waiting_;
+};
+// [/interest]
+
 // [chat]
 class Member {
  public:
-  // Joins the room of another process. Waiting for a connection is for handlers that may be slow.
+  // Joins the room of another process; answers when the room has.
   Future<Unit> Enter(Context& context, const std::string& endpoint) {
-    StatusOr<ActorRef> room = context.runtime().Connect(endpoint, "room", Seconds(5));
-    if (!room.ok()) return MakeReady<Unit>(room.status());
-    return CallMethod<Unit>(*room, "join", {});
+    Promise<Unit> entered;
+    context.Await<ActorRef>(context.runtime().ConnectAsync(endpoint, "room", Seconds(5)),
+                            [entered](Context& later, const StatusOr<ActorRef>& room) {
+                              if (!room.ok()) return (void)entered.Set(room.status());
+                              later.Await<Unit>(CallMethod<Unit>(*room, "join", {}),
+                                                [entered](Context&, const StatusOr<Unit>& joined) {
+                                                  entered.Set(joined);
+                                                });
+                            });
+    return entered.future();
   }
   void Hear(const std::string& text) { heard_.push_back(text); }
   std::vector<std::string> Heard() const { return heard_; }
@@ -109,6 +154,17 @@ TEST(ActorsAlone, Start) {
   Future<int64_t> sum = scores.Call(&Scores::Add, "ada", 3);
   EXPECT_EQ(sum.Get(Seconds(5)).value(), 3);
   // [/start]
+}
+
+TEST_F(Actors, InsideAHandler) {
+  auto scores = NewActor<Scores>(runtime, "chess").Spawn().value();
+  // [interest-use]
+  auto interest = NewActor<Interest>(runtime, scores, Milliseconds(1)).Spawn().value();
+  EXPECT_TRUE(interest.Call(&Interest::WaitFor, 3).Get(Seconds(5)).ok());
+  Future<Unit> never = interest.Call(&Interest::WaitFor, 1'000'000'000);
+  EXPECT_TRUE(runtime.Stop(interest.ref()).ok());
+  EXPECT_EQ(never.Get(Seconds(5)).status().code(), StatusCode::kCancelled);
+  // [/interest-use]
 }
 
 TEST_F(Actors, Futures) {

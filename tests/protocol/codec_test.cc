@@ -234,4 +234,37 @@ TEST(Codec, OtherFormsOfANumberAreRead) {
 }
 
 }  // namespace
+TEST(Codec, WhatMayNotBeDecodedIsKnownBeforehand) {
+  const auto nested = [](size_t depth) {
+    Value value = 1;
+    for (size_t k = 0; k < depth; ++k) value = Value(ValueArray{std::move(value)});
+    return value;
+  };
+  const Value fit[] = {Value(),
+                       Value(1),
+                       Value(std::string(limits::kStringBytes, 'x')),
+                       Value(Bytes(limits::kBytesBytes)),
+                       nested(limits::kValueDepth),
+                       Value(ValueArray(limits::kValueItems)),
+                       Value(ValueMap{{"key", "\u00e4"}})};
+  const Value unfit[] = {Value(std::string(limits::kStringBytes + 1, 'x')),
+                         Value(Bytes(limits::kBytesBytes + 1)),
+                         nested(limits::kValueDepth + 1),
+                         Value(ValueArray(limits::kValueItems + 1)),
+                         Value("\xff"),
+                         Value(ValueMap{{"\xff", 1}}),
+                         Value(ValueMap{{"key", "\xff"}})};
+  for (const Value& value : fit) {
+    EXPECT_EQ(CheckEncodable(value), OkStatus());
+    EXPECT_TRUE(Decode(Encode(value)).ok());
+  }
+  for (const Value& value : unfit) {
+    EXPECT_EQ(CheckEncodable(value).code(), StatusCode::kInvalidArgument);
+    EXPECT_FALSE(Decode(Encode(value)).ok());
+  }
+  const Value many = ValueArray(9, ValueArray(limits::kValueItems));
+  EXPECT_FALSE(CheckEncodable(many).ok());
+  EXPECT_FALSE(Decode(Encode(many)).ok());
+}
+
 }  // namespace packcast
