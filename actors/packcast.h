@@ -6,6 +6,7 @@
 #include "actors/weight_sink.h"
 #include "actors/weight_source.h"
 #include "actors/worker.h"
+#include "runtime/actor/keys.h"
 #include "runtime/actor/new_actor.h"
 #include "runtime/actor/runtime.h"
 #include "runtime/process/child.h"

@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 
 #include "examples/lifeline.h"
+#include "runtime/actor/keys.h"
 
 namespace packcast::examples {
 
@@ -38,6 +39,8 @@ void AddRoleFlags(CLI::App* app, RoleFlags* flags, bool member) {
       ->envname("PACKCAST_CLUSTER")
       ->capture_default_str();
   app->add_flag("--insecure", flags->insecure, "allow addresses beyond loopback without keys");
+  app->add_option("--keys", flags->keys, "file with the CURVE keys of this process (//tools/keys)")
+      ->envname("PACKCAST_KEYS");
   app->add_option("--peer-timeout-ms", flags->peer_timeout_ms,
                   "a process that is silent for this long is not reachable")
       ->capture_default_str();
@@ -60,6 +63,9 @@ StatusOr<std::unique_ptr<Runtime>> StartRuntime(const RoleFlags& flags, const st
   options.cluster = flags.cluster;
   options.bind = flags.bind;
   options.insecure = flags.insecure;
+  if (!flags.keys.empty()) {
+    PC_ASSIGN_OR_RETURN(options.keys, LoadKeys(flags.keys));
+  }
   options.unreachable_after = Milliseconds(flags.peer_timeout_ms);
   options.suspect_after = Milliseconds(flags.peer_timeout_ms / 2);
   return Runtime::Start(options);

@@ -22,6 +22,7 @@ struct RoleFlags {
   std::string name;
   std::string bind;
   bool insecure = false;
+  std::string keys;  // a file
   int ready_fd = -1;
   int peer_timeout_ms = 900;
   bool shared_memory = false;  // of trainer and worker

@@ -207,7 +207,9 @@ struct Convert<std::vector<T>> {
     out->clear();
     out->reserve(array->size());
     for (const Value& item : *array) {
-      PC_RETURN_IF_ERROR(Convert<T>::From(item, &out->emplace_back()));
+      T one{};  // not in place: a vector of bool has no places
+      PC_RETURN_IF_ERROR(Convert<T>::From(item, &one));
+      out->push_back(std::move(one));
     }
     return OkStatus();
   }

@@ -122,13 +122,14 @@ class [[nodiscard]] StatusOr {
     EnsureOk();
     return std::get<T>(rep_);
   }
-  T&& value() && {
+  // By value: for (auto& item : future.Get(wait).value()) must not walk over what has gone.
+  T value() && {
     EnsureOk();
     return std::get<T>(std::move(rep_));
   }
   T& operator*() & { return value(); }
   const T& operator*() const& { return value(); }
-  T&& operator*() && { return std::move(*this).value(); }
+  T operator*() && { return std::move(*this).value(); }
   T* operator->() { return &value(); }
   const T* operator->() const { return &value(); }
 

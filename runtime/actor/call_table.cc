@@ -89,6 +89,14 @@ bool CallTable::IsIdempotent(CallId id) const {
   return entry != calls_.end() && entry->second.idempotent;
 }
 
+std::optional<PendingCall> CallTable::TakeSent(CallId id, const Link* link) {
+  std::lock_guard lock(mutex_);
+  const auto entry = calls_.find(id.value);
+  const bool is_there = entry != calls_.end() && entry->second.link.get() == link;
+  if (!is_there || !entry->second.sent) return std::nullopt;
+  return Extract(entry);
+}
+
 std::vector<Outgoing> CallTable::Repeat(const std::shared_ptr<Link>& link, Time now) {
   std::vector<Outgoing> messages;
   std::lock_guard lock(mutex_);

@@ -45,6 +45,8 @@ class CallTable {
   CallId Add(PendingCall* call);
   // Takes one out, if it is still there and goes to `link` (null: a local call).
   std::optional<PendingCall> Take(CallId id, const Link* link);
+  // The same, only if it was sent.
+  std::optional<PendingCall> TakeSent(CallId id, const Link* link);
   std::vector<PendingCall> TakeExpired(Time now);
   // Those to `link`; with `keep_idempotent`, only those that are not sent again.
   std::vector<PendingCall> TakeLink(const Link* link, bool keep_idempotent);

@@ -1,8 +1,11 @@
 #pragma once
 
+#include <concepts>
+#include <cstddef>
 #include <map>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -76,7 +79,18 @@ struct Convert<std::map<std::string, T>> {
 
 namespace packcast {
 
+// What a method may take and return.
+template <class T>
+concept WireType = requires(const T& value, const Value& wire, T* out) {
+  { fields::Convert<T>::To(value) } -> std::convertible_to<Value>;
+  { fields::Convert<T>::From(wire, out) } -> std::same_as<Status>;
+};
+
 namespace internal {
+template <class Tuple, size_t... kIndex>
+constexpr bool AreWireTypes(std::index_sequence<kIndex...>) {
+  return (WireType<std::tuple_element_t<kIndex, Tuple>> && ...);
+}
 template <class T>
 struct ElementOf {};
 template <class T>

@@ -3,12 +3,72 @@
 #include <concepts>
 #include <memory>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 
 #include "runtime/actor/actor.h"
 #include "runtime/actor/method_table.h"
 
 namespace packcast {
+
+namespace internal {
+
+// Whether a class has a member of a hook's name, private ones too: then both bases of Both have
+// one, and the name alone is ambiguous.
+struct OnStartName {
+  void OnStart();
+};
+struct OnTimerName {
+  void OnTimer();
+};
+struct OnPeerName {
+  void OnPeer();
+};
+struct OnStopName {
+  void OnStop();
+};
+template <class T, class Name>
+struct Both : T, Name {};
+
+template <class T>
+constexpr bool HasOnStart() {
+  if constexpr (std::is_final_v<T>) return false;
+  return !requires { &Both<T, OnStartName>::OnStart; };
+}
+template <class T>
+constexpr bool HasOnTimer() {
+  if constexpr (std::is_final_v<T>) return false;
+  return !requires { &Both<T, OnTimerName>::OnTimer; };
+}
+template <class T>
+constexpr bool HasOnPeer() {
+  if constexpr (std::is_final_v<T>) return false;
+  return !requires { &Both<T, OnPeerName>::OnPeer; };
+}
+template <class T>
+constexpr bool HasOnStop() {
+  if constexpr (std::is_final_v<T>) return false;
+  return !requires { &Both<T, OnStopName>::OnStop; };
+}
+
+template <class T>
+concept CallsOnStart = requires(T& t, Context& context) {
+  t.OnStart(context);
+};
+template <class T>
+concept CallsOnTimer = requires(T& t, Context& context, TimerId id) {
+  t.OnTimer(context, id);
+};
+template <class T>
+concept CallsOnPeer = requires(T& t, Context& context, const PeerEvent& event) {
+  t.OnPeer(context, event);
+};
+template <class T>
+concept CallsOnStop = requires(T& t, Context& context) {
+  t.OnStop(context);
+};
+
+}  // namespace internal
 
 // The methods of `T`, as T::Methods lists them.
 template <class T>
@@ -27,6 +87,16 @@ const MethodTable<T>& MethodsOf() {
 // PeerEvent&) and OnStop(Context&); see Actor for what they mean.
 template <class T>
 class Hosted final : public Actor {
+  static_assert(internal::CallsOnStart<T> || !internal::HasOnStart<T>(),
+                "OnStart would never be called: it must be public and take (Context&)");
+  static_assert(internal::CallsOnTimer<T> || !internal::HasOnTimer<T>(),
+                "OnTimer would never be called: it must be public and take (Context&, TimerId)");
+  static_assert(internal::CallsOnPeer<T> || !internal::HasOnPeer<T>(),
+                "OnPeer would never be called: it must be public and take (Context&, const "
+                "PeerEvent&)");
+  static_assert(internal::CallsOnStop<T> || !internal::HasOnStop<T>(),
+                "OnStop would never be called: it must be public and take (Context&)");
+
  public:
   template <class... Args>
   explicit Hosted(Args&&... args) : object_(std::forward<Args>(args)...) {}
@@ -37,16 +107,16 @@ class Hosted final : public Actor {
     MethodsOf<T>().Dispatch(object_, context, std::move(message));
   }
   void OnStart(Context& context) override {
-    if constexpr (requires(T & t) { t.OnStart(context); }) object_.OnStart(context);
+    if constexpr (internal::CallsOnStart<T>) object_.OnStart(context);
   }
   void OnTimer(Context& context, TimerId timer) override {
-    if constexpr (requires(T & t) { t.OnTimer(context, timer); }) object_.OnTimer(context, timer);
+    if constexpr (internal::CallsOnTimer<T>) object_.OnTimer(context, timer);
   }
   void OnPeer(Context& context, const PeerEvent& event) override {
-    if constexpr (requires(T & t) { t.OnPeer(context, event); }) object_.OnPeer(context, event);
+    if constexpr (internal::CallsOnPeer<T>) object_.OnPeer(context, event);
   }
   void OnStop(Context& context) override {
-    if constexpr (requires(T & t) { t.OnStop(context); }) object_.OnStop(context);
+    if constexpr (internal::CallsOnStop<T>) object_.OnStop(context);
   }
   const MethodCatalog* Catalog() const override { return &MethodsOf<T>().catalog(); }
 

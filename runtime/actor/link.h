@@ -103,7 +103,8 @@ struct Link {
   std::vector<Watch> watches;
   bool has_questions = false;  // of a watch that is open
   ReplyCache replies;
-  ActorRef last_sender;  // messages come in runs of one sender: saves making it again
+  std::weak_ptr<Link> heir;  // of the same life, which was given up and is back
+  ActorRef last_sender;      // messages come in runs of one sender: saves making it again
 
   bool is_gone() const { return state.load() == LinkState::kLeft; }
   bool is_usable() const { return connected.load() && state.load() < LinkState::kUnreachable; }
@@ -117,8 +118,8 @@ struct Link {
     return false;
   }
   // Gives it back: the message has left, or never will.
-  void Release(size_t bytes) {
-    queued.fetch_sub(1);
+  void Release(size_t bytes, uint32_t messages = 1) {
+    queued.fetch_sub(messages);
     queued_bytes.fetch_sub(bytes);
   }
 };

@@ -124,9 +124,9 @@ decltype(auto) Invoke(T& object, Context& context, Method method, Arguments& arg
 
 struct MethodOptions {
   // The concurrency group that runs it (SpawnOptions::groups); "": the default one.
-  std::string group;
+  std::string group = {};
   // One line for people: $describe tells it.
-  std::string about;
+  std::string about = {};
 };
 
 // The methods of a class that may be called from afar, by their names on the wire (stable:
@@ -143,6 +143,12 @@ class MethodTable {
     using Traits = internal::MethodTraits<Method>;
     using Arguments = typename Traits::Arguments;
     using Indices = std::make_index_sequence<std::tuple_size_v<Arguments>>;
+    static_assert(internal::AreWireTypes<Arguments>(Indices()),
+                  "an argument of this method cannot travel: see convert.h for what can; a struct "
+                  "needs a Fields visitor");
+    static_assert(WireType<typename Traits::Result>,
+                  "the result of this method cannot travel: see convert.h for what can; a struct "
+                  "needs a Fields visitor");
     catalog_.methods.push_back({name, std::move(options.group), std::move(options.about),
                                 internal::TypeNames<Arguments>(Indices()),
                                 WireTypeName<typename Traits::Result>()});

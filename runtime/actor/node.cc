@@ -6,6 +6,7 @@
 
 #include "protocol/codec.h"
 #include "protocol/limits.h"
+#include "runtime/actor/keys.h"
 #include "runtime/actor/peers.h"
 #include "runtime/base/check.h"
 #include "runtime/base/clock.h"
@@ -47,7 +48,8 @@ Status CheckSpawn(const SpawnOptions& options, bool has_factory, const MethodCat
        catalog == nullptr ? std::vector<MethodCatalog::Method>() : catalog->methods) {
     if (method.group.empty() || groups.count(method.group) != 0) continue;
     return InvalidArgument("method \"" + method.name + "\" is in group \"" + method.group +
-                           "\", which SpawnOptions::groups does not have");
+                           "\", which this actor was spawned without: give its builder .Group(\"" +
+                           method.group + "\"), or SpawnOptions::groups one");
   }
   return OkStatus();
 }
@@ -77,7 +79,7 @@ Status Node::CheckOptions(const RuntimeOptions& options) {
         "it must hold: 1 ms <= beat_interval < suspect_after <= "
         "unreachable_after");
   }
-  return OkStatus();
+  return options.keys ? CheckKeys(*options.keys) : OkStatus();
 }
 
 Status Node::Start(Runtime* runtime) {

@@ -223,7 +223,7 @@ void Node::SendReply(const std::shared_ptr<Link>& link, Envelope envelope, Value
   }
   // Shared, because a std::function is copyable.
   reactor_->Post([dropped = std::make_shared<Outgoing>(std::move(reply))](Peers& peers) {
-    peers.DropReply(*dropped);
+    peers.SendLate(std::move(*dropped));
   });
 }
 

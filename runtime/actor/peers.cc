@@ -19,24 +19,27 @@ constexpr Duration kGoodbyeGrace = Milliseconds(3);
 // How long a process of ours that closed its connection is given to end: then its end is the cause.
 constexpr Duration kObituaryWait = Seconds(1);
 constexpr size_t kRememberedEnds = 1024;
-// How long a node that leaves takes to send what it has said: while its peers go on reading, but
-// not for ever. Then it waits for them to have heard it, as long again after each one's last sign
-// of life: a batch is sent in a moment, and read by a busy peer in many.
-constexpr Duration kBacklogWait = Seconds(1);
-constexpr Duration kBacklogWaitMax = Seconds(5);
-constexpr int kGoodbyePollMs = 5;
 // A batch ends once it has so many bytes or messages; longer bodies travel alone, without a copy.
 constexpr size_t kBatchBytes = 32u << 10;
 constexpr size_t kBatchMessages = 1024;
 constexpr size_t kBatchedBodyBytes = 4096;
 // How long a dead peer is remembered, should the same life come back.
 constexpr Duration kRememberDead = Seconds(60);
+// A call that was sent to a peer before it was away for longer is not repeated: the peer, whose
+// time runs a little differently, may know nothing of it any more.
+constexpr Duration kRepeatWithin = kRememberDead - Seconds(10);
 
 Status StatusFor(const Link& link) {
   const std::string text = "node " + link.node + ": " + link.cause();
   const LinkState state = link.state.load();
   if (state == LinkState::kDied || state == LinkState::kLeft) return PeerDied(text);
   return Unavailable(link.cause().empty() ? "node " + link.node + " is not connected" : text);
+}
+
+// The link by which the same life of a peer is reached now.
+std::shared_ptr<Link> HeirOf(std::shared_ptr<Link> link) {
+  while (std::shared_ptr<Link> next = link->heir.lock()) link = std::move(next);
+  return link;
 }
 
 }  // namespace
@@ -49,6 +52,7 @@ Peers::~Peers() { Close(); }
 void Peers::Close() {
   router_.Close();  // before its monitor: see ZmqSocket::OpenMonitor
   router_monitor_.Close();
+  zap_.reset();
   ForEachLink([](const std::shared_ptr<Link>& link) {
     link->watches.clear();
     link->last_sender = ActorRef();  // it refers to the link: a cycle
@@ -108,26 +112,29 @@ bool Peers::SendFront(const std::shared_ptr<Link>& link) {
   std::deque<Outgoing>& backlog = link->backlog;
   const bool is_batch = link->batches && backlog.front().body.size() <= kBatchedBodyBytes;
   size_t count = 0;  // from the front
+  size_t bytes = 0;  // of those; before they are sent, which takes their bodies away
   for (const Outgoing& message : backlog) {
     const bool has_room = is_batch && batch_.bytes() < kBatchBytes && count < kBatchMessages &&
                           message.body.size() <= kBatchedBodyBytes;
     if (count > 0 && !has_room) break;
     ++count;
+    bytes += message.bytes();
     // One that has a result already must not be sent.
     const bool is_call = message.call_id.value != 0;
     if (is_call && !node_->calls().MarkSent(message.call_id)) continue;
     if (is_batch) batch_.Add(message.envelope, message.body.view());
     // A message of its own is the first, or the next after calls that have expired.
-    if (!is_batch) return FinishFront(link, count, SendOn(link.get(), &backlog[count - 1]));
+    if (!is_batch) return FinishFront(link, count, bytes, SendOn(link.get(), &backlog[count - 1]));
   }
-  if (batch_.messages() == 0) return FinishFront(link, count, net::SendResult::kSent);
+  if (batch_.messages() == 0) return FinishFront(link, count, bytes, net::SendResult::kSent);
   Outgoing batch;
   batch.envelope.kind = FrameKind::kBatch;
   batch.body = net::Frame::Own(batch_.Take());
-  return FinishFront(link, count, SendOn(link.get(), &batch));
+  return FinishFront(link, count, bytes, SendOn(link.get(), &batch));
 }
 
-bool Peers::FinishFront(const std::shared_ptr<Link>& link, size_t count, net::SendResult result) {
+bool Peers::FinishFront(const std::shared_ptr<Link>& link, size_t count, size_t bytes,
+                        net::SendResult result) {
   const auto each = [&](const std::function<void(const Outgoing&)>& visit) {
     for (size_t k = 0; k < count; ++k) visit(link->backlog[k]);
   };
@@ -145,14 +152,24 @@ bool Peers::FinishFront(const std::shared_ptr<Link>& link, size_t count, net::Se
       });
       break;
   }
-  for (; count > 0; --count) {
-    link->Release(link->backlog.front().bytes());
-    link->backlog.pop_front();
-  }
+  link->Release(bytes, static_cast<uint32_t>(count));
+  link->backlog.erase(link->backlog.begin(),
+                      link->backlog.begin() + static_cast<std::ptrdiff_t>(count));
   return true;
 }
 
+// The answer to a call that may be repeated goes to the caller although it was given up meanwhile,
+// if it is back: the call that it repeats runs already. Its room is taken there and not here.
+bool Peers::Redirect(Outgoing* reply, bool has_room_here) {
+  const std::shared_ptr<Link> heir = HeirOf(reply->link);
+  if (heir == reply->link) return has_room_here;
+  if (has_room_here) reply->link->Release(reply->bytes());
+  reply->link = heir;
+  return heir->Reserve(reply->bytes());
+}
+
 void Peers::Transmit(Outgoing message) {
+  if (message.cached_as.value != 0 && !Redirect(&message, true)) return DropReply(message);
   const std::shared_ptr<Link> link = message.link;
   if (message.cached_as.value != 0) {
     link->replies.Finish(message.cached_as, message.envelope, message.body.view());
@@ -203,6 +220,16 @@ void Peers::TransmitOwn(Outgoing message) {
   Transmit(std::move(message));
 }
 
+void Peers::ForgetCall(const std::shared_ptr<Link>& link, CallId id) {
+  HeirOf(link)->replies.Forget(id);
+}
+
+void Peers::SendLate(Outgoing reply) {
+  if (reply.cached_as.value == 0 || !Redirect(&reply, false)) return DropReply(reply);
+  Transmit(std::move(reply));
+}
+
+// There is no room for it.
 void Peers::DropReply(const Outgoing& reply) {
   node_->metrics().Get("dropped_messages_total").Add();
   // The call ran: when it comes again, it must not.
@@ -229,19 +256,33 @@ void Peers::SetState(const std::shared_ptr<Link>& link, LinkState state, const s
   LogDebug("node ", node_->options().name, ": peer ", link->node, " is ",
            PeerEventKindName(EventFor(state)), ": ", cause);
   if (state == LinkState::kDied || state == LinkState::kLeft) {
-    link->connected.store(false);
-    link->lost_at = Now();
+    if (link->connected.exchange(false)) link->lost_at = Now();
   }
   if (!is_replaced_dead) TellWatchersOfLink(*link, cause);
   if (state >= LinkState::kUnreachable) FailCalls(link);
   if (state == LinkState::kLeft) link->watches.clear();
   if (state == LinkState::kUp) {
     ReopenAll(link);  // a goodbye may have been lost
-    for (Outgoing& message : node_->calls().Repeat(link, Now())) {
+    const Time now = Now();
+    const Time lost_at = std::exchange(link->lost_at, Time());
+    const bool is_forgotten_there = lost_at != Time() && now - lost_at > kRepeatWithin;
+    for (Outgoing& message : node_->calls().Repeat(link, now)) {
+      if (is_forgotten_there && GiveUpSent(link, message.call_id)) continue;
       // What finds no room now waits for the next time, or its deadline.
       if (link->Reserve(message.bytes())) Transmit(std::move(message));
     }
   }
+}
+
+// A call that the other side may have run, and does not know any more. False: it was not sent.
+bool Peers::GiveUpSent(const std::shared_ptr<Link>& link, CallId id) {
+  auto call = node_->calls().TakeSent(id, link.get());
+  if (!call) return false;
+  const Status why = Unavailable("node " + link->node + " was away for too long to send it again")
+                         .WithContext("call of " + call->what)
+                         .WithOutcome(Outcome::kMaybeExecuted);
+  CallTable::Resolve(std::move(*call), why);
+  return true;
 }
 
 void Peers::FailCalls(const std::shared_ptr<Link>& link) {
@@ -298,10 +339,13 @@ void Peers::ConfirmLoss(const std::shared_ptr<Link>& link) {
   if (!link->is_loss_pending) return;
   link->is_loss_pending = false;
   if (link->state.load() >= LinkState::kDied) return;
-  std::string cause = "connection closed by the peer's host without a goodbye";
-  const auto ward = wards_.find(link->incarnation);
-  if (ward != wards_.end() && !ward->second.empty()) cause = ward->second;
-  SetState(link, LinkState::kDied, cause);
+  SetState(link, LinkState::kDied,
+           EndOf(*link, "connection closed by the peer's host without a goodbye"));
+}
+
+std::string Peers::EndOf(const Link& link, const std::string& otherwise) const {
+  const auto ward = wards_.find(link.incarnation);
+  return ward != wards_.end() && !ward->second.empty() ? ward->second : otherwise;
 }
 
 void Peers::ConfirmLosses(Time now) {
@@ -409,58 +453,6 @@ void Peers::AnnounceEnd(const FrameAddress& life, const Status& why, Incarnation
     if (!link->is_usable()) return;
     TransmitOwn({link, bye, net::Frame(), CallId(), CallId()});
   });
-}
-
-net::SendResult Peers::SendBye(Link* link) {
-  Envelope bye;
-  bye.kind = FrameKind::kBye;
-  bye.status = Cancelled("the node shut down");
-  Outgoing message{nullptr, bye, net::Frame(), CallId(), CallId()};
-  return SendOn(link, &message);
-}
-
-// Sends what was said before, then the goodbye. False when not all of it has left yet.
-bool Peers::SayGoodbye(const std::shared_ptr<Link>& link) {
-  Flush(link);
-  if (!link->is_usable()) return true;  // nobody is left to hear it
-  return link->backlog.empty() && SendBye(link.get()) != net::SendResult::kFull;
-}
-
-void Peers::Goodbye() {
-  is_leaving_ = true;
-  std::vector<std::shared_ptr<Link>> untold;
-  ForEachLink([&](const std::shared_ptr<Link>& link) {
-    if (link->is_usable()) untold.push_back(link);
-  });
-  const Time last_moment = Now() + kBacklogWaitMax;
-  Time progress = Now();
-  size_t unsent = SIZE_MAX;
-  while (true) {
-    std::erase_if(untold, [&](const auto& link) { return SayGoodbye(link); });
-    size_t still_unsent = 0;
-    for (const auto& link : untold) still_unsent += link->backlog.size() + 1;
-    if (still_unsent < unsent) progress = Now();
-    unsent = still_unsent;
-    // A DEALER with IMMEDIATE throws away what it has not read when its connection ends: so the
-    // connection stays until the other side has answered the goodbye.
-    bool is_awaited = false;
-    ForEachLink([&](const auto& link) {
-      if (!link->beats || !link->is_usable()) return;
-      is_awaited = true;
-      if (untold.empty()) progress = std::max(progress, link->last_heard);
-    });
-    if (untold.empty() && !is_awaited) break;
-    if (Now() >= std::min(progress + kBacklogWait, last_moment)) break;
-    AwaitAndReceive(kGoodbyePollMs);
-    ConfirmLosses(Now());
-  }
-  ForEachLink([](const std::shared_ptr<Link>& link) { link->backlog.clear(); });
-  for (Channel& channel : channels_) {
-    for (PendingConnect& connect : channel.connects) {
-      connect.promise.Set(Cancelled("the runtime shut down"));
-    }
-    channel.connects.clear();
-  }
 }
 
 }  // namespace packcast::internal

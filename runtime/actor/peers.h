@@ -6,6 +6,7 @@
 #include <list>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -22,6 +23,7 @@
 #include "runtime/actor/link.h"
 #include "runtime/actor/lives.h"
 #include "runtime/base/log.h"
+#include "runtime/net/zap_server.h"
 #include "runtime/net/zmq_socket.h"
 
 namespace packcast::internal {
@@ -60,8 +62,10 @@ class Peers {
   bool TransmitNow(Outgoing* message, bool* has_come);
   // Sends what is queued, as far as ZeroMQ has room.
   void FlushAll();
-  // A reply for which the peer has left no room.
-  void DropReply(const Outgoing& reply);
+  // A call of the peer's that may be repeated has not run: then it shall.
+  void ForgetCall(const std::shared_ptr<Link>& link, CallId id);
+  // A reply for which the peer has left no room in the link by which its call came.
+  void SendLate(Outgoing reply);
   void Connect(const std::string& endpoint, std::string actor, Time deadline,
                Promise<ActorRef> promise);
   void Watch(const std::shared_ptr<Cell>& watcher, const ActorRef& ref);
@@ -116,22 +120,30 @@ class Peers {
   net::SendResult SendOn(Link* link, Outgoing* message);
   void Unsend(const Outgoing& message);
   bool SendFront(const std::shared_ptr<Link>& link);
-  bool FinishFront(const std::shared_ptr<Link>& link, size_t count, net::SendResult result);
+  bool FinishFront(const std::shared_ptr<Link>& link, size_t count, size_t bytes,
+                   net::SendResult result);
+  bool Redirect(Outgoing* reply, bool has_room_here);
+  void DropReply(const Outgoing& reply);
+  bool GiveUpSent(const std::shared_ptr<Link>& link, CallId id);
   void Flush(const std::shared_ptr<Link>& link);
   void Refuse(const Outgoing& message, Status status);
   void SetState(const std::shared_ptr<Link>& link, LinkState state, const std::string& cause);
   void FailCalls(const std::shared_ptr<Link>& link);
-  net::SendResult SendBye(Link* link);
-  bool SayGoodbye(const std::shared_ptr<Link>& link);
   void TransmitOwn(Outgoing message);
   void Shun(const std::shared_ptr<Link>& link);
   void Lost(const std::shared_ptr<Link>& link);
+  // How a process of ours ended, if that is known; else `otherwise`.
+  std::string EndOf(const Link& link, const std::string& otherwise) const;
   void ConfirmLoss(const std::shared_ptr<Link>& link);
   void ConfirmLosses(Time now);
   void Judge(const std::shared_ptr<Link>& link, Time now);
   void SendBeats(bool also_scripts);
   void ForEachLink(const std::function<void(const std::shared_ptr<Link>&)>& visit);
   void Purge(Time now);
+
+  // peers_leave.cc: goodbyes.
+  net::SendResult SendBye(Link* link);
+  bool SayGoodbye(const std::shared_ptr<Link>& link);
 
   // peers_poll.cc: when to look at which socket.
   template <class Visit>
@@ -187,10 +199,12 @@ class Peers {
   void OnBye(const std::shared_ptr<Link>& link, const Envelope& envelope);
   void Answer(const Source& source, const Envelope& envelope, const Value& body);
   void Malformed(const Source& source, const Status& why);
+  void ServeZap();
   ActorRef Sender(const std::shared_ptr<Link>& link, const FrameAddress& from);
 
   Node* const node_;
   net::ZmqContext* const context_;
+  std::optional<net::ZapServer> zap_;  // with keys
   net::ZmqSocket router_monitor_;
   net::ZmqSocket router_;
   Links links_;  // at the ROUTER, by routing id

@@ -23,6 +23,10 @@ std::string RoutingId(const std::string& node, Incarnation incarnation) {
   return id;
 }
 
+const std::string& ServerKey(const RuntimeKeys& keys) {
+  return keys.server_public_key.empty() ? keys.public_key : keys.server_public_key;
+}
+
 }  // namespace
 
 net::SocketOptions Peers::BaseOptions() const {
@@ -46,6 +50,10 @@ StatusOr<std::string> Peers::Open() {
   }
   net::SocketOptions socket_options = BaseOptions();
   if (options.keys) {
+    const std::vector<std::string> own = {options.keys->public_key};
+    const bool has_list = !options.keys->allowed.empty();
+    PC_ASSIGN_OR_RETURN(zap_,
+                        net::ZapServer::Open(*context_, has_list ? options.keys->allowed : own));
     socket_options.curve = net::CurveKeys{.is_server = true,
                                           .public_key = options.keys->public_key,
                                           .secret_key = options.keys->secret_key,
@@ -68,7 +76,7 @@ StatusOr<Peers::Channel*> Peers::ChannelTo(const std::string& endpoint) {
     socket_options.curve = net::CurveKeys{.is_server = false,
                                           .public_key = options.keys->public_key,
                                           .secret_key = options.keys->secret_key,
-                                          .server_public_key = options.keys->server_public_key};
+                                          .server_public_key = ServerKey(*options.keys)};
   }
   Channel channel;
   channel.endpoint = endpoint;
@@ -173,7 +181,8 @@ void Peers::AdoptLink(Channel* channel, const Hello& hello) {
   old->dealer = nullptr;
   old->last_sender = ActorRef();
   node_->ForgetPeerProgress(*old);
-  SetState(old, LinkState::kDied, "a new incarnation of it answers at " + channel->endpoint);
+  SetState(old, LinkState::kDied,
+           EndOf(*old, "a new incarnation of it answers at " + channel->endpoint));
   SetState(old, LinkState::kLeft, old->cause());  // final: it cannot come back
 }
 

@@ -42,7 +42,7 @@ class RemoteReply : public ReplyTarget {
     const bool did_run = result.ok() || reply_.status.outcome() != Outcome::kNotExecuted;
     if (is_cached_ && !did_run) {
       node_->reactor().Post(
-          [link = link_, id = reply_.call_id](Peers&) { link->replies.Forget(id); });
+          [link = link_, id = reply_.call_id](Peers& peers) { peers.ForgetCall(link, id); });
     }
     const CallId cached_as = is_cached_ && did_run ? reply_.call_id : CallId();
     node_->SendReply(link_, std::move(reply_), result.ok() ? std::move(*result) : Value(),
@@ -304,7 +304,10 @@ std::shared_ptr<Link> Peers::LinkFor(const std::string& routing_id, const Hello&
   if (slot != nullptr) {
     replaced.push_back(slot);
     // Given up by us, and back: what it has called already does not run again.
-    if (slot->incarnation == hello.incarnation) link->replies = std::move(slot->replies);
+    if (slot->incarnation == hello.incarnation) {
+      link->replies = std::move(slot->replies);
+      slot->heir = link;
+    }
   }
   slot = link;
   // A process that starts again under its name ends its earlier life. Scripts may share a name.
@@ -315,7 +318,8 @@ std::shared_ptr<Link> Peers::LinkFor(const std::string& routing_id, const Hello&
     if (is_earlier_life) replaced.push_back(other);
   }
   for (const auto& old : replaced) {
-    SetState(old, LinkState::kDied, "a new incarnation of " + old->node + " said hello");
+    SetState(old, LinkState::kDied,
+             EndOf(*old, "a new incarnation of " + old->node + " said hello"));
     SetState(old, LinkState::kLeft, old->cause());  // final: it cannot come back
     old->last_sender = ActorRef();
     node_->ForgetPeerProgress(*old);

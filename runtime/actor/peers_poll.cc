@@ -1,10 +1,13 @@
 // The part of Peers that knows when to look at which socket.
+#include "runtime/actor/node.h"
 #include "runtime/actor/peers.h"
+#include "runtime/base/clock.h"
 
 namespace packcast::internal {
 
 template <class Visit>
 void Peers::ForEachSocket(const Visit& visit) {
+  if (zap_) visit(zap_->socket());
   if (router_.is_open()) {
     visit(router_);
     visit(router_monitor_);
@@ -41,10 +44,20 @@ void Peers::AwaitAndReceive(int milliseconds) {
 }
 
 void Peers::Receive() {
+  if (zap_ && !zap_->socket().is_drained()) ServeZap();
   if (router_.is_open()) ReceiveRouter();
   for (Channel& channel : channels_) {
     if (!channel.monitor.is_drained()) ReceiveMonitor(&channel);
     if (!channel.socket.is_drained()) ReceiveChannel(&channel);
+  }
+}
+
+void Peers::ServeZap() {
+  for (const std::string& address : zap_->Serve()) {
+    node_->metrics().Get("refused_clients_total").Add();
+    if (!malformed_log_.Allow(Now())) continue;
+    LogWarning("node ", node_->options().name, ": turned away a client at ", address,
+               ": its key is not on the list");
   }
 }
 

@@ -21,22 +21,26 @@ class Node;
 }  // namespace internal
 
 // CURVE keys as Z85 text of 40 characters. The public key belongs to the secret key.
+// CURVE keys: 40 characters of Z85 each (`bazel run //tools/keys`). Runtimes with keys do not talk
+// to runtimes without.
 struct RuntimeKeys {
   std::string public_key;
   std::string secret_key;
-  // Public key of the servers that this runtime connects to.
+  // Public key of the servers that this runtime connects to. Empty: its own, where all have one.
   std::string server_public_key;
+  // Public keys of those who may connect to this one. Empty: its own only.
+  std::vector<std::string> allowed;
 };
 
 struct RuntimeOptions {
   // The node's name: stable over restarts, unique in the cluster. "worker/0".
-  std::string name;
+  std::string name = {};
   std::string cluster = "packcast";
   // Where to listen; "*" picks a free port. Empty: do not listen.
   std::string bind = "tcp://127.0.0.1:*";
   // Lets `bind` be reachable from other machines without keys.
   bool insecure = false;
-  std::optional<RuntimeKeys> keys;
+  std::optional<RuntimeKeys> keys = {};
   // That run the handlers of all actors but of those that may handle several messages at once: such
   // an actor has threads of its own (SpawnOptions). A handler that blocks holds one of them.
   int executor_threads = 2;
@@ -45,12 +49,12 @@ struct RuntimeOptions {
   // Known within a second, as it is looked for once a beat.
   Duration unreachable_after = Milliseconds(900);
   // 0: random.
-  Incarnation incarnation;
+  Incarnation incarnation = {};
 };
 
 // Methods that run beside the others: a concurrency group of an actor.
 struct GroupOptions {
-  std::string name;
+  std::string name = {};
   // How many of its messages may be handled at once. Above 1 they are no longer in order.
   int concurrency = 1;
 };
@@ -75,16 +79,16 @@ struct SpawnOptions {
   int concurrency = 1;
   // With groups the actor must guard what they share. Each makes the runtime as many threads as its
   // concurrency says, while the actor is there.
-  std::vector<GroupOptions> groups;
+  std::vector<GroupOptions> groups = {};
   // Needs a factory.
-  RestartOptions restart;
+  RestartOptions restart = {};
   // Messages that may wait in each group; more are refused.
   size_t mailbox_messages = 65'536;
   // An actor that is spawned by another one's handler is stopped when that one's life ends, unless
   // it is detached.
   bool detached = false;
   // Free text about it, such as resources: {"gpu", "0"}. Told by Describe.
-  std::map<std::string, std::string> labels;
+  std::map<std::string, std::string> labels = {};
 };
 
 // Makes the object of each life of an actor.
@@ -106,6 +110,8 @@ class Runtime {
 
   const std::string& name() const;
   const std::string& cluster() const;
+  // As they were given to Start, the secret key among them.
+  const RuntimeOptions& options() const;
   // The real address, or "" without a listening socket.
   const std::string& endpoint() const;
   Incarnation incarnation() const;

@@ -166,10 +166,16 @@ class TypedRef {
     using Arguments = typename internal::MethodTraits<Method>::Arguments;
     static_assert(sizeof...(Args) == std::tuple_size_v<Arguments>,
                   "wrong number of arguments for this method");
-    return Arguments(std::forward<Args>(args)...);
+    if constexpr (sizeof...(Args) == std::tuple_size_v<Arguments>) {
+      constexpr bool kFits = std::is_constructible_v<Arguments, Args&&...>;
+      static_assert(kFits, "an argument is of another type than this method takes");
+      if constexpr (kFits) return Arguments(std::forward<Args>(args)...);
+    }
   }
   static Status NotListed() {
-    return Unimplemented("this method is not in its class's method table")
+    std::string listed;
+    for (const auto& method : MethodsOf<T>().catalog().methods) listed += " " + method.name;
+    return Unimplemented("the class does not list this method in Methods(); it lists:" + listed)
         .WithOutcome(Outcome::kNotExecuted);
   }
 

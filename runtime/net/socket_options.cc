@@ -21,6 +21,8 @@ void AppendCurve(const CurveKeys& keys, std::vector<OptionSetting>* table) {
   if (keys.is_server) {
     table->push_back(Int(ZMQ_CURVE_SERVER, "CURVE_SERVER", 1));
     table->push_back(Text(ZMQ_CURVE_SECRETKEY, "CURVE_SECRETKEY", keys.secret_key));
+    // ZapServer decides who comes in.
+    table->push_back(Text(ZMQ_ZAP_DOMAIN, "ZAP_DOMAIN", "packcast"));
     return;
   }
   table->push_back(Text(ZMQ_CURVE_SERVERKEY, "CURVE_SERVERKEY", keys.server_public_key));
@@ -40,7 +42,7 @@ std::vector<OptionSetting> OptionTable(SocketType type, const SocketOptions& o) 
       Int(ZMQ_SNDTIMEO, "SNDTIMEO", 0),
       Int(ZMQ_RCVTIMEO, "RCVTIMEO", 0),
   };
-  if (type == SocketType::kPair) return table;
+  if (type == SocketType::kPair || type == SocketType::kReply) return table;  // inproc
   table.push_back({ZMQ_MAXMSGSIZE, "MAXMSGSIZE", o.max_frame_bytes, "", false, true});
   table.push_back(Millis(ZMQ_HEARTBEAT_IVL, "HEARTBEAT_IVL", o.heartbeat_interval));
   table.push_back(Millis(ZMQ_HEARTBEAT_TIMEOUT, "HEARTBEAT_TIMEOUT", o.heartbeat_timeout));

@@ -9,8 +9,8 @@
 
 namespace packcast::net {
 
-// ZeroMQ socket types that packcast uses: never PUB/SUB, never REQ/REP.
-enum class SocketType { kRouter, kDealer, kPair };
+// ZeroMQ socket types that packcast uses: never PUB/SUB, and REP for ZeroMQ's own questions only.
+enum class SocketType { kRouter, kDealer, kPair, kReply };
 
 // CURVE keys (Z85 text). A server needs its own secret key; a client all three.
 struct CurveKeys {

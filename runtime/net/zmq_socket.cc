@@ -16,6 +16,7 @@ int TypeNumber(SocketType type) {
     case SocketType::kRouter: return ZMQ_ROUTER;
     case SocketType::kDealer: return ZMQ_DEALER;
     case SocketType::kPair: return ZMQ_PAIR;
+    case SocketType::kReply: return ZMQ_REP;
   }
   return ZMQ_PAIR;
 }

@@ -7,53 +7,81 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
+#include <charconv>
 #include <cstdio>
+#include <string>
+#include <string_view>
 #include <thread>
 
-#include "runtime/process/environment.h"
+#include "runtime/process/child_settings.h"
 #include "runtime/process/host.h"
 
 namespace packcast {
 namespace {
 
-using internal::ChildEnvironment;
+using internal::ChildSettings;
 
-// Once the parent is gone, how long an orderly end may take before it is a hard one.
-constexpr auto kEndPatience = std::chrono::seconds(5);
+// How long an orderly end may take when the parent is gone, or does not say.
+constexpr Duration kPatience = Seconds(1);
+// How much longer it may take beyond what was asked before it is a hard one.
+constexpr Duration kHardEndAfter = Seconds(4);
 constexpr int kHardEnd = 3;
 
-// Raises `gone_fd` when the parent is gone; then sees to it that this process ends.
-void WatchLifeline(int gone_fd) {
-  fcntl(ChildEnvironment::kLifelineFd, F_SETFD, FD_CLOEXEC);
-  // Detached: it lives as long as the process.
-  std::thread([gone_fd] {
-    char byte = 0;
-    ssize_t got = 0;
-    do {
-      got = read(ChildEnvironment::kLifelineFd, &byte, 1);
-    } while (got > 0 || (got < 0 && errno == EINTR));
-    eventfd_write(gone_fd, 1);
-    std::this_thread::sleep_for(kEndPatience);  // a deadline: nothing is waited for
-    _exit(kHardEnd);
-  }).detach();
+// "stop 5000": how long the parent waits. Else, or cut short: it is gone.
+Duration PatienceIn(const std::string& words) {
+  int64_t milliseconds = 0;
+  const std::string_view stop = internal::kLifelineStop;
+  if (!words.starts_with(stop) || words.back() != '\n') return kPatience;
+  const char* const end = words.data() + words.size() - 1;
+  const auto read = std::from_chars(words.data() + stop.size(), end, milliseconds);
+  return read.ec == std::errc() && read.ptr == end ? Milliseconds(milliseconds) : kPatience;
 }
+
+// The pipe that the parent holds the other end of.
+class Lifeline {
+ public:
+  // Raises gone_fd() when the parent is gone, or has asked for an end; then sees to it that this
+  // process ends.
+  void Watch() {
+    fcntl(ChildSettings::kLifelineFd, F_SETFD, FD_CLOEXEC);
+    // Detached: it lives as long as the process, and so does this object.
+    std::thread([this] {
+      std::string words;
+      char text[64];
+      ssize_t got = 0;
+      do {
+        got = read(ChildSettings::kLifelineFd, text, sizeof text);
+        if (got > 0 && words.size() < sizeof text) words.append(text, static_cast<size_t>(got));
+      } while (got > 0 || (got < 0 && errno == EINTR));
+      const Duration patience = PatienceIn(words);
+      patience_ = patience;
+      eventfd_write(gone_fd_, 1);
+      std::this_thread::sleep_for(ClampedWait(patience + kHardEndAfter));  // a deadline
+      _exit(kHardEnd);
+    }).detach();
+  }
+  int gone_fd() const { return gone_fd_; }
+  // Once gone_fd() is raised, or a signal asks for the end.
+  Duration patience() const { return patience_.load(); }
+
+ private:
+  const int gone_fd_ = eventfd(0, EFD_CLOEXEC);
+  std::atomic<Duration> patience_{kPatience};
+};
 
 void SayReady(const std::string& line) {
   const std::string text = line + "\n";
   // The parent reads it, or is gone and the lifeline ends us.
-  if (write(ChildEnvironment::kReadyFd, text.data(), text.size()) < 0) return;
-  close(ChildEnvironment::kReadyFd);
+  if (write(ChildSettings::kReadyFd, text.data(), text.size()) < 0) return;
+  close(ChildSettings::kReadyFd);
 }
 
-StatusOr<std::unique_ptr<Runtime>> StartRuntime(const ChildEnvironment& child,
+StatusOr<std::unique_ptr<Runtime>> StartRuntime(const ChildSettings& child,
                                                 const ActorClasses& classes,
                                                 const std::function<Status(Runtime&)>& setup) {
-  RuntimeOptions options;
-  options.name = child.node;
-  options.cluster = child.cluster;
-  options.incarnation = child.incarnation;
-  PC_ASSIGN_OR_RETURN(std::unique_ptr<Runtime> runtime, Runtime::Start(options));
+  PC_ASSIGN_OR_RETURN(std::unique_ptr<Runtime> runtime, Runtime::Start(child.ToOptions()));
   PC_RETURN_IF_ERROR(NewActor<internal::Host>(*runtime, &classes)
                          .Name(internal::Host::kName)
                          .Detached()
@@ -63,9 +91,9 @@ StatusOr<std::unique_ptr<Runtime>> StartRuntime(const ChildEnvironment& child,
   return runtime;
 }
 
-int RunChild(const ChildEnvironment& child, const ActorClasses& classes,
+int RunChild(const ChildSettings& child, const ActorClasses& classes,
              const std::function<Status(Runtime&)>& setup) {
-  fcntl(ChildEnvironment::kReadyFd, F_SETFD, FD_CLOEXEC);
+  fcntl(ChildSettings::kReadyFd, F_SETFD, FD_CLOEXEC);
   signal(SIGPIPE, SIG_IGN);  // a parent that is gone reads nothing; the end shall be orderly
   sigset_t signals;
   sigemptyset(&signals);
@@ -73,8 +101,12 @@ int RunChild(const ChildEnvironment& child, const ActorClasses& classes,
   sigaddset(&signals, SIGINT);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before there are threads
   const int signal_fd = signalfd(-1, &signals, SFD_CLOEXEC);
-  const int gone_fd = eventfd(0, EFD_CLOEXEC);
-  if (!child.detached) WatchLifeline(gone_fd);
+  static Lifeline lifeline;
+  if (signal_fd < 0 || lifeline.gone_fd() < 0) {
+    SayReady("error no descriptors are left");
+    return 1;
+  }
+  if (!child.detached) lifeline.Watch();
   const auto runtime = StartRuntime(child, classes, setup);
   if (!runtime.ok()) {
     SayReady("error " + runtime.status().message());
@@ -82,10 +114,10 @@ int RunChild(const ChildEnvironment& child, const ActorClasses& classes,
     return 1;
   }
   SayReady("ready " + (*runtime)->endpoint());
-  pollfd fds[] = {{signal_fd, POLLIN, 0}, {gone_fd, POLLIN, 0}};
+  pollfd fds[] = {{signal_fd, POLLIN, 0}, {lifeline.gone_fd(), POLLIN, 0}};
   while (poll(fds, 2, -1) < 0 && errno == EINTR) {
   }
-  (*runtime)->Shutdown(Seconds(1));
+  (*runtime)->Shutdown(lifeline.patience());
   return 0;
 }
 
@@ -93,7 +125,7 @@ int RunChild(const ChildEnvironment& child, const ActorClasses& classes,
 
 std::optional<int> RunIfChild(const ActorClasses& classes,
                               const std::function<Status(Runtime&)>& setup) {
-  const auto child = ChildEnvironment::Take();
+  const auto child = ChildSettings::Take();
   if (!child.ok()) {
     std::fprintf(stderr, "%s\n", child.status().message().c_str());
     return 1;

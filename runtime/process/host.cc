@@ -2,11 +2,45 @@
 
 namespace packcast::internal {
 
+HostedOptions HostedOptions::From(const SpawnOptions& options) {
+  const auto microseconds = [](Duration d) {
+    return std::chrono::duration_cast<std::chrono::microseconds>(d).count();
+  };
+  HostedOptions out;
+  out.concurrent_control = options.concurrent_control;
+  out.concurrency = options.concurrency;
+  for (const GroupOptions& group : options.groups) {
+    out.groups.push_back({group.name, group.concurrency});
+  }
+  out.max_restarts = options.restart.max_restarts;
+  out.backoff_us = microseconds(options.restart.backoff);
+  out.backoff_max_us = microseconds(options.restart.backoff_max);
+  out.healthy_after_us = microseconds(options.restart.healthy_after);
+  out.mailbox_messages = options.mailbox_messages;
+  out.labels = options.labels;
+  return out;
+}
+
+SpawnOptions HostedOptions::ToOptions() const {
+  SpawnOptions out;
+  out.concurrent_control = concurrent_control;
+  out.concurrency = concurrency;
+  for (const Group& group : groups) out.groups.push_back({group.name, group.concurrency});
+  out.restart.max_restarts = max_restarts;
+  out.restart.backoff = Microseconds(backoff_us);
+  out.restart.backoff_max = Microseconds(backoff_max_us);
+  out.restart.healthy_after = Microseconds(healthy_after_us);
+  out.mailbox_messages = mailbox_messages;
+  out.labels = labels;
+  return out;
+}
+
 Status Host::Spawn(Context& context, const Request& request) {
   PC_ASSIGN_OR_RETURN(ActorFactory factory,
                       classes_->Factory(request.actor_class, request.arguments));
-  SpawnOptions options;
-  options.restart.max_restarts = request.max_restarts;
+  // It belongs to the parent, not to this actor.
+  SpawnOptions options = request.options.ToOptions();
+  options.detached = true;
   return context.runtime().Spawn(request.name, std::move(factory), options).status();
 }
 

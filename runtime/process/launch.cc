@@ -12,7 +12,7 @@
 #include <string_view>
 #include <utility>
 
-#include "runtime/process/environment.h"
+#include "runtime/process/child_settings.h"
 
 extern char** environ;
 
@@ -101,11 +101,19 @@ StatusOr<Launched> Launch(const LaunchOptions& options) {
   PC_ASSIGN_OR_RETURN(Pipe ready, MakePipe());
   PC_ASSIGN_OR_RETURN(Pipe lifeline, MakePipe());
   PC_ASSIGN_OR_RETURN(Pipe words, MakePipe());
+  PC_ASSIGN_OR_RETURN(Pipe settings, MakePipe());
+  // Fits into the pipe: the child reads it when it gets there.
+  const ssize_t put = write(settings.write.get(), options.settings.data(), options.settings.size());
+  if (put != static_cast<ssize_t>(options.settings.size())) {
+    return Failed("writing a child's settings", errno);
+  }
+  settings.write.Reset();
   FileActions actions;
   actions.OpenNull(STDIN_FILENO);
-  PC_RETURN_IF_ERROR(actions.Pass(ready.write.get(), ChildEnvironment::kReadyFd));
+  PC_RETURN_IF_ERROR(actions.Pass(ready.write.get(), ChildSettings::kReadyFd));
+  PC_RETURN_IF_ERROR(actions.Pass(settings.read.get(), ChildSettings::kSettingsFd));
   if (!options.detached) {
-    PC_RETURN_IF_ERROR(actions.Pass(lifeline.read.get(), ChildEnvironment::kLifelineFd));
+    PC_RETURN_IF_ERROR(actions.Pass(lifeline.read.get(), ChildSettings::kLifelineFd));
     PC_RETURN_IF_ERROR(actions.Pass(words.write.get(), STDERR_FILENO));
   }
   posix_spawnattr_t attributes;

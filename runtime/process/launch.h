@@ -29,6 +29,7 @@ struct LaunchOptions {
   std::string program;  // a path; looked up in PATH when it has no slash
   std::vector<std::string> arguments;
   std::map<std::string, std::string> environment;  // added to this process's
+  std::string settings;                            // ChildSettings, encoded
   bool detached = false;                           // no lifeline; stderr is this process's
 };
 
@@ -36,7 +37,7 @@ struct LaunchOptions {
 struct Launched {
   pid_t pid = -1;
   UniqueFd pid_fd;    // readable once it has ended
-  UniqueFd ready;     // what it says on its ChildEnvironment::kReadyFd
+  UniqueFd ready;     // what it says on its ChildSettings::kReadyFd
   UniqueFd lifeline;  // kept open while it shall live
   UniqueFd words;     // its stderr; none when detached
 };

@@ -11,12 +11,13 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <set>
 #include <utility>
 
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/random.h"
-#include "runtime/process/environment.h"
+#include "runtime/process/child_settings.h"
 #include "runtime/process/host.h"
 #include "runtime/process/launch.h"
 
@@ -25,12 +26,29 @@ namespace {
 
 constexpr size_t kReadyLineBytes = 64u << 10;
 // After its end, what others that hold its stderr may still write is not waited for.
-constexpr int kWordsAfterEndMs = 100;
+constexpr Duration kWordsAfterEnd = Milliseconds(100);
+// Not more than a pipe takes without waiting when it says that it has room.
+constexpr size_t kWordsAtOnce = 4096;
 // A process that was killed ends at once, unless the kernel is stuck.
 constexpr Duration kKillPatience = Seconds(10);
 
 int MillisecondsUntil(Time until) {
   return static_cast<int>(std::max<int64_t>(0, ToMilliseconds(until - Now()) + 1));
+}
+
+// To a pipe whose reader may have ended: without a SIGPIPE for this program, which may not expect
+// any.
+void WriteQuietly(int fd, const std::string& text) {
+  sigset_t pipe_signal;
+  sigset_t before;
+  sigemptyset(&pipe_signal);
+  sigaddset(&pipe_signal, SIGPIPE);
+  pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
+  if (write(fd, text.data(), text.size()) < 0 && errno == EPIPE && !sigismember(&before, SIGPIPE)) {
+    const timespec at_once{};
+    sigtimedwait(&pipe_signal, nullptr, &at_once);
+  }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 }  // namespace
@@ -43,42 +61,88 @@ std::string ProcessEnd::ToString() const {
   return text;
 }
 
+namespace {
+
+// The names of processes that were started here and run. Another of such a name would push the
+// first one out of the cluster.
+class RunningNames {
+ public:
+  static RunningNames& Get() {
+    static RunningNames names;
+    return names;
+  }
+  bool Take(const Runtime* owner, const std::string& name) {
+    std::lock_guard lock(mutex_);
+    return names_.emplace(owner, name).second;
+  }
+  void Release(const Runtime* owner, const std::string& name) {
+    std::lock_guard lock(mutex_);
+    names_.erase({owner, name});
+  }
+
+ private:
+  std::mutex mutex_;
+  std::set<std::pair<const Runtime*, std::string>> names_;
+};
+
+}  // namespace
+
 StatusOr<std::unique_ptr<Process>> Process::Start(Runtime& runtime, ProcessOptions options) {
   if (options.name.empty()) return InvalidArgument("a process needs a name for its runtime");
-  internal::ChildEnvironment child;
+  internal::ChildSettings child = internal::ChildSettings::For(runtime.options());
   child.node = options.name;
-  child.cluster = runtime.cluster();
   child.incarnation = RandomIncarnation();
   child.detached = options.detached;
+  child.executor_threads = options.executor_threads;
   internal::LaunchOptions launch;
   launch.program = options.program.empty() ? "/proc/self/exe" : options.program;
   launch.arguments = options.arguments;
   launch.environment = options.environment;
+  launch.environment[internal::ChildSettings::kMark] = "1";
+  launch.settings = child.Encode();
   launch.detached = options.detached;
-  for (const auto& [name, value] : child.Variables()) launch.environment[name] = value;
-  PC_ASSIGN_OR_RETURN(internal::Launched launched, internal::Launch(launch));
+  internal::UniqueFd stop(eventfd(0, EFD_CLOEXEC));
+  if (stop.get() < 0) {
+    return ResourceExhausted(std::string("a descriptor for a process: ") + std::strerror(errno));
+  }
+  if (!RunningNames::Get().Take(&runtime, options.name)) {
+    return AlreadyExists("process " + options.name + " still runs: stop it first");
+  }
+  StatusOr<internal::Launched> launched = internal::Launch(launch);
+  if (!launched.ok()) {
+    RunningNames::Get().Release(&runtime, options.name);
+    return launched.status();
+  }
   runtime.ExpectPeerEnd(child.incarnation);
-  std::unique_ptr<Process> process(
-      new Process(&runtime, std::move(options), child.incarnation, std::move(launched)));
+  std::unique_ptr<Process> process(new Process(&runtime, std::move(options), child.incarnation,
+                                               *std::move(launched), std::move(stop)));
   PC_RETURN_IF_ERROR(process->WaitReady());
   return process;
 }
 
 Process::Process(Runtime* runtime, ProcessOptions options, Incarnation incarnation,
-                 internal::Launched launched)
+                 internal::Launched launched, internal::UniqueFd stop)
     : runtime_(runtime),
       options_(std::move(options)),
       incarnation_(incarnation),
       launched_(std::make_unique<internal::Launched>(std::move(launched))),
       pid_(launched_->pid),
-      stop_fd_(eventfd(0, EFD_CLOEXEC)),
+      stop_fd_(std::make_unique<internal::UniqueFd>(std::move(stop))),
       watcher_([this] { Watch(); }) {}
 
 Process::~Process() {
   if (!options_.detached) Stop(Seconds(1));
-  eventfd_write(stop_fd_, 1);
+  eventfd_write(stop_fd_->get(), 1);
   watcher_.join();
-  close(stop_fd_);
+  if (end_) return;
+  RunningNames::Get().Release(runtime_, options_.name);
+  // It goes on without us; when it ends somebody has to take note of it, or it stays a zombie.
+  std::thread([pid = pid_, fd = std::move(launched_->pid_fd)] {
+    pollfd ended{fd.get(), POLLIN, 0};
+    while (poll(&ended, 1, -1) < 0) {
+    }
+    waitid(P_PID, static_cast<id_t>(pid), nullptr, WEXITED);
+  }).detach();
 }
 
 Status Process::WaitReady() {
@@ -127,9 +191,10 @@ StatusOr<ActorRef> Process::Connect(const std::string& actor, Duration timeout) 
 }
 
 Status Process::SpawnThere(const std::string& actor_class, const std::string& name, Value arguments,
-                           int max_restarts) {
+                           const SpawnOptions& options) {
   PC_ASSIGN_OR_RETURN(const ActorRef host, Connect(internal::Host::kName));
-  const internal::Host::Request request{actor_class, name, std::move(arguments), max_restarts};
+  const internal::Host::Request request{actor_class, name, std::move(arguments),
+                                        internal::HostedOptions::From(options)};
   return CallMethod<Unit>(host, "spawn", {}, request).Get(Seconds(60)).status();
 }
 
@@ -149,6 +214,10 @@ StatusOr<ProcessEnd> Process::WaitEnded(Duration timeout) const {
 ProcessEnd Process::Stop(Duration grace) {
   {
     std::lock_guard lock(mutex_);
+    const std::string stop = internal::kLifelineStop + std::to_string(ToMilliseconds(grace)) + "\n";
+    // To one that has ended nothing need be said.
+    const int lifeline = launched_->lifeline.get();
+    if (lifeline >= 0) WriteQuietly(lifeline, stop);
     launched_->lifeline.Reset();
   }
   if (options_.detached) (void)Signal(SIGTERM);
@@ -169,25 +238,46 @@ Status Process::Signal(int signal) {
   return FailedPrecondition("process " + options_.name + ": " + std::strerror(errno));
 }
 
-void Process::ReadWords(int timeout_ms, bool* is_open) {
-  pollfd words{launched_->words.get(), POLLIN, 0};
-  if (!*is_open || poll(&words, 1, timeout_ms) <= 0) return;
-  char text[4096];
+// Takes what has come, if the last was passed on.
+void Process::ReadWords(bool* is_open) {
+  char text[kWordsAtOnce];
   const ssize_t got = read(launched_->words.get(), text, sizeof text);
   if (got < 0 && errno == EINTR) return;
   *is_open = got > 0;
   if (got <= 0) return;
-  const size_t count = static_cast<size_t>(got);
-  // A stderr that is gone is no reason to stop listening.
-  for (size_t done = 0; done < count;) {
-    const ssize_t put = write(STDERR_FILENO, text + done, count - done);
-    if (put <= 0 && errno != EINTR) break;
-    if (put > 0) done += static_cast<size_t>(put);
-  }
-  words_.append(text, count);
+  unwritten_.assign(text, static_cast<size_t>(got));
+  words_.append(unwritten_);
   if (words_.size() > options_.last_words_bytes) {
     words_.erase(0, words_.size() - options_.last_words_bytes);
   }
+}
+
+// To a stderr that has room for it: a pipe that nobody reads must not keep us from noticing the
+// end.
+void Process::PassWordsOn() {
+  const ssize_t put = write(STDERR_FILENO, unwritten_.data(), unwritten_.size());
+  if (put < 0 && (errno == EINTR || errno == EAGAIN)) return;
+  // A stderr that is gone is no reason to stop listening.
+  unwritten_.erase(0, put < 0 ? unwritten_.size() : static_cast<size_t>(put));
+}
+
+// Waits for its end, or until this process lets it go (false), and hears its words meanwhile.
+// `until`: or so long, for words that come after the end.
+bool Process::Listen(bool awaits_end, Time until) {
+  bool is_open = launched_->words.get() >= 0;
+  while (awaits_end || (Now() < until && (is_open || !unwritten_.empty()))) {
+    const bool is_reading = is_open && unwritten_.empty();
+    pollfd fds[] = {{is_reading ? launched_->words.get() : -1, POLLIN, 0},
+                    {unwritten_.empty() ? -1 : STDERR_FILENO, POLLOUT, 0},
+                    {awaits_end ? launched_->pid_fd.get() : -1, POLLIN, 0},
+                    {awaits_end ? stop_fd_->get() : -1, POLLIN, 0}};
+    if (poll(fds, 4, awaits_end ? -1 : MillisecondsUntil(until)) < 0) continue;
+    if (fds[2].revents != 0) return true;
+    if (fds[3].revents != 0) return false;
+    if (fds[0].revents != 0) ReadWords(&is_open);
+    if (fds[1].revents != 0) PassWordsOn();
+  }
+  return true;
 }
 
 ProcessEnd Process::Reap() {
@@ -205,20 +295,11 @@ ProcessEnd Process::Reap() {
 }
 
 void Process::Watch() {
-  bool has_words = launched_->words.get() >= 0;
-  while (true) {
-    pollfd fds[] = {{has_words ? launched_->words.get() : -1, POLLIN, 0},
-                    {launched_->pid_fd.get(), POLLIN, 0},
-                    {stop_fd_, POLLIN, 0}};
-    if (poll(fds, 3, -1) < 0) continue;
-    if (fds[1].revents != 0) break;
-    if (fds[2].revents != 0) return;
-    if (fds[0].revents != 0) ReadWords(0, &has_words);
-  }
-  const Time until = Now() + Milliseconds(kWordsAfterEndMs);
-  while (has_words && Now() < until) ReadWords(MillisecondsUntil(until), &has_words);
+  if (!Listen(true, Time())) return;
+  Listen(false, Now() + kWordsAfterEnd);
   const ProcessEnd end = Reap();
   runtime_->PeerEnded(incarnation_, end.ToString());
+  RunningNames::Get().Release(runtime_, options_.name);
   std::lock_guard lock(mutex_);
   end_ = end;
   changed_.notify_all();

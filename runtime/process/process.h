@@ -21,6 +21,7 @@ namespace packcast {
 
 namespace internal {
 struct Launched;
+class UniqueFd;
 }  // namespace internal
 
 // How a process ended.
@@ -36,14 +37,16 @@ struct ProcessEnd {
 
 struct ProcessOptions {
   // The name of its runtime, unique in the cluster: "rollout/3".
-  std::string name;
+  std::string name = {};
   // A program whose main begins with RunIfChild. Empty: this program.
-  std::string program;
-  std::vector<std::string> arguments;
+  std::string program = {};
+  std::vector<std::string> arguments = {};
   // Added to this process's environment.
-  std::map<std::string, std::string> environment;
+  std::map<std::string, std::string> environment = {};
   // It goes on when this process ends. Its stderr is then not watched.
   bool detached = false;
+  // RuntimeOptions::executor_threads of its runtime. Cluster, beats and keys are this one's.
+  int executor_threads = 2;
   // How long it may take until its runtime runs and its setup is done.
   Duration start_timeout = Seconds(30);
   // How much of its stderr is kept as its last words. All of it goes to this process's stderr, too.
@@ -57,7 +60,8 @@ struct ProcessOptions {
 class Process {
  public:
   // Waits until the child is ready. Errors: kNotFound (the program), kDeadlineExceeded, kPeerDied
-  // (it ended first; with its last words), kFailedPrecondition (what its setup returned).
+  // (it ended first; with its last words), kFailedPrecondition (what its setup returned),
+  // kAlreadyExists (one of that name, started here, still runs).
   static StatusOr<std::unique_ptr<Process>> Start(Runtime& runtime, ProcessOptions options);
   // Stop(1 s), unless it is detached.
   ~Process();
@@ -76,14 +80,14 @@ class Process {
   template <class T, class... Args>
   StatusOr<TypedRef<T>> Spawn(const std::string& actor_class, const std::string& name,
                               const Args&... args) {
-    return SpawnLasting<T>(0, actor_class, name, args...);
+    return SpawnWith<T>(SpawnOptions(), actor_class, name, args...);
   }
-  // The same, with so many restarts of the actor there; -1: any number.
+  // The same, with restarts, groups and so on. Errors: also kInvalidArgument (of the options).
   template <class T, class... Args>
-  StatusOr<TypedRef<T>> SpawnLasting(int max_restarts, const std::string& actor_class,
-                                     const std::string& name, const Args&... args) {
+  StatusOr<TypedRef<T>> SpawnWith(const SpawnOptions& options, const std::string& actor_class,
+                                  const std::string& name, const Args&... args) {
     PC_RETURN_IF_ERROR(
-        SpawnThere(actor_class, name, internal::ArgumentsToValue(std::tie(args...)), max_restarts));
+        SpawnThere(actor_class, name, internal::ArgumentsToValue(std::tie(args...)), options));
     PC_ASSIGN_OR_RETURN(ActorRef ref, Connect(name));
     return TypedRef<T>(std::move(ref));
   }
@@ -99,12 +103,14 @@ class Process {
 
  private:
   Process(Runtime* runtime, ProcessOptions options, Incarnation incarnation,
-          internal::Launched launched);
+          internal::Launched launched, internal::UniqueFd stop);
   Status WaitReady();
   Status SpawnThere(const std::string& actor_class, const std::string& name, Value arguments,
-                    int max_restarts);
+                    const SpawnOptions& options);
   void Watch();
-  void ReadWords(int timeout_ms, bool* is_open);
+  bool Listen(bool awaits_end, Time until);
+  void ReadWords(bool* is_open);
+  void PassWordsOn();
   ProcessEnd Reap();
 
   Runtime* const runtime_;
@@ -113,12 +119,15 @@ class Process {
   const std::unique_ptr<internal::Launched> launched_;
   const pid_t pid_;
   std::string endpoint_;
-  std::string words_;  // of the watching thread
+  // Of the watching thread.
+  std::string words_;
+  std::string unwritten_;  // of the last that came: not yet passed on
 
   mutable std::mutex mutex_;
   mutable std::condition_variable changed_;
   std::optional<ProcessEnd> end_;
-  int stop_fd_ = -1;  // wakes the watching thread up when a detached one is let go
+  // Wakes the watching thread up when a detached one is let go.
+  const std::unique_ptr<internal::UniqueFd> stop_fd_;
   std::thread watcher_;
 };
 

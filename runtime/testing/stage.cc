@@ -97,10 +97,13 @@ class StageCore : public MessageTarget,
     message->body = std::move(body);
     message->responder = std::move(responder);
     message->control = control;
-    Push(control, [this, message](Context& context) {
-      sender_ = message->from;
-      actor_->OnMessage(context, std::move(*message));
-    });
+    Push(
+        control,
+        [this, message](Context& context) {
+          sender_ = message->from;
+          actor_->OnMessage(context, std::move(*message));
+        },
+        message);
     return OkStatus();
   }
 
@@ -141,12 +144,12 @@ class StageCore : public MessageTarget,
   }
 
   bool Step() {
-    std::deque<Work>& queue = control_.empty() ? normal_ : control_;
+    std::deque<Queued>& queue = control_.empty() ? normal_ : control_;
     if (queue.empty()) return false;
-    const Work work = std::move(queue.front());
+    const Queued next = std::move(queue.front());
     queue.pop_front();
     sender_ = ActorRef();
-    (void)Guarded("stage", "a message", [&] { work(*this); });
+    (void)Guarded("stage", "a message", [&] { next.work(*this); });
     EndIfFailed();
     return true;
   }
@@ -185,10 +188,18 @@ class StageCore : public MessageTarget,
     return true;
   }
 
-  void Stop() {
+  void Stop(size_t limit) {
+    RunAll(limit);
+    End(Cancelled("the actor stopped"));
+  }
+  // What waits is not handled.
+  void End(const Status& why) {
     if (std::exchange(is_over_, true)) return;
-    control_.clear();
-    normal_.clear();
+    for (std::deque<Queued>* queue : {&control_, &normal_}) {
+      for (const Queued& queued : std::exchange(*queue, {})) {
+        if (queued.message) queued.message->responder.Fail(why.WithOutcome(Outcome::kNotExecuted));
+      }
+    }
     timers_.clear();
     (void)Guarded("stage", "OnStop", [&] { actor_->OnStop(*this); });
   }
@@ -213,15 +224,19 @@ class StageCore : public MessageTarget,
   uint64_t progress_ = 0;
 
  private:
-  void Push(bool control, Work work) {
-    if (!is_over_) (control ? control_ : normal_).push_back(std::move(work));
+  void Push(bool control, Work work, std::shared_ptr<Message> message = nullptr) {
+    if (!is_over_) (control ? control_ : normal_).push_back({std::move(work), std::move(message)});
   }
   void EndIfFailed() {
-    if (failure_) Stop();
+    if (failure_) End(*failure_);
   }
 
   std::unique_ptr<Actor> actor_;
-  std::deque<Work> control_, normal_;
+  struct Queued {
+    Work work;
+    std::shared_ptr<Message> message;  // of a call or tell, to be answered if it is dropped
+  };
+  std::deque<Queued> control_, normal_;
   ActorRef sender_;
   Time now_{std::chrono::hours(1)};
   std::set<std::pair<Time, TimerId>> timers_;
@@ -241,7 +256,7 @@ Stage::Stage(std::unique_ptr<Actor> actor)
 }
 
 Stage::~Stage() {
-  core_->Stop();
+  core_->End(Cancelled("the stage is gone"));
   core_->Close();
 }
 
@@ -257,7 +272,7 @@ Future<Value> Stage::CallFrom(const std::string& peer, std::string method, Value
 
 bool Stage::Step() { return core_->Step(); }
 size_t Stage::RunAll(size_t limit) { return core_->RunAll(limit); }
-void Stage::Advance(Duration duration) { core_->Advance(duration, 10'000); }
+void Stage::Advance(Duration duration) { core_->Advance(duration, kMostMessages); }
 Time Stage::now() const { return core_->now(); }
 bool Stage::Happen(PeerEvent::Kind kind, const std::string& peer, const std::string& cause) {
   return core_->Happen(kind, Peer(peer), cause);
@@ -269,6 +284,6 @@ bool Stage::Answer(const std::string& peer, StatusOr<Value> result) {
 }
 const std::optional<Status>& Stage::failure() const { return core_->failure_; }
 uint64_t Stage::progress() const { return core_->progress_; }
-void Stage::Stop() { core_->Stop(); }
+void Stage::Stop() { core_->Stop(kMostMessages); }
 
 }  // namespace packcast

@@ -40,7 +40,7 @@ class Stage {
  public:
   // OnStart has run afterwards; see failure().
   explicit Stage(std::unique_ptr<Actor> actor);
-  // OnStop runs, if it has not.
+  // OnStop runs, if it has not. What waits is not handled any more, and is told so.
   ~Stage();
   Stage(const Stage&) = delete;
   Stage& operator=(const Stage&) = delete;
@@ -61,7 +61,8 @@ class Stage {
   // What the actor posts or awaits is a message of this kind, too.
   bool Step();
   // Until none waits, and at most `limit`; returns how many there were.
-  size_t RunAll(size_t limit = 10'000);
+  static constexpr size_t kMostMessages = 10'000;
+  size_t RunAll(size_t limit = kMostMessages);
   // Moves the clock; timers that expire on the way become messages, in their order, at their times.
   // Each is handled, with all that waits before.
   void Advance(Duration duration);
@@ -78,7 +79,7 @@ class Stage {
   // and it gets no more messages.
   const std::optional<Status>& failure() const;
   uint64_t progress() const;
-  // Orderly: OnStop runs.
+  // Orderly: what waits is handled, then OnStop runs.
   void Stop();
 
  private:

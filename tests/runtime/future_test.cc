@@ -62,5 +62,19 @@ TEST(FutureTest, MapAndWhenAllKeepOrderAndErrors) {
   EXPECT_TRUE(WhenAll<int>({}).ready());
 }
 
+TEST(FutureTest, WhenAnyGivesTheIndexOfTheFirstThatResolves) {
+  const Promise<int> a;
+  const Promise<int> b;
+  const Promise<int> c;
+  const Future<size_t> any = WhenAny<int>({a.future(), b.future(), c.future()});
+  EXPECT_FALSE(any.ready());
+  b.Set(Cancelled("no"));  // an error counts, too
+  EXPECT_EQ(*any.Get(Duration(0)), 1u);
+  a.Set(1);
+  c.Set(3);
+  EXPECT_EQ(*any.Get(Duration(0)), 1u);
+  EXPECT_EQ(WhenAny<int>({}).Get(Duration(0)).status().code(), StatusCode::kInvalidArgument);
+}
+
 }  // namespace
 }  // namespace packcast

@@ -1,4 +1,6 @@
 // What becomes of peers: killed, frozen, thawed, replaced, gone in good order.
+#include <vector>
+
 #include <gtest/gtest.h>
 
 #include "runtime/base/clock.h"
@@ -27,7 +29,10 @@ class Watcher {
       if (message.method == "here") callers.Add(message.from);
       message.responder.Reply(Value());
     };
-    actor->on_peer = [this](Context&, const PeerEvent& event) { events.Add(event); };
+    actor->on_peer = [this](Context&, const PeerEvent& event) {
+      times.Add(Now());
+      events.Add(event);
+    };
     self_ = runtime.Spawn("listener", std::move(actor)).value();
   }
   ~Watcher() { EXPECT_TRUE(runtime_.Stop(self_, kPatience).ok()); }
@@ -48,6 +53,7 @@ class Watcher {
     return failure;
   }
   Record<PeerEvent> events;
+  Record<Time> times;  // of the events
   Record<ActorRef> callers;
 
  private:
@@ -114,6 +120,30 @@ TEST(LivenessTest, FrozenPeerIsSuspectThenUnreachableThenRecovers) {
   ASSERT_TRUE(watcher.Sees(Kind::kRecovered));
   EXPECT_TRUE(patient.Get(kPatience).ok()) << patient.Get(kPatience).status();
   for (const PeerEvent& event : watcher.events.items()) EXPECT_NE(event.kind, Kind::kDied);
+}
+
+TEST(LivenessTest, SilenceIsSuspectAfter450MillisecondsAndUnreachableAfter900) {
+  EXPECT_EQ(RuntimeOptions().suspect_after, Milliseconds(450));
+  EXPECT_EQ(RuntimeOptions().unreachable_after, Milliseconds(900));
+  auto runtime = StartRuntime("client");
+  ChildProcess child({"server", kAnyPort});
+  const ActorRef ref = runtime->Connect(child.ReadLine(), "callee", kPatience).value();
+  const Time before = Now();
+  // By its answer it is heard after `before`. Who watches from then on is told of no other silence.
+  ASSERT_TRUE(ref.Call("ping", Value()).Get(kPatience).ok());
+  Watcher watcher(*runtime);
+  watcher.Watch(ref);
+  child.Freeze();
+  ASSERT_TRUE(watcher.Sees(Kind::kUnreachable));
+  const std::vector<PeerEvent> events = watcher.events.items();
+  const std::vector<Time> times = watcher.times.items();
+  size_t suspect = 0;
+  while (suspect < events.size() && events[suspect].kind != Kind::kSuspect) ++suspect;
+  size_t unreachable = 0;
+  while (events[unreachable].kind != Kind::kUnreachable) ++unreachable;
+  ASSERT_LT(suspect, unreachable);
+  EXPECT_GE(times[suspect] - before, Milliseconds(450));
+  EXPECT_GE(times[unreachable] - before, Milliseconds(900));
 }
 
 TEST(LivenessTest, OrderlyEndIsLeftNotDied) {

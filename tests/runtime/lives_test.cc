@@ -1,6 +1,8 @@
 // How actors fail, live again, and are killed, with their children; here and over loopback TCP.
 #include <atomic>
+#include <iterator>
 #include <stdexcept>
+#include <thread>
 
 #include <gtest/gtest.h>
 
@@ -21,7 +23,35 @@ using testing::Restarts;
 using testing::StartRuntime;
 using Kind = PeerEvent::Kind;
 
-class LivesTest : public testing::LivesFixture {};
+class LivesTest : public testing::LivesFixture {
+ protected:
+  using Spawned = std::shared_ptr<Record<Status>>;
+
+  // An actor whose lives each spawn a "child", and note what became of that.
+  ActorFactory ParentFactory(const Spawned& spawned) {
+    return [gates = gates_, spawned] {
+      auto actor = std::make_unique<FunctionActor>();
+      actor->on_start = [gates, spawned](Context& context) {
+        auto child = std::make_unique<Mortal>(gates);
+        spawned->Add(context.runtime().Spawn("child", std::move(child)).status());
+      };
+      actor->on_message = [](Context& context, Message message) {
+        context.Fail(Internal("told to"));
+        message.responder.Reply(int64_t{context.life()});
+      };
+      return actor;
+    };
+  }
+  // The timers that were due before have reached their actors.
+  void AwaitTimers() {
+    const auto is_over = std::make_shared<Gate>();
+    auto clock = std::make_unique<FunctionActor>();
+    clock->on_start = [](Context& context) { context.SetTimer(context.now()); };
+    clock->on_timer = [is_over](Context&, TimerId) { is_over->Open(); };
+    EXPECT_TRUE(server_->Spawn("clock", std::move(clock)).ok());
+    is_over->Wait();
+  }
+};
 
 TEST_F(LivesTest, AFailedActorLivesAgainAndReferencesFollow) {
   const ActorRef ref = SpawnMortal("mortal", Restarts(1));
@@ -167,22 +197,9 @@ TEST_F(LivesTest, OneThatNeverBeganIsNotStopped) {
 }
 
 TEST_F(LivesTest, ANextLifeFindsTheNamesOfItsChildrenFree) {
-  const auto gates = gates_;
-  auto spawned = std::make_shared<Record<Status>>();
-  const ActorFactory factory = [gates, spawned] {
-    auto actor = std::make_unique<FunctionActor>();
-    actor->on_start = [gates, spawned](Context& context) {
-      auto child = std::make_unique<Mortal>(gates);
-      spawned->Add(context.runtime().Spawn("child", std::move(child)).status());
-    };
-    actor->on_message = [](Context& context, Message message) {
-      context.Fail(Internal("told to"));
-      message.responder.Reply(Value());
-    };
-    return actor;
-  };
-  const ActorRef parent = server_->Spawn("parent", factory, Restarts(1)).value();
-  ASSERT_TRUE(spawned->WaitFor([](const Status&) { return true; }));
+  const auto spawned = std::make_shared<Record<Status>>();
+  const ActorRef parent = server_->Spawn("parent", ParentFactory(spawned), Restarts(1)).value();
+  ASSERT_TRUE(spawned->WaitForCount(1));
   const ActorRef child = server_->Find("child").value();
   const Future<Value> held = child.Call("hold", Value());
   gates_->is_held.Wait();
@@ -195,6 +212,23 @@ TEST_F(LivesTest, ANextLifeFindsTheNamesOfItsChildrenFree) {
   EXPECT_TRUE(next.Get(kPatience).ok());
   for (const Status& status : spawned->items()) EXPECT_TRUE(status.ok()) << status;
   EXPECT_EQ(spawned->items().size(), 2u);
+}
+
+TEST_F(LivesTest, ANextLifeWaitsForChildrenNoLongerThanTheMostBackoff) {
+  const auto spawned = std::make_shared<Record<Status>>();
+  SpawnOptions options = Restarts(1);
+  options.restart.backoff_max = Milliseconds(20);
+  const ActorRef parent = server_->Spawn("parent", ParentFactory(spawned), options).value();
+  ASSERT_TRUE(spawned->WaitForCount(1));
+  const Future<Value> held = server_->Find("child").value().Call("hold", Value());
+  gates_->is_held.Wait();
+  ASSERT_TRUE(parent.Call("fail", Value()).Get(kPatience).ok());
+  EXPECT_EQ(Life(parent), 2);
+  EXPECT_FALSE(held.ready()) << "the child does not end";
+  ASSERT_TRUE(spawned->WaitForCount(2));
+  EXPECT_EQ(spawned->items()[1].code(), StatusCode::kAlreadyExists);
+  gates_->goes_on.Open();
+  EXPECT_TRUE(held.Get(kPatience).ok());
 }
 
 TEST_F(LivesTest, ChildrenStopWithTheirParentUnlessDetached) {
@@ -236,6 +270,126 @@ TEST_F(LivesTest, WhatAPastLifeWaitsForDoesNotReachTheNext) {
   late.Set(Value());
   EXPECT_EQ(Life(ref), 2);  // what the promise brought would have come before
   EXPECT_EQ(reached->load(), 0);
+}
+
+TEST_F(LivesTest, TimersOfAPastLifeDoNotReachTheNext) {
+  const auto gates = gates_;
+  const auto set = std::make_shared<Record<TimerId>>();
+  const auto fired = std::make_shared<Record<TimerId>>();
+  const ActorFactory factory = [gates, set, fired] {
+    auto actor = std::make_unique<FunctionActor>();
+    actor->on_start = [set](Context& context) {
+      if (context.life() == 2) set->Add(context.SetTimer(context.now() + Milliseconds(100)));
+    };
+    actor->on_message = [gates](Context& context, Message message) {
+      context.SetTimer(context.now());                     // it waits when this life ends
+      context.SetTimer(context.now() + Milliseconds(50));  // due before the next life's
+      gates->is_held.Open();
+      gates->goes_on.Wait();
+      context.Fail(Internal("told to"));
+      message.responder.Reply(Value());
+    };
+    actor->on_timer = [fired](Context&, TimerId timer) { fired->Add(timer); };
+    return actor;
+  };
+  const ActorRef ref = server_->Spawn("timed", factory, Restarts(1)).value();
+  const Future<Value> failing = ref.Call("fail", Value());
+  gates_->is_held.Wait();
+  AwaitTimers();
+  gates_->goes_on.Open();
+  ASSERT_TRUE(failing.Get(kPatience).ok());
+  ASSERT_TRUE(fired->WaitForCount(1));
+  EXPECT_EQ(fired->items(), set->items()) << "what is left of the first life would come before";
+}
+
+TEST_F(LivesTest, WorkThatAPastLifeHasPostedDoesNotReachTheNext) {
+  const auto reached = std::make_shared<std::atomic<int>>(0);
+  const ActorFactory factory = [reached] {
+    const auto post = [reached](Context& context) {
+      for (const bool control : {false, true}) {
+        context.Post([reached](Context&) { ++*reached; }, control);
+      }
+    };
+    auto actor = std::make_unique<FunctionActor>();
+    actor->on_message = [post](Context& context, Message message) {
+      if (message.method == "fail") {
+        post(context);
+        context.Fail(Internal("told to"));
+        post(context);
+      }
+      message.responder.Reply(int64_t{context.life()});
+    };
+    actor->on_stop = post;
+    return actor;
+  };
+  const ActorRef ref = server_->Spawn("posting", factory, Restarts(1)).value();
+  ASSERT_TRUE(ref.Call("fail", Value()).Get(kPatience).ok());
+  // The second one comes after all that was posted before the first.
+  for (int k = 0; k < 2; ++k) EXPECT_EQ(Life(ref), 2);
+  EXPECT_EQ(reached->load(), 0);
+}
+
+TEST_F(LivesTest, TheBackoffDoublesEachTime) {
+  // When each life began and failed.
+  const auto times = std::make_shared<Record<Time>>();
+  const ActorFactory factory = [times] {
+    auto actor = std::make_unique<FunctionActor>();
+    actor->on_start = [times](Context& context) { times->Add(context.now()); };
+    actor->on_message = [times](Context& context, Message) {
+      times->Add(context.now());
+      context.Fail(Internal("told to"));
+    };
+    return actor;
+  };
+  SpawnOptions options = Restarts(-1, Milliseconds(40));
+  options.restart.backoff_max = Milliseconds(100);
+  const ActorRef ref = server_->Spawn("looping", factory, options).value();
+  const Duration expected[] = {Milliseconds(40), Milliseconds(80), options.restart.backoff_max,
+                               options.restart.backoff_max};
+  ASSERT_TRUE(times->WaitForCount(1));
+  for (size_t k = 0; k < std::size(expected); ++k) {
+    ASSERT_TRUE(ref.Tell("fail", Value()).ok());
+    ASSERT_TRUE(times->WaitForCount(2 * k + 3));
+    const std::vector<Time> items = times->items();
+    EXPECT_GE(ToSeconds(items[2 * k + 2] - items[2 * k + 1]), ToSeconds(expected[k])) << k;
+  }
+}
+
+TEST_F(LivesTest, TheBackoffHasAMost) {
+  SpawnOptions options = Restarts(-1, std::chrono::hours(1));
+  options.restart.backoff_max = Milliseconds(1);
+  const ActorRef first = SpawnMortal("first", options);
+  ASSERT_TRUE(first.Call("fail", Value()).Get(kPatience).ok());
+  EXPECT_EQ(Life(first), 2);
+  // Doubled so often it would be an hour, too.
+  options.restart.backoff = Milliseconds(1);
+  options.restart.backoff_max = Milliseconds(2);
+  const ActorRef later = SpawnMortal("later", options);
+  constexpr int kRestarts = 22;
+  for (int k = 0; k < kRestarts; ++k) {
+    ASSERT_TRUE(later.Call("fail", Value()).Get(kPatience).ok());
+  }
+  EXPECT_EQ(Life(later), kRestarts + 1);
+}
+
+TEST_F(LivesTest, AHealthyLifeClearsTheRecordOfRestarts) {
+  SpawnOptions options = Restarts(1);
+  options.restart.healthy_after = Milliseconds(1);
+  const ActorFactory factory = [age = options.restart.healthy_after] {
+    auto actor = std::make_unique<FunctionActor>();
+    actor->on_message = [age](Context& context, Message message) {
+      if (message.method == "fail") {
+        std::this_thread::sleep_for(age);  // this life is at least so old then
+        context.Fail(Internal("told to"));
+      }
+      message.responder.Reply(int64_t{context.life()});
+    };
+    return actor;
+  };
+  const ActorRef ref = server_->Spawn("healthy", factory, options).value();
+  for (int k = 0; k < 5; ++k) ASSERT_TRUE(ref.Call("fail", Value()).Get(kPatience).ok());
+  EXPECT_EQ(Life(ref), 6);
+  EXPECT_EQ(RestartOptions().healthy_after, Seconds(60));
 }
 
 TEST_F(LivesTest, DescribeTellsWhatRuns) {

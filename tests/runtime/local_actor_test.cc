@@ -107,6 +107,54 @@ TEST_F(LocalActorTest, WhatAMethodThrowsIsTheCallsError) {
   EXPECT_EQ(*counter.Call(&Counter::Add, 1).Get(kPatience), 1);
 }
 
+TEST_F(LocalActorTest, WhatAHandlerThrowsEndsNothingButTheHandler) {
+  const ActorRef mortal =
+      runtime_
+          ->Spawn("mortal",
+                  OnMessages([](Context& context, Message) { context.Fail(Internal("told to")); }))
+          .value();
+  // Shared: the actors outlive the test's body.
+  const auto thrown = std::make_shared<Record<std::string>>();
+  const auto fail = [thrown](const std::string& what) {
+    thrown->Add(what);
+    throw std::runtime_error(what);
+  };
+  auto actor = OnMessages([fail](Context& context, Message message) {
+    if (message.responder.valid()) return message.responder.Reply(int64_t{context.life()});
+    context.SetTimer(context.now());
+    context.Post([fail](Context&) { fail("posted"); });
+    context.Post([fail](Context&) { fail("posted control"); }, /*control=*/true);
+    context.Await<int>(MakeReady<int>(1),
+                       [fail](Context&, const StatusOr<int>&) { fail("awaited"); });
+    fail("tell");
+  });
+  actor->on_start = [mortal](Context& context) { context.Monitor(mortal); };
+  actor->on_timer = [fail](Context&, TimerId) { fail("timer"); };
+  actor->on_peer = [fail](Context&, const PeerEvent&) { fail("peer"); };
+  const ActorRef ref = Spawn(std::move(actor));
+  const auto events = std::make_shared<Record<PeerEvent>>();
+  auto watcher = OnMessages([](Context&, Message message) { message.responder.Reply(Value()); });
+  watcher->on_start = [ref](Context& context) { context.Monitor(ref); };
+  watcher->on_peer = [events](Context&, const PeerEvent& event) { events->Add(event); };
+  const ActorRef watching = runtime_->Spawn("watcher", std::move(watcher)).value();
+  ASSERT_TRUE(watching.Call("ready", Value()).Get(kPatience).ok());
+  ASSERT_TRUE(ref.Call("ready", Value()).Get(kPatience).ok());
+  ASSERT_TRUE(ref.Tell("throw", Value()).ok());
+  ASSERT_TRUE(mortal.Tell("fail", Value()).ok());
+  ASSERT_TRUE(thrown->WaitForCount(6));
+  const StatusOr<Value> life = ref.Call("life", Value()).Get(kPatience);
+  ASSERT_TRUE(life.ok()) << life.status();
+  EXPECT_EQ(*life, Value(1));
+  EXPECT_EQ(events->items().size(), 0u);
+}
+
+TEST_F(LocalActorTest, WhatATypedTellThrowsEndsNothing) {
+  const TypedRef<Counter> counter(Spawn(std::make_unique<Hosted<Counter>>()));
+  ASSERT_EQ(*counter.Call(&Counter::Add, 1).Get(kPatience), 1);
+  ASSERT_TRUE(counter.Tell(&Counter::Throw).ok());
+  EXPECT_EQ(*counter.Call(&Counter::Add, 1).Get(kPatience), 2) << "it is the same object";
+}
+
 TEST_F(LocalActorTest, TimersFireOnceAndCancelledOnesNever) {
   Record<TimerId> fired;
   std::vector<TimerId> set;

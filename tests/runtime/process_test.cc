@@ -5,12 +5,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <thread>
+#include <vector>
 
 #include <gtest/gtest.h>
 
+#include "runtime/base/clock.h"
 #include "runtime/process/child.h"
 #include "tests/runtime/test_util.h"
 
@@ -56,6 +59,21 @@ class Engine {
   int64_t count_;
 };
 
+// It starts a process of its own, and its actor says where that one is, and its pid.
+Status BeOwner(Runtime& runtime, bool detached) {
+  ProcessOptions options;
+  options.name = "inner";
+  options.environment = {{"PROCESS_TEST_MODE", ""}};
+  options.detached = detached;
+  static auto* const inner = new std::unique_ptr<Process>(Process::Start(runtime, options).value());
+  PC_RETURN_IF_ERROR((*inner)->Spawn<Engine>("Engine", "engine", "m", 0).status());
+  return NewActor<Engine>(runtime, (*inner)->endpoint(), int64_t{(*inner)->pid()})
+      .Name("owner")
+      .Detached()
+      .Spawn()
+      .status();
+}
+
 // The child's part: this same program.
 std::optional<int> BeChild() {
   ActorClasses classes;
@@ -69,17 +87,8 @@ std::optional<int> BeChild() {
       _exit(7);
     }
     if (text == "hang") pause();
-    if (text == "owner") {
-      // It starts a process of its own, and says which.
-      static auto* const inner = new std::unique_ptr<Process>(
-          Process::Start(runtime, {.name = "inner", .environment = {{"PROCESS_TEST_MODE", ""}}})
-              .value());
-      return NewActor<Engine>(runtime, "owner", int64_t{(*inner)->pid()})
-          .Name("owner")
-          .Detached()
-          .Spawn()
-          .status();
-    }
+    if (text == "owner") return BeOwner(runtime, /*detached=*/false);
+    if (text == "owner of a detached one") return BeOwner(runtime, /*detached=*/true);
     return OkStatus();
   });
 }
@@ -93,17 +102,42 @@ class ProcessTest : public ::testing::Test {
     options.start_timeout = mode == "hang" ? Milliseconds(300) : kPatience;
     return Process::Start(*runtime_, std::move(options));
   }
-  std::shared_ptr<Record<PeerEvent>> Watch(const ActorRef& ref) {
+  std::shared_ptr<Record<PeerEvent>> Watch(const std::vector<ActorRef>& refs) {
     auto events = std::make_shared<Record<PeerEvent>>();
     auto watcher = std::make_unique<FunctionActor>();
-    watcher->on_start = [ref](Context& context) { context.Monitor(ref); };
+    watcher->on_start = [refs](Context& context) {
+      for (const ActorRef& ref : refs) context.Monitor(ref);
+    };
     watcher->on_peer = [events](Context&, const PeerEvent& event) {
       if (event.kind != PeerEvent::Kind::kSuspect) events->Add(event);
     };
     watcher->on_message = [](Context&, Message message) { message.responder.Reply(Value()); };
-    const ActorRef spawned = runtime_->Spawn("watcher", std::move(watcher)).value();
-    EXPECT_TRUE(spawned.Call("ready", Value()).Get(kPatience).ok());
+    watcher_ = runtime_->Spawn("watcher", std::move(watcher)).value();
+    SettleWatcher();
     return events;
+  }
+  // It has handled what it was told so far.
+  void SettleWatcher() { EXPECT_TRUE(watcher_.Call("ready", Value()).Get(kPatience).ok()); }
+  // The process that an owner has started.
+  struct Inner {
+    std::string endpoint;
+    pid_t pid = -1;
+  };
+  static Inner InnerOf(Process& owner) {
+    const TypedRef<Engine> actor(owner.Connect("owner").value());
+    const std::string told = *actor.Call(&Engine::Generate, 0).Get(kPatience);
+    const size_t colon = told.rfind(':');
+    return {told.substr(0, colon), static_cast<pid_t>(std::stol(told.substr(colon + 1)))};
+  }
+  // It goes on answering: one that was told to end would not do so for so long.
+  void ExpectGoesOn(const std::string& endpoint, pid_t pid) {
+    const StatusOr<ActorRef> engine = runtime_->Connect(endpoint, "engine", kPatience);
+    ASSERT_TRUE(engine.ok()) << engine.status();
+    for (const Time until = Now() + Milliseconds(300); Now() < until;) {
+      const StatusOr<int64_t> answer = TypedRef<Engine>(*engine).Call(&Engine::Pid).Get(kPatience);
+      ASSERT_TRUE(answer.ok()) << answer.status();
+      ASSERT_EQ(*answer, pid);
+    }
   }
   // Whether the process is gone or a zombie, within the patience.
   static bool IsGone(pid_t pid) {
@@ -121,6 +155,7 @@ class ProcessTest : public ::testing::Test {
     return false;
   }
   std::unique_ptr<Runtime> runtime_ = StartRuntime("parent", Patient());
+  ActorRef watcher_;
 };
 
 TEST_F(ProcessTest, ActorsAreSpawnedAndCalledThere) {
@@ -135,7 +170,9 @@ TEST_F(ProcessTest, ActorsAreSpawnedAndCalledThere) {
   EXPECT_NE(unknown.message().find("there are: Engine"), std::string::npos) << unknown;
   EXPECT_EQ(process->Spawn<Engine>("Engine", "engine-1", "no number").status().code(),
             StatusCode::kInvalidArgument);
-  const auto lasting = process->SpawnLasting<Engine>(1, "Engine", "engine-2", "qwen", 3).value();
+  const auto lasting =
+      process->SpawnWith<Engine>({.restart = {.max_restarts = 1}}, "Engine", "engine-2", "qwen", 3)
+          .value();
   EXPECT_EQ(*lasting.Call(&Engine::Generate, 1).Get(kPatience), "qwen:4");
   EXPECT_TRUE(lasting.Call(&Engine::Fail).Get(kPatience).ok());
   EXPECT_EQ(*lasting.Call(&Engine::Generate, 2).Get(kPatience), "qwen:5");
@@ -146,7 +183,7 @@ TEST_F(ProcessTest, ActorsAreSpawnedAndCalledThere) {
 TEST_F(ProcessTest, MonitorsLearnTheExitCodeAndTheLastWords) {
   const auto process = Start().value();
   const auto engine = process->Spawn<Engine>("Engine", "engine", "m", 0).value();
-  const auto events = Watch(engine.ref());
+  const auto events = Watch({engine.ref()});
   const Status status = engine.Call(&Engine::Exit, 4).Get(kPatience).status();
   EXPECT_EQ(status.code(), StatusCode::kPeerDied);
   EXPECT_EQ(status.outcome(), Outcome::kMaybeExecuted);
@@ -167,7 +204,7 @@ TEST_F(ProcessTest, AKilledOneIsToldByItsSignalEvenWhenItWasFrozen) {
     runtime_ = StartRuntime("parent", frozen ? quick : Patient());
     const auto process = Start().value();
     const auto engine = process->Spawn<Engine>("Engine", "engine", "m", 0).value();
-    const auto events = Watch(engine.ref());
+    const auto events = Watch({engine.ref()});
     if (frozen) {
       ASSERT_TRUE(process->Signal(SIGSTOP).ok());
       ASSERT_TRUE(events->WaitFor(
@@ -227,31 +264,126 @@ TEST_F(ProcessTest, StartSaysWhyItFailed) {
   EXPECT_EQ(Process::Start(*runtime_, {}).status().code(), StatusCode::kInvalidArgument);
 }
 
-TEST_F(ProcessTest, AChildEndsWithItsOwnerHoweverThatEnds) {
-  const auto process = Start("owner").value();
-  const TypedRef<Engine> owner(process->Connect("owner").value());
-  const std::string told = *owner.Call(&Engine::Generate, 0).Get(kPatience);
-  const auto inner = static_cast<pid_t>(std::stol(told.substr(told.find(':') + 1)));
-  ASSERT_EQ(kill(inner, 0), 0);
+TEST_F(ProcessTest, EachWatchedActorOfAKilledOneHasAnEventOfItsOwn) {
+  const auto process = Start().value();
+  std::vector<ActorRef> refs;
+  for (const char* name : {"engine-0", "engine-1", "engine-2"}) {
+    refs.push_back(process->Spawn<Engine>("Engine", name, "m", 0).value().ref());
+  }
+  const auto events = Watch(refs);
   ASSERT_TRUE(process->Signal(SIGKILL).ok());
-  EXPECT_TRUE(IsGone(inner));
+  for (const ActorRef& ref : refs) {
+    ASSERT_TRUE(events->WaitFor([&](const PeerEvent& event) {
+      return event.ref == ref && event.kind == PeerEvent::Kind::kDied && event.cause == "signal 9";
+    })) << ref.ToString();
+  }
+  ASSERT_TRUE(process->WaitEnded(kPatience).ok());
+  SettleWatcher();
+  EXPECT_EQ(events->items().size(), refs.size()) << "one each";
 }
 
-TEST_F(ProcessTest, ADetachedOneGoesOnWithoutItsOwner) {
+TEST_F(ProcessTest, CallsMadeAfterItsEndSayHowItEnded) {
+  const auto process = Start().value();
+  const auto engine = process->Spawn<Engine>("Engine", "engine", "m", 0).value();
+  const auto events = Watch({engine.ref()});
+  EXPECT_FALSE(engine.Call(&Engine::Exit, 4).Get(kPatience).ok());
+  ASSERT_TRUE(events->WaitForCount(1));
+  const std::string how = "exit code 4; its last words: cannot go on";
+  const Status called = engine.Call(&Engine::Pid).Get(kPatience).status();
+  const Status told = engine.Tell(&Engine::Pid);
+  for (const Status& status : {called, told}) {
+    EXPECT_EQ(status.code(), StatusCode::kPeerDied) << status;
+    EXPECT_EQ(status.outcome(), Outcome::kNotExecuted);
+    EXPECT_NE(status.message().find(how), std::string::npos) << status;
+  }
+}
+
+TEST_F(ProcessTest, WhoIsLinkedToAnActorThereFailsWhenItIsKilled) {
+  const auto process = Start().value();
+  const auto engine = process->Spawn<Engine>("Engine", "engine", "m", 0).value();
+  auto partner = std::make_unique<FunctionActor>();
+  partner->on_start = [ref = engine.ref()](Context& context) { context.Link(ref); };
+  partner->on_message = [](Context&, Message message) { message.responder.Reply(Value()); };
+  const ActorRef linked = runtime_->Spawn("partner", std::move(partner)).value();
+  ASSERT_TRUE(linked.Call("ready", Value()).Get(kPatience).ok());  // its OnStart has run
+  const auto events = Watch({linked});
+  ASSERT_TRUE(process->Signal(SIGKILL).ok());
+  ASSERT_TRUE(events->WaitForCount(1));
+  EXPECT_EQ(events->items()[0].kind, PeerEvent::Kind::kDied);
+  EXPECT_EQ(events->items()[0].cause, "linked " + engine.ref().ToString() + " died: signal 9");
+}
+
+TEST_F(ProcessTest, StopIsAnOrderlyEndForTheActorsThere) {
+  const auto process = Start().value();
+  const auto engine = process->Spawn<Engine>("Engine", "engine", "m", 0).value();
+  const auto events = Watch({engine.ref()});
+  const ProcessEnd end = process->Stop(kPatience);
+  EXPECT_EQ(end.exit_code, 0) << end.ToString();
+  ASSERT_TRUE(events->WaitForCount(1));
+  SettleWatcher();
+  ASSERT_EQ(events->items().size(), 1u);
+  EXPECT_EQ(events->items()[0].kind, PeerEvent::Kind::kLeft) << events->items()[0].cause;
+  EXPECT_TRUE(events->items()[0].ref == engine.ref());
+}
+
+TEST_F(ProcessTest, StopKillsWhatHasNotEndedAfterItsGrace) {
+  const auto process = Start().value();
+  ASSERT_TRUE(process->Signal(SIGSTOP).ok());
+  siginfo_t info{};  // until all of its threads have stopped: nothing there can end it in order
+  ASSERT_EQ(waitid(P_PID, static_cast<id_t>(process->pid()), &info, WSTOPPED | WNOWAIT), 0);
+  const Time start = Now();
+  const ProcessEnd end = process->Stop(Milliseconds(200));
+  EXPECT_GE(Now() - start, Milliseconds(200));
+  EXPECT_EQ(end.signal, SIGKILL) << end.ToString();
+}
+
+TEST_F(ProcessTest, AChildEndsWithItsObject) {
+  pid_t pid = -1;
+  {
+    const auto process = Start().value();
+    pid = process->pid();
+    ASSERT_TRUE(process->Spawn<Engine>("Engine", "engine", "m", 0).ok());
+    ASSERT_EQ(kill(pid, 0), 0);
+  }
+  EXPECT_EQ(kill(pid, 0), -1) << "not even a zombie is left";
+  EXPECT_EQ(errno, ESRCH);
+}
+
+TEST_F(ProcessTest, AChildEndsWithItsOwnerHoweverThatEnds) {
+  const auto process = Start("owner").value();
+  const Inner inner = InnerOf(*process);
+  ASSERT_EQ(kill(inner.pid, 0), 0);
+  ASSERT_TRUE(process->Signal(SIGKILL).ok());
+  EXPECT_TRUE(IsGone(inner.pid));
+}
+
+TEST_F(ProcessTest, ADetachedOneGoesOnWhenItsOwnerIsKilled) {
+  const auto owner = Start("owner of a detached one").value();
+  const Inner inner = InnerOf(*owner);
+  EXPECT_TRUE(owner->Signal(SIGKILL).ok());
+  EXPECT_TRUE(owner->WaitEnded(kPatience).ok());
+  ExpectGoesOn(inner.endpoint, inner.pid);
+  EXPECT_EQ(kill(inner.pid, SIGTERM), 0);
+  const bool is_gone = IsGone(inner.pid);
+  EXPECT_TRUE(is_gone);
+  if (!is_gone) kill(inner.pid, SIGKILL);
+}
+
+TEST_F(ProcessTest, ADetachedOneGoesOnWithoutItsObject) {
+  std::string endpoint;
   pid_t pid = -1;
   {
     ProcessOptions options;
     options.name = "detached";
     options.detached = true;
     const auto process = Process::Start(*runtime_, options).value();
+    endpoint = process->endpoint();
     pid = process->pid();
-    ASSERT_TRUE(process->Spawn<Engine>("Engine", "engine", "m", 0).ok());
+    EXPECT_TRUE(process->Spawn<Engine>("Engine", "engine", "m", 0).ok());
   }
-  EXPECT_EQ(kill(pid, 0), 0);
-  ASSERT_EQ(kill(pid, SIGTERM), 0);
-  int status = 0;
-  ASSERT_EQ(waitpid(pid, &status, 0), pid);
-  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  ExpectGoesOn(endpoint, pid);
+  EXPECT_EQ(kill(pid, SIGTERM), 0);
+  EXPECT_TRUE(IsGone(pid)) << "nor does it stay as a zombie";
 }
 
 }  // namespace

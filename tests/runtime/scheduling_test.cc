@@ -1,4 +1,8 @@
 // Control work never queues behind the user code of default work: who gets which thread.
+#include <algorithm>
+#include <string>
+#include <vector>
+
 #include <gtest/gtest.h>
 
 #include "tests/runtime/test_util.h"
@@ -71,9 +75,44 @@ TEST_F(SchedulingTest, AnIdleDefaultThreadTakesControlWork) {
   EXPECT_TRUE(ControlCall(quick).ok());
 }
 
-// A default turn ends after 64 items; the control item that came during the last one must not wait
-// for the next default turn.
+// More messages than one turn handles.
+constexpr int kMany = 2000;
+
+// How many messages a default turn handles when it begins with one, and kMany come meanwhile: those
+// before another actor has its turn on the only thread.
+size_t TurnLength() {
+  RuntimeOptions options;
+  options.executor_threads = 1;
+  const auto runtime = testing::StartRuntime("measured", options);
+  // Shared: the actors outlive this function's body.
+  const auto seen = std::make_shared<Record<std::string>>();
+  const auto gate = std::make_shared<Gate>();
+  const auto note = [seen, gate](Context&, Message message) {
+    if (message.responder.valid()) return message.responder.Reply({});
+    seen->Add(message.method);
+    if (message.method == "first") gate->Wait();
+  };
+  const ActorRef busy = runtime->Spawn("busy", OnMessages(note)).value();
+  const ActorRef other = runtime->Spawn("other", OnMessages(note)).value();
+  for (const ActorRef& ref : {busy, other}) {  // they have started
+    EXPECT_TRUE(ref.Call("q", Value(), {.control = true}).Get(kSoon).ok());
+  }
+  EXPECT_TRUE(busy.Tell("first", Value()).ok());
+  EXPECT_TRUE(seen->WaitForCount(1));
+  for (int k = 0; k < kMany; ++k) EXPECT_TRUE(busy.Tell("more", Value()).ok());
+  EXPECT_TRUE(other.Tell("other", Value()).ok());
+  gate->Open();
+  EXPECT_TRUE(seen->WaitForCount(kMany + 2));
+  const std::vector<std::string> items = seen->items();
+  return std::find(items.begin(), items.end(), "other") - items.begin();
+}
+
+// The control item that came during the last item of a default turn must not wait for the next
+// default turn.
 TEST_F(SchedulingTest, ControlThatComesDuringADefaultTurnGoesBackToItsThread) {
+  const int turn = static_cast<int>(TurnLength());
+  ASSERT_GT(turn, 1);
+  ASSERT_LT(turn, kMany);
   const ActorRef busy = Spawn("busy", OnMessages([&](Context&, Message message) {
                                 if (message.responder.valid()) return message.responder.Reply({});
                                 seen_.Add(message.method);
@@ -89,13 +128,14 @@ TEST_F(SchedulingTest, ControlThatComesDuringADefaultTurnGoesBackToItsThread) {
   ASSERT_TRUE(ControlCall(busy).ok());  // it has started, and its next turn is a new one
   ASSERT_TRUE(busy.Tell("first", Value()).ok());
   ASSERT_TRUE(seen_.WaitForCount(1));
-  for (int k = 0; k < 62; ++k) ASSERT_TRUE(busy.Tell("more", Value()).ok());
-  ASSERT_TRUE(busy.Tell("last", Value()).ok());
+  for (int k = 2; k < kMany; ++k) {
+    ASSERT_TRUE(busy.Tell(k == turn ? "last" : "more", Value()).ok());
+  }
   first_.Open();
-  ASSERT_TRUE(seen_.WaitForCount(64));
+  ASSERT_TRUE(seen_.WaitForCount(turn));
   // One has the second default thread, one waits for the next that is free.
   ASSERT_TRUE(other.Tell("other", Value()).ok());
-  ASSERT_TRUE(seen_.WaitForCount(65));
+  ASSERT_TRUE(seen_.WaitForCount(turn + 1));
   ASSERT_TRUE(another.Tell("another", Value()).ok());
   const Future<Value> urgent = busy.Call("urgent", Value(), {.control = true});
   // Its control turn has found the actor busy when the control thread has gone on.

@@ -135,5 +135,40 @@ TEST_F(StageTest, AnExceptionFailsItsCallOnly) {
   EXPECT_FALSE(stage_.failure());
 }
 
+// Answers "echo", fails at "fail".
+class Frail : public Actor {
+ public:
+  void OnMessage(Context& context, Message message) override {
+    if (message.method == "fail") return context.Fail(Internal("told to"));
+    message.responder.Reply(std::move(message.body));
+  }
+};
+
+TEST(StageEndTest, WhatIsNotHandledWasNotExecuted) {
+  Future<Value> queued;
+  {
+    Stage stage(std::make_unique<Frail>());
+    EXPECT_TRUE(stage.ref().Tell("fail", Value()).ok());
+    queued = stage.ref().Call("echo", Value(1));
+    stage.RunAll();
+    EXPECT_EQ(queued.Get(Seconds(0)).status(), Internal("told to"));
+    EXPECT_EQ(queued.Get(Seconds(0)).status().outcome(), Outcome::kNotExecuted);
+  }
+  {
+    Stage stage(std::make_unique<Frail>());
+    queued = stage.ref().Call("echo", Value(1));
+  }
+  EXPECT_EQ(queued.Get(Seconds(0)).status().outcome(), Outcome::kNotExecuted);
+}
+
+TEST(StageEndTest, AnOrderlyStopHandlesWhatWaits) {
+  Stage stage(std::make_unique<Frail>());
+  const Future<Value> queued = stage.ref().Call("echo", Value(1));
+  stage.Stop();
+  EXPECT_EQ(queued.Get(Seconds(0)).value(), Value(1));
+  EXPECT_EQ(stage.ref().Call("echo", Value(1)).Get(Seconds(0)).status().code(),
+            StatusCode::kNotFound);
+}
+
 }  // namespace
 }  // namespace packcast

@@ -1,9 +1,11 @@
 // Classes as actors: the builder, typed calls and tells here and over TCP, groups, cancel.
 #include <atomic>
+#include <functional>
 #include <stdexcept>
 
 #include <gtest/gtest.h>
 
+#include "tests/runtime/refusal_fixture.h"
 #include "tests/runtime/test_util.h"
 
 namespace packcast {
@@ -13,6 +15,7 @@ using testing::Echo;
 using testing::Gate;
 using testing::kPatience;
 using testing::Patient;
+using testing::Record;
 using testing::StartRuntime;
 
 struct Shared {
@@ -64,6 +67,27 @@ class Store {
   const std::shared_ptr<Shared> shared_;
   int64_t total_;
   Promise<int64_t> later_;
+};
+
+// It has all that an ordinary class may have besides methods, and notes what is called.
+class Alarm {
+ public:
+  using Calls = std::shared_ptr<Record<std::string>>;
+  explicit Alarm(Calls calls) : calls_(std::move(calls)) {}
+  void OnStart(Context& context) {
+    calls_->Add("start");
+    timer_ = context.SetTimer(context.now());
+  }
+  void OnTimer(Context&, TimerId timer) {
+    EXPECT_EQ(timer, timer_);
+    calls_->Add("timer");
+  }
+  void OnStop(Context&) { calls_->Add("stop"); }
+  static void Methods(MethodTable<Alarm>&) {}
+
+ private:
+  const Calls calls_;
+  TimerId timer_;
 };
 
 class Greeter {
@@ -175,6 +199,22 @@ TEST_P(TypedRefTest, ACancelledCallThatHasNotBegunNeverRuns) {
   EXPECT_LE(shared_->held.load(), GetParam() ? 4 : 3);
 }
 
+TEST_P(TypedRefTest, ACallThatIsKilledInTheQueueNeverRuns) {
+  const auto spawned = Builder().Spawn().value();
+  const auto store = Reach(spawned);
+  const std::vector<Future<Unit>> held = {store.Call(&Store::Hold), store.Call(&Store::Hold)};
+  shared_->is_held.Wait();
+  const Future<Unit> queued = store.Call(&Store::Hold);
+  ASSERT_TRUE((GetParam() ? client_ : server_)->Kill(store.ref()).ok());
+  const Status killed = queued.Get(kPatience).status();
+  EXPECT_EQ(killed.code(), StatusCode::kPeerDied) << killed;
+  EXPECT_EQ(killed.outcome(), Outcome::kNotExecuted);
+  shared_->goes_on.Open();
+  for (const Future<Unit>& call : held) EXPECT_TRUE(call.Get(kPatience).ok());
+  ASSERT_TRUE(server_->Stop(spawned.ref(), kPatience).ok());  // waits for its end
+  EXPECT_EQ(shared_->held.load(), 2);
+}
+
 TEST_P(TypedRefTest, EachLifeIsMadeFromTheSameArguments) {
   const auto store = Reach(Builder().Spawn().value());
   const auto lasting = Reach(
@@ -240,6 +280,91 @@ TEST_P(LocalTypedRefTest, AnExpiredCallThatHasNotBegunNeverRuns) {
   EXPECT_EQ(late.outcome(), Outcome::kNotExecuted);
   shared_->goes_on.Open();
   EXPECT_TRUE(a.Get(kPatience).ok() && b.Get(kPatience).ok());
+  ASSERT_TRUE(server_->Stop(store.ref(), kPatience).ok());  // what is queued has its turn before
+  EXPECT_EQ(shared_->held.load(), 2);
+}
+
+TEST_P(LocalTypedRefTest, NorDoesACallByNameThatIsCancelledOrExpired) {
+  const auto store = Builder().Spawn().value();
+  const std::vector<Future<Unit>> held = {store.Call(&Store::Hold), store.Call(&Store::Hold)};
+  shared_->is_held.Wait();
+  const auto hold = [store](Duration deadline) {
+    return store.ref().Call("hold", ValueArray{}, {.deadline = deadline});
+  };
+  const Future<Value> cancelled = hold(kPatience);
+  cancelled.Cancel();
+  EXPECT_EQ(cancelled.Get(kPatience).status().code(), StatusCode::kCancelled);
+  EXPECT_EQ(cancelled.Get(kPatience).status().outcome(), Outcome::kNotExecuted);
+  const Status late = hold(Milliseconds(1)).Get(kPatience).status();
+  EXPECT_EQ(late.code(), StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(late.outcome(), Outcome::kNotExecuted);
+  shared_->goes_on.Open();
+  EXPECT_TRUE(WhenAll(held).Get(kPatience).ok());
+  ASSERT_TRUE(server_->Stop(store.ref(), kPatience).ok());  // what is queued has its turn before
+  EXPECT_EQ(shared_->held.load(), 2);
+}
+
+TEST_P(LocalTypedRefTest, ACallWhoseHandlerHangsEndsAtItsDeadline) {
+  const auto store = Builder().Spawn().value();
+  using HoldUntil = std::function<Future<Unit>(Duration)>;
+  const HoldUntil typed = [store](Duration deadline) {
+    return store.CallWith({.deadline = deadline}, &Store::Hold);
+  };
+  const HoldUntil by_name = [store](Duration deadline) {
+    return CallMethod<Unit>(store.ref(), "hold", {.deadline = deadline});
+  };
+  for (const HoldUntil& hold : {typed, by_name}) {
+    Status late;
+    // A busy machine may not begin it in time: then once more, and longer.
+    for (Duration deadline = Milliseconds(50); late.outcome() != Outcome::kMaybeExecuted;
+         deadline *= 2) {
+      ASSERT_LT(ToSeconds(deadline), ToSeconds(kPatience));
+      const Future<Unit> call = hold(deadline);
+      late = call.Get(kPatience).status();
+      ASSERT_TRUE(call.ready());
+      ASSERT_EQ(late.code(), StatusCode::kDeadlineExceeded) << late;
+    }
+  }
+  shared_->goes_on.Open();
+  ASSERT_TRUE(server_->Stop(store.ref(), kPatience).ok());
+  EXPECT_EQ(shared_->held.load(), 2) << "what had not begun never did";
+}
+
+TEST_P(LocalTypedRefTest, AClassMayHaveTimersAndAnEnd) {
+  const auto calls = std::make_shared<Record<std::string>>();
+  const auto alarm = NewActor<Alarm>(*server_, calls).Spawn().value();
+  ASSERT_TRUE(calls->WaitForCount(2));
+  ASSERT_TRUE(server_->Stop(alarm.ref(), kPatience).ok());
+  EXPECT_EQ(calls->items(), (std::vector<std::string>{"start", "timer", "stop"}));
+}
+
+using DeadlineTest = testing::RefusalFixture;
+
+TEST_F(DeadlineTest, ACallIsNotSentAfterItsDeadlineEvenWhenItMayBeRepeated) {
+  Start(Patient());
+  const TypedRef<Store> store(Reach());
+  Watch(store.ref());
+  const Future<Unit> sent =
+      store.CallWith({.deadline = Seconds(2), .idempotent = true}, &Store::Throw);
+  EXPECT_EQ(server_.Expect(FrameKind::kCall).method, "throw");
+  server_.DropConnections();
+  ASSERT_TRUE(Sees(PeerEvent::Kind::kDied));
+  const Future<Unit> unsent =
+      store.CallWith({.deadline = Milliseconds(1), .idempotent = true}, &Store::Forward);
+  for (const Future<Unit>& call : {sent, unsent}) {
+    EXPECT_EQ(call.Get(kPatience).status().code(), StatusCode::kDeadlineExceeded);
+    ASSERT_TRUE(call.ready());
+  }
+  EXPECT_EQ(sent.Get(kPatience).status().outcome(), Outcome::kMaybeExecuted);
+  EXPECT_EQ(unsent.Get(kPatience).status().outcome(), Outcome::kNotExecuted);
+  server_.Expect(FrameKind::kHello);
+  server_.Welcome("");
+  ASSERT_TRUE(Sees(PeerEvent::Kind::kRecovered));
+  const Future<int64_t> next = store.Call(&Store::Refuse);
+  const Envelope call = server_.Expect(FrameKind::kCall);
+  EXPECT_EQ(call.method, "refuse");
+  server_.Reply(call);
+  EXPECT_EQ(next.Get(kPatience).status().outcome(), Outcome::kExecuted);
 }
 
 }  // namespace

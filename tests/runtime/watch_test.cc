@@ -13,11 +13,48 @@ namespace {
 using testing::FunctionActor;
 using testing::Gates;
 using testing::kPatience;
+using testing::Mortal;
 using testing::Record;
 using testing::Restarts;
 using Kind = PeerEvent::Kind;
 
-class WatchTest : public testing::LivesFixture {};
+class WatchTest : public testing::LivesFixture {
+ protected:
+  // "linker-..." at `runtime`, whose first life links itself with `partner`, and spawns a child
+  // that the next life waits for. It fails when told to, once with another life.
+  ActorRef SpawnLinker(Runtime& runtime, const ActorRef& partner,
+                       const std::shared_ptr<Gates>& gates) {
+    const ActorFactory factory = [partner, gates, child = "child-of-" + partner.actor()] {
+      auto actor = std::make_unique<FunctionActor>();
+      actor->on_start = [partner, gates, child](Context& context) {
+        if (context.life() > 1) return;
+        context.Link(partner);
+        EXPECT_TRUE(context.runtime().Spawn(child, std::make_unique<Mortal>(gates)).ok());
+      };
+      actor->on_message = [](Context& context, Message message) {
+        if (message.method == "fail") context.Fail(Internal("told to"));
+        message.responder.Reply(int64_t{context.life()});
+      };
+      return actor;
+    };
+    SpawnOptions options = Restarts(1);
+    options.restart.backoff_max = std::chrono::hours(1);
+    const ActorRef linker = runtime.Spawn("linker-of-" + partner.actor(), factory, options).value();
+    EXPECT_EQ(Life(linker), 1);
+    EXPECT_EQ(Life(partner), 1);  // the link has come there before
+    return linker;
+  }
+  // A mortal one at the server, as `runtime` reaches it.
+  ActorRef SpawnPartner(Runtime& runtime, SpawnOptions options = {}) {
+    const std::string name = "partner-" + runtime.name();
+    SpawnMortal(name, std::move(options));
+    return runtime.Connect(server_->endpoint(), name, kPatience).value();
+  }
+  static void Fail(const ActorRef& ref) {
+    const StatusOr<Value> failed = ref.Call("fail", Value()).Get(kPatience);
+    EXPECT_TRUE(failed.ok()) << failed.status();
+  }
+};
 
 TEST_F(WatchTest, LinkedActorsDieTogetherButAStopIsNoDeath) {
   for (Runtime* runtime : {server_.get(), client_.get()}) {
@@ -141,6 +178,60 @@ TEST_F(WatchTest, ALinkHoldsBothWays) {
     ASSERT_EQ(Life(reached), 1);
     ASSERT_TRUE(last_watcher_.Call("fail", Value()).Get(kPatience).ok());
     EXPECT_TRUE(Saw(*fate, Kind::kDied));
+  }
+}
+
+TEST_F(WatchTest, ARestartIsNoDeathForALink) {
+  for (Runtime* runtime : {server_.get(), client_.get()}) {
+    const ActorRef partner = SpawnPartner(*runtime, Restarts(1));
+    const auto events = Watch(*runtime, partner, /*link=*/true);
+    const ActorRef linked = last_watcher_;
+    const auto grief = Watch(*runtime, linked);
+    ASSERT_EQ(Life(partner), 1);
+    Fail(partner);
+    ASSERT_TRUE(Saw(*events, Kind::kRestarted));
+    EXPECT_TRUE(linked.Call("ready", Value()).Get(kPatience).ok());
+    EXPECT_EQ(grief->items().size(), 0u);
+    Fail(partner);  // it has no further life
+    EXPECT_TRUE(Saw(*events, Kind::kDied));
+    EXPECT_TRUE(Saw(*grief, Kind::kDied));
+  }
+}
+
+TEST_F(WatchTest, ALinkStaysWhenTheOneThatMadeItRestarts) {
+  for (Runtime* runtime : {server_.get(), client_.get()}) {
+    const ActorRef partner = SpawnPartner(*runtime);
+    const ActorRef linker = SpawnLinker(*runtime, partner, gates_);
+    const auto grief = Watch(*runtime, linker);
+    Fail(linker);
+    ASSERT_EQ(Life(linker), 2);
+    Fail(partner);
+    ASSERT_TRUE(Saw(*grief, Kind::kDied));
+    const std::string cause = grief->items().back().cause;
+    EXPECT_EQ(cause, "linked " + partner.ToString() + " died: told to");
+  }
+}
+
+TEST_F(WatchTest, ALinkedDeathBetweenTwoLivesFailsTheNext) {
+  for (Runtime* runtime : {server_.get(), client_.get()}) {
+    const ActorRef partner = SpawnPartner(*runtime);
+    const auto gates = std::make_shared<Gates>();
+    const ActorRef linker = SpawnLinker(*runtime, partner, gates);
+    const auto grief = Watch(*runtime, linker);
+    const auto seen = Watch(*runtime, partner);
+    ASSERT_EQ(Life(partner), 1);
+    const ActorRef child = runtime->Find("child-of-" + partner.actor()).value();
+    const Future<Value> held = child.Call("hold", Value());
+    gates->is_held.Wait();
+    Fail(linker);  // its next life waits for the child
+    Fail(partner);
+    ASSERT_TRUE(Saw(*seen, Kind::kDied));  // so has the linker, which came first
+    EXPECT_EQ(grief->items().size(), 0u);
+    gates->goes_on.Open();
+    ASSERT_TRUE(Saw(*grief, Kind::kDied));
+    EXPECT_EQ(grief->items().front().kind, Kind::kRestarted);
+    const std::string cause = grief->items().back().cause;
+    EXPECT_EQ(cause, "linked " + partner.ToString() + " died: told to");
   }
 }
 

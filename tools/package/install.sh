@@ -21,7 +21,8 @@ bazel build //tools/package:libpackcast.so
 library=$(bazel info bazel-bin)/tools/package/libpackcast.so
 
 # The headers that users need, and nothing else: what the one that they include brings along.
-closure() { g++ -std=c++20 -I. "$1" -x c++ actors/packcast.h | tr -s ' \\\n' '\n'; }
+roots=(actors/packcast.h runtime/testing/stage.h)
+closure() { g++ -std=c++20 -I. "$1" -x c++ "${roots[@]}" | tr -s ' \\\n' '\n'; }
 if closure -M | grep -E '^/.*/(absl|cuda|fmt|msgpack|nccl|spdlog|xxhash|zmq)'; then
   echo "install.sh: the headers above are not packcast's and must not be needed by its users" >&2
   exit 1

@@ -1,0 +1,102 @@
+// What a child process takes over from its owner, and what it is told.
+#include <chrono>
+#include <cstdio>
+#include <string>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "runtime/actor/keys.h"
+#include "runtime/process/child.h"
+#include "runtime/process/process.h"
+#include "tests/runtime/test_util.h"
+
+namespace packcast {
+namespace {
+
+using testing::kPatience;
+
+// Answers `hold` when `release` comes.
+class Holder {
+ public:
+  static void Methods(MethodTable<Holder>& table) {
+    table.Add("hold", &Holder::Hold, {.group = "slow"})
+        .Add("held", &Holder::Held)
+        .Add("release", &Holder::Release);
+  }
+  void Hold() {
+    ++held_;
+    gate_.Wait();
+  }
+  int64_t Held() { return held_; }
+  void Release() { gate_.Open(); }
+
+ private:
+  std::atomic<int64_t> held_{0};
+  testing::Gate gate_;
+};
+
+// Takes its time to stop, longer than a process whose owner is gone would be given.
+class Slow {
+ public:
+  static void Methods(MethodTable<Slow>&) {}
+  void OnStop(Context&) {
+    std::this_thread::sleep_for(Milliseconds(1500));
+    std::fprintf(stderr, "all is saved\n");
+  }
+};
+
+ActorClasses Classes() {
+  ActorClasses classes;
+  classes.Add<Holder>("Holder").Add<Slow>("Slow");
+  return classes;
+}
+
+TEST(ProcessOptionsTest, AnActorThereMayHaveGroups) {
+  auto runtime = testing::StartRuntime("owner");
+  const auto process = Process::Start(*runtime, {.name = "child"}).value();
+  const auto holder =
+      process->SpawnWith<Holder>({.groups = {{"slow", 2}}}, "Holder", "holder").value();
+  Future<Unit> first = holder.Call(&Holder::Hold);
+  Future<Unit> second = holder.Call(&Holder::Hold);
+  // Both at once, beside what answers here.
+  int64_t held = 0;
+  while (held < 2) held = holder.Call(&Holder::Held).Get(kPatience).value();
+  EXPECT_FALSE(first.ready() || second.ready());
+  ASSERT_TRUE(holder.Call(&Holder::Release).Get(kPatience).ok());
+  EXPECT_TRUE(first.Get(kPatience).ok() && second.Get(kPatience).ok());
+  // Its class says so: without, it is refused there.
+  EXPECT_EQ(process->Spawn<Holder>("Holder", "other").status().code(),
+            StatusCode::kInvalidArgument);
+}
+
+TEST(ProcessOptionsTest, ItHasTheKeysOfItsOwner) {
+  RuntimeOptions options;
+  options.keys = MakeKeys();
+  auto runtime = testing::StartRuntime("owner", options);
+  const auto process = Process::Start(*runtime, {.name = "child"}).value();
+  const auto slow = process->SpawnWith<Holder>({.groups = {{"slow", 1}}}, "Holder", "holder");
+  ASSERT_TRUE(slow.ok()) << slow.status();
+  EXPECT_EQ(slow->Call(&Holder::Held).Get(kPatience).value(), 0);
+  // Who has none is not let in there.
+  auto stranger = testing::StartRuntime("stranger");
+  EXPECT_FALSE(stranger->Connect(process->endpoint(), "holder", Milliseconds(300)).ok());
+}
+
+TEST(ProcessOptionsTest, AnOrderlyEndMayTakeAsLongAsItsOwnerSays) {
+  auto runtime = testing::StartRuntime("owner");
+  const auto process = Process::Start(*runtime, {.name = "child"}).value();
+  ASSERT_TRUE(process->Spawn<Slow>("Slow", "slow").ok());
+  const ProcessEnd end = process->Stop(kPatience);
+  EXPECT_EQ(end.exit_code, 0);
+  EXPECT_NE(end.last_words.find("all is saved"), std::string::npos) << end.ToString();
+}
+
+}  // namespace
+}  // namespace packcast
+
+int main(int argc, char** argv) {
+  if (const auto code = packcast::RunIfChild(packcast::Classes())) return *code;
+  ::testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}
