@@ -15,12 +15,12 @@ import argparse
 import json
 import sys
 import time
-from typing import Any, Dict, Iterator, List, Optional, Set
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 try:
-    from control import Control, ControlError  # beside this script
+    from control import Control, ControlError, read_keys  # beside this script
 except ImportError:
-    from examples.control import Control, ControlError
+    from examples.control import Control, ControlError, read_keys
 
 LOOK_SECONDS = 0.1  # between looks at what a watch has brought
 SILENCE_SECONDS = 5.0  # between questions whether the process still answers
@@ -30,9 +30,10 @@ NOT_FOUND, DIED = 2, 10  # docs/protocol.md, "Status codes"
 class Actors(Control):
     """A connection to one process. One thread at a time; every wait but watch is bounded."""
 
-    def __init__(self, endpoint: str, timeout: float = 10.0, cluster: str = "packcast") -> None:
+    def __init__(self, endpoint: str, timeout: float = 10.0, cluster: str = "packcast",
+                 curve: Optional[Tuple[bytes, bytes, bytes]] = None) -> None:
         self._ends: List[Dict[str, Any]] = []
-        super().__init__(endpoint, timeout, cluster, actor="")
+        super().__init__(endpoint, timeout, cluster, actor="", curve=curve)
 
     def list(self) -> List[Dict[str, Any]]:
         """Name, incarnation and state of each actor."""
@@ -102,6 +103,7 @@ def parse(arguments: Optional[List[str]]) -> argparse.Namespace:
     parser.add_argument("--endpoint", required=True, help="tcp://host:port of the process")
     parser.add_argument("--cluster", default="packcast")
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds for each answer")
+    parser.add_argument("--keys", help="file with our CURVE keys (bazel run //tools/keys)")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="the actors of the process")
     for name, about in (("describe", "methods, state and queues of an actor"),
@@ -133,7 +135,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
     """Runs one command."""
     flags = parse(arguments)
     try:
-        with Actors(flags.endpoint, flags.timeout, flags.cluster) as actors:
+        curve = read_keys(flags.keys) if flags.keys else None
+        with Actors(flags.endpoint, flags.timeout, flags.cluster, curve) as actors:
             for answer in answers(actors, flags):
                 print(json.dumps(answer, default=lambda raw: raw.hex()), flush=True)
     except ControlError as error:

@@ -10,6 +10,7 @@
 #include "examples/cluster_table.h"
 #include "examples/json.h"
 #include "examples/role.h"
+#include "runtime/actor/keys.h"
 
 namespace packcast::examples {
 namespace {
@@ -28,13 +29,15 @@ Cluster::Cluster(ClusterFlags flags, Lifeline lifeline)
 Cluster::~Cluster() { Shutdown(); }
 
 Status Cluster::StartCoordinator() {
-  PC_ASSIGN_OR_RETURN(
-      coordinator_,
-      ChildProcess::Spawn(
-          "coordinator",
-          {"--endpoint=" + flags_.endpoint, "--buffer-bytes=" + std::to_string(flags_.buffer_bytes),
-           "--buffers=" + std::to_string(flags_.buffers), "--install=" + flags_.install},
-          lifeline_));
+  Child coordinator{
+      "coordinator",
+      "coordinator",
+      {"--endpoint=" + flags_.endpoint, "--buffer-bytes=" + std::to_string(flags_.buffer_bytes),
+       "--buffers=" + std::to_string(flags_.buffers), "--install=" + flags_.install},
+      {},
+      0};
+  PC_RETURN_IF_ERROR(StartMember(&coordinator));
+  coordinator_ = std::move(coordinator.process);
   StatusOr<std::string> endpoint = coordinator_->WaitReady(kStartTimeout);
   if (!endpoint.ok()) return endpoint.status().WithContext("coordinator");
   endpoint_ = *endpoint;
@@ -42,8 +45,10 @@ Status Cluster::StartCoordinator() {
 }
 
 Status Cluster::StartMember(Child* child) {
+  std::vector<std::string> arguments = child->arguments;
+  if (!flags_.keys.empty()) arguments.push_back("--keys=" + flags_.keys);
   PC_ASSIGN_OR_RETURN(child->process,
-                      ChildProcess::Spawn(child->program, child->arguments, lifeline_));
+                      ChildProcess::Spawn(child->program, std::move(arguments), lifeline_));
   return OkStatus();
 }
 
@@ -58,6 +63,9 @@ Status Cluster::Start() {
   Runtime::Options options;
   options.name = "launcher";
   options.bind = "";
+  if (!flags_.keys.empty()) {
+    PC_ASSIGN_OR_RETURN(options.keys, LoadKeys(flags_.keys));
+  }
   PC_ASSIGN_OR_RETURN(runtime_, Runtime::Start(options));
   PC_ASSIGN_OR_RETURN(
       control_, ControlClient::Connect(

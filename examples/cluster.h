@@ -30,6 +30,7 @@ struct ClusterFlags {
   std::string install = "staged";
   std::string report;
   std::string endpoint = "tcp://127.0.0.1:*";
+  std::string keys;  // a file, the same for all of them; "": none
   bool hold = false;
   uint32_t max_restarts = 3;
   double epoch_seconds = 600;

@@ -64,6 +64,7 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember({"staged", "in-place"}))
       ->capture_default_str();
   app.add_option("--report", flags.report, "one JSON object per epoch goes to this file");
+  app.add_option("--keys", flags.keys, "file with the CURVE keys of all (//tools/keys)");
   app.add_option("--endpoint", flags.endpoint, "where the coordinator listens; * picks a free port")
       ->check(WrongPort)
       ->capture_default_str();

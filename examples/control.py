@@ -40,6 +40,17 @@ class ControlError(Exception):
         self.code, self.outcome = code, outcome
 
 
+def read_keys(path: str) -> Tuple[bytes, bytes, bytes]:
+    """What Control takes as `curve`, from a file that //tools/keys made."""
+    keys: Dict[str, bytes] = {}
+    with open(path, encoding="ascii") as file:
+        for line in file:
+            if line.strip() and not line.startswith("# "):
+                what, key = line.split()
+                keys.setdefault(what, key.encode())
+    return keys.get("server", keys["public"]), keys["public"], keys["secret"]
+
+
 class Control(contextlib.AbstractContextManager):  # type: ignore[type-arg]
     """A connection to one life of a coordinator. One thread at a time; every wait is bounded.
 
@@ -211,6 +222,7 @@ def parse(arguments: Optional[List[str]]) -> argparse.Namespace:
     parser.add_argument("--endpoint", required=True, help="of the coordinator: tcp://host:port")
     parser.add_argument("--cluster", default="packcast", help="the cluster's name")
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds for each answer")
+    parser.add_argument("--keys", help="file with our CURVE keys (bazel run //tools/keys)")
     commands = parser.add_subparsers(dest="command", required=True)
     add = {name: commands.add_parser(name, help=text).add_argument for name, text in (
         ("status", "what the coordinator does now"),
@@ -251,7 +263,8 @@ def answers(control: Control, flags: argparse.Namespace) -> Iterator[Any]:
 def main(arguments: Optional[List[str]] = None) -> int:
     flags = parse(arguments)
     try:
-        with Control(flags.endpoint, flags.timeout, flags.cluster) as control:
+        curve = read_keys(flags.keys) if flags.keys else None
+        with Control(flags.endpoint, flags.timeout, flags.cluster, curve=curve) as control:
             for answer in answers(control, flags):
                 print(json.dumps(answer, default=lambda data: data.hex()), flush=True)
     except ControlError as error:

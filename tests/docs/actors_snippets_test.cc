@@ -3,7 +3,10 @@
 
 #include <atomic>
 #include <map>
+#include <memory>
+#include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -81,6 +84,20 @@ class Interest {
 };
 // [/interest]
 
+// [struct]
+struct Move {
+  std::string player;
+  int64_t points = 0;
+  std::optional<std::string> note;
+  template <class V>
+  void Fields(V& v) {
+    v("player", player);
+    v("points", points);
+    v("note", note);
+  }
+};
+// [/struct]
+
 // [chat]
 class Member {
  public:
@@ -140,6 +157,41 @@ ActorClasses Classes() {
   return classes;
 }
 // [/chat]
+
+// [keeper]
+class Keeper {
+ public:
+  void OnStart(Context& context) { Launch(context); }
+  void OnTimer(Context& context, TimerId) { Launch(context); }
+  void OnPeer(Context& context, const PeerEvent& event) {
+    if (event.kind == PeerEvent::Kind::kDied) context.SetTimer(context.now() + kWait);
+  }
+  // Waits until the child is ready: so it has a group, and with it a thread, of its own.
+  Status Start(Context& context) {
+    process_.reset();  // its name is taken as long as it is there
+    PC_ASSIGN_OR_RETURN(process_, Process::Start(context.runtime(), {.name = "chat/2"}));
+    PC_ASSIGN_OR_RETURN(auto member, process_->Spawn<Member>("Member", "bob"));
+    context.Monitor(member.ref());
+    pid_ = process_->pid();
+    return OkStatus();
+  }
+  int64_t Pid() const { return pid_; }
+  static void Methods(MethodTable<Keeper>& table) {
+    table.Add("start", &Keeper::Start, {.group = "processes"}).Add("pid", &Keeper::Pid);
+  }
+
+ private:
+  static constexpr Duration kWait = Milliseconds(50);
+  void Launch(Context& context) {
+    context.Await<Unit>(TypedRef<Keeper>(context.self()).Call(&Keeper::Start),
+                        [](Context& later, const StatusOr<Unit>& started) {
+                          if (!started.ok()) later.SetTimer(later.now() + kWait);
+                        });
+  }
+  std::unique_ptr<Process> process_;
+  std::atomic<int64_t> pid_{0};  // shared between groups
+};
+// [/keeper]
 
 class Actors : public ::testing::Test {
  protected:
@@ -296,6 +348,31 @@ TEST_F(Actors, Processes) {
   std::string news;
   while (news.empty()) news = room.Call(&Room::News).Get(Seconds(5)).value();
   EXPECT_EQ(news, "ada is gone: signal 9");
+}
+
+TEST_F(Actors, KeepingAProcess) {
+  // [keeper-use]
+  auto keeper = NewActor<Keeper>(runtime).Group("processes").Spawn().value();
+  const auto pid = [&] { return keeper.Call(&Keeper::Pid).Get(Seconds(5)).value(); };
+  while (pid() == 0) std::this_thread::yield();
+  const int64_t first = pid();
+  kill(static_cast<pid_t>(first), SIGKILL);
+  while (pid() == first) std::this_thread::yield();
+  // [/keeper-use]
+}
+
+TEST(ActorsAlone, StructsTravelByTheNamesOfTheirFields) {
+  Move move;
+  EXPECT_TRUE(FromValue(ToValue(Move{"ada", 3, "castles"}), &move).ok());
+  EXPECT_EQ(move.player, "ada");
+  EXPECT_EQ(move.points, 3);
+  EXPECT_EQ(move.note, "castles");
+  EXPECT_TRUE(FromValue(Value(ValueMap{{"player", "bob"}, {"later", 1}}), &move).ok());
+  EXPECT_EQ(move.player, "bob");
+  EXPECT_EQ(move.points, 3) << "a missing key leaves its member as it is";
+  Move empty;
+  EXPECT_TRUE(FromValue(ToValue(Move{"eve", 0, std::nullopt}), &empty).ok());
+  EXPECT_EQ(empty.note, std::nullopt);
 }
 
 TEST(ActorsOnAStage, Testing) {

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "actors/packcast.h"
+#include "runtime/testing/stage.h"
 
 namespace {
 
@@ -28,6 +29,10 @@ int main() {
   packcast::ActorClasses classes;
   classes.Add<Counter, int64_t>("Counter");
   if (const auto code = packcast::RunIfChild(classes)) return *code;
+
+  packcast::Stage stage(std::make_unique<packcast::Hosted<Counter>>(int64_t{5}));
+  const auto tested = stage.ref<Counter>().Call(&Counter::Add, 1);
+  if (stage.RunAll() != 1 || tested.Get(Seconds(0)).value() != 6) return 1;
 
   const auto runtime = packcast::Runtime::Start({.name = "consumer"});
   if (!runtime.ok()) return Fail(runtime.status());
