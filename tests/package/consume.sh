@@ -16,6 +16,13 @@ if [[ -n $foreign ]]; then
   exit 1
 fi
 
+needed=$(readelf -d "$scratch/installed/lib/libpackcast.so" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' |
+  grep -vE '^(libzmq|libstdc\+\+|libm|libgcc_s|libc|ld-linux-.*)\.so' || true)
+if [[ -n $needed ]]; then
+  echo "consume.sh: libpackcast.so needs more than libzmq where it runs: $needed" >&2
+  exit 1
+fi
+
 cmake -S tests/package -B "$scratch/build" -DCMAKE_PREFIX_PATH="$scratch/installed"
 cmake --build "$scratch/build"
 "$scratch/build/consumer"

@@ -61,17 +61,20 @@ def _library_repositories():
         header = "nlohmann/json.hpp",
         modules = ["nlohmann_json"],
     )
+
+    # From headers alone: a program that has packcast as a shared library may have another version.
     pkg_config_repository(
         name = "spdlog",
         debian_package = "libspdlog-dev",
+        # A thread-local variable of spdlog's would be a name that the library shows.
+        defines = ["SPDLOG_FMT_EXTERNAL", "FMT_HEADER_ONLY", "SPDLOG_NO_TLS"],
         header = "spdlog/spdlog.h",
-        modules = ["spdlog"],
     )
     pkg_config_repository(
         name = "xxhash",
         debian_package = "libxxhash-dev",
+        defines = ["XXH_INLINE_ALL"],
         header = "xxhash.h",
-        modules = ["libxxhash"],
     )
     pkg_config_repository(
         name = "zmq",
