@@ -1,5 +1,6 @@
 """examples/actors.py against a program with actors of its own."""
 
+import ast
 import json
 import subprocess
 import sys
@@ -74,6 +75,20 @@ class ActorsScriptTest(unittest.TestCase):
             actors.call("$kill", {"restart": False}, to="scores")
             ends: List[Any] = list(watched)
             self.assertEqual([end["event"] for end in ends], ["died"])
+
+
+class ImportsTest(unittest.TestCase):
+    def test_scripts_need_pyzmq_and_msgpack_alone(self) -> None:
+        own = {"zmq", "msgpack", "control", "examples"}
+        for script in ("examples/actors.py", "examples/control.py"):
+            with open(script, encoding="utf-8") as file:
+                tree = ast.parse(file.read())
+            for node in ast.walk(tree):
+                names = ([name.name for name in node.names] if isinstance(node, ast.Import) else
+                         [node.module or ""] if isinstance(node, ast.ImportFrom) else [])
+                for name in names:
+                    root = name.split(".", maxsplit=1)[0]
+                    self.assertTrue(root in own or root in sys.stdlib_module_names, name)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs packcast into a folder of its own, moves that, and builds and runs a consumer with CMake
-# and with pkg-config from there. Checks that the library shows no names but ours.
+# and with pkg-config from there. Checks that the library shows no names but ours. Then a
+# workspace of somebody else's, with our labels (analysed, not built again).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -31,3 +32,19 @@ export PKG_CONFIG_PATH="$scratch/installed/lib/pkgconfig"
 # shellcheck disable=SC2046
 g++ tests/package/consumer.cc -o "$scratch/by-pkg-config" $(pkg-config --cflags --libs packcast)
 LD_LIBRARY_PATH="$scratch/installed/lib" "$scratch/by-pkg-config"
+
+mkdir "$scratch/workspace"
+cat >"$scratch/workspace/WORKSPACE" <<END
+workspace(name = "user")
+local_repository(name = "packcast", path = "$PWD")
+load("@packcast//tools/workspace:default.bzl", "packcast_repositories")
+packcast_repositories()
+END
+cat >"$scratch/workspace/BUILD.bazel" <<END
+cc_binary(name = "program", srcs = ["program.cc"], deps = ["@packcast//:packcast"])
+cc_test(name = "test", srcs = ["test.cc"], deps = ["@packcast//runtime/testing:stage"])
+END
+touch "$scratch/workspace/program.cc" "$scratch/workspace/test.cc"
+(cd "$scratch/workspace" && bazel --output_base="$scratch/bazel" build --nobuild //... &&
+  bazel --output_base="$scratch/bazel" shutdown)
+chmod -R u+w "$scratch/bazel"

@@ -215,5 +215,41 @@ TEST_F(BoundsTest, ATellIntoAFullMailboxFarAwayIsAcceptedHereAndDroppedAndCounte
   EXPECT_EQ(seen_->items(), expected);
 }
 
+TEST_F(BoundsTest, WhatTheOtherSideWouldNotDecodeIsRefusedHere) {
+  const ActorRef ref = Reach(Noter());
+  const Value unfit[] = {Value(std::string((1u << 20) + 1, 'x')), Value(Bytes((8u << 20) + 1)),
+                         Value(ValueArray(131'073)), Value("\xff")};
+  for (const Value& value : unfit) {
+    ExpectRefused(ref.Tell("unfit", value), StatusCode::kInvalidArgument);
+    ExpectRefusedAtOnce(ref.Call("unfit", value), StatusCode::kInvalidArgument);
+  }
+  const Value fit[] = {Value(std::string(1u << 20, 'x')), Value(Bytes(8u << 20)),
+                       Value(ValueArray(131'072)), Value("\u00e4")};
+  for (const Value& value : fit) {
+    const Status status = ref.Call("fit", value).Get(kPatience).status();
+    EXPECT_TRUE(status.ok()) << status;
+  }
+  EXPECT_EQ(seen_->items(), std::vector<std::string>(std::size(fit), "fit"));
+}
+
+TEST_F(BoundsTest, EachActorHereHas4096OpenCalls) {
+  auto gate = std::make_shared<testing::Gate>();
+  const auto held = testing::OnMessages([gate](Context&, Message message) {
+    gate->Wait();
+    message.responder.Reply(Value());
+  });
+  const ActorRef ref = server_->Spawn("held", testing::OnMessages(held->on_message)).value();
+  const ActorRef other = server_->Spawn("other", testing::Echo()).value();
+  std::vector<Future<Value>> open;
+  for (int k = 0; k < 4096; ++k) {
+    open.push_back(ref.Call("m", Value()));
+    ASSERT_FALSE(open.back().ready());
+  }
+  ExpectRefusedAtOnce(ref.Call("m", Value()));
+  EXPECT_TRUE(other.Call("echo", Value()).Get(kPatience).ok());
+  gate->Open();
+  for (Future<Value>& call : open) EXPECT_TRUE(call.Get(kPatience).ok());
+}
+
 }  // namespace
 }  // namespace packcast

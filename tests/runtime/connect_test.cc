@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <barrier>
 #include <future>
 #include <memory>
@@ -205,6 +206,57 @@ TEST_F(ConnectTest, AReferenceFromAnotherProcessNamesOneLifeAndReachesTheNext) {
   EXPECT_EQ(second.incarnation(), events->items().back().incarnation);
   EXPECT_EQ(Life(second), 2);
   EXPECT_EQ(Life(first), 2);
+}
+
+TEST_F(ConnectTest, ReferencesFollow64Restarts) {
+  SpawnMortal("mortal", Restarts(-1, Duration(0)));
+  const ActorRef near = server_->Find("mortal").value();
+  const ActorRef far = client_->Connect(server_->endpoint(), "mortal", kPatience).value();
+  for (int life = 1; life < 64; ++life) {
+    ASSERT_TRUE(near.Call("fail", Value()).Get(kPatience).ok());
+    ASSERT_EQ(Life(near), life + 1);
+  }
+  EXPECT_EQ(Life(far), 64);
+  for (int life = 64; life < 70; ++life) {
+    ASSERT_TRUE(near.Call("fail", Value()).Get(kPatience).ok());
+    ASSERT_EQ(Life(near), life + 1);
+  }
+  const Status status = far.Call("life", Value()).Get(kPatience).status();
+  EXPECT_EQ(status.code(), StatusCode::kStale) << status;
+  EXPECT_EQ(status.outcome(), Outcome::kNotExecuted);
+}
+
+// Counts its objects.
+class Counted {
+ public:
+  struct Counts {
+    std::atomic<int> made{0}, started{0}, gone{0};
+  };
+  explicit Counted(std::shared_ptr<Counts> counts) : counts_(std::move(counts)) { ++counts_->made; }
+  ~Counted() { ++counts_->gone; }
+  void OnStart(Context&) { ++counts_->started; }
+  static void Methods(MethodTable<Counted>& table) { table.Add("get", &Counted::Get); }
+  int64_t Get() const { return 1; }
+
+ private:
+  const std::shared_ptr<Counts> counts_;
+};
+
+TEST_F(ConnectTest, TheObjectOfWhoComesSecondIsDestroyedUnused) {
+  auto counts = std::make_shared<Counted::Counts>();
+  constexpr int kThreads = 8;
+  std::barrier<> all(kThreads);
+  std::vector<std::thread> threads;
+  for (int k = 0; k < kThreads; ++k) {
+    threads.emplace_back([&] {
+      all.arrive_and_wait();
+      const auto ref = NewActor<Counted>(*server_, counts).Name("one").GetOrCreate();
+      EXPECT_TRUE(ref.ok() && ref->Call(&Counted::Get).Get(kPatience).ok());
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(counts->started, 1);
+  EXPECT_EQ(counts->made - counts->gone, 1);
 }
 
 }  // namespace

@@ -80,5 +80,82 @@ TEST(GroupThreadsTest, MoreThanThereMayBeIsRefusedAndTakesNothing) {
             StatusCode::kOk);
 }
 
+// Notes how many of its handlers run at once.
+class Meeting {
+ public:
+  struct Shared {
+    Gate gate;
+    Record<int> begun;
+    Record<std::string> told;
+  };
+  Meeting(std::shared_ptr<Shared> shared, ActorRef watched)
+      : shared_(std::move(shared)), watched_(std::move(watched)) {}
+  static void Methods(MethodTable<Meeting>& table) { table.Add("hold", &Meeting::Hold); }
+  void Hold(Context& context) {
+    context.Monitor(watched_);
+    context.SetTimer(context.now());
+    context.Post([shared = shared_](Context&) { shared->told.Add("post"); });
+    shared_->begun.Add(1);
+    shared_->gate.Wait();
+  }
+  void OnTimer(Context&, TimerId) { shared_->told.Add("timer"); }
+  void OnPeer(Context&, const PeerEvent&) { shared_->told.Add("peer"); }
+
+ private:
+  const std::shared_ptr<Shared> shared_;
+  const ActorRef watched_;
+};
+
+class MeetingTest : public ::testing::Test {
+ protected:
+  MeetingTest() { mortal_ = runtime_->Spawn("mortal", testing::Echo()).value(); }
+  ~MeetingTest() override {
+    shared_->gate.Open();
+    runtime_->Shutdown(kPatience);
+  }
+  bool Told(const std::string& what) {
+    return shared_->told.WaitFor([&](const std::string& told) { return told == what; });
+  }
+  std::shared_ptr<Meeting::Shared> shared_ = std::make_shared<Meeting::Shared>();
+  std::unique_ptr<Runtime> runtime_ = testing::StartRuntime("node");
+  ActorRef mortal_;
+};
+
+TEST_F(MeetingTest, WithConcurrencySoManyRunAtOnceAndTimersAndNewsBeside) {
+  const auto ref = NewActor<Meeting>(*runtime_, shared_, mortal_).Concurrency(3).Spawn().value();
+  // Of three, one place is left for what is beside.
+  EXPECT_TRUE(ref.Tell(&Meeting::Hold).ok());
+  EXPECT_TRUE(ref.Tell(&Meeting::Hold).ok());
+  ASSERT_TRUE(shared_->begun.WaitForCount(2));
+  EXPECT_TRUE(Told("timer"));
+  EXPECT_TRUE(runtime_->Kill(mortal_).ok());
+  EXPECT_TRUE(Told("peer"));
+  EXPECT_FALSE(shared_->begun.items().size() > 3);
+}
+
+TEST_F(MeetingTest, WithConcurrentControlTimersAndNewsComeBesideAHandler) {
+  SpawnOptions options;
+  options.concurrent_control = true;
+  const ActorRef ref =
+      runtime_->Spawn("meeting", std::make_unique<Hosted<Meeting>>(shared_, mortal_), options)
+          .value();
+  EXPECT_TRUE(TypedRef<Meeting>(ref).Tell(&Meeting::Hold).ok());
+  ASSERT_TRUE(shared_->begun.WaitForCount(1));
+  EXPECT_TRUE(Told("timer"));
+  EXPECT_TRUE(runtime_->Kill(mortal_).ok());
+  EXPECT_TRUE(Told("peer"));
+}
+
+TEST_F(MeetingTest, WhatAnActorAsksForNeedsNoRoomInItsMailbox) {
+  const auto ref = NewActor<Meeting>(*runtime_, shared_, mortal_).Window(2).Spawn().value();
+  EXPECT_TRUE(ref.Tell(&Meeting::Hold).ok());
+  ASSERT_TRUE(shared_->begun.WaitForCount(1));
+  while (ref.Tell(&Meeting::Hold).ok()) {
+  }
+  EXPECT_TRUE(runtime_->Kill(mortal_).ok());
+  shared_->gate.Open();
+  EXPECT_TRUE(Told("timer") && Told("peer") && Told("post"));
+}
+
 }  // namespace
 }  // namespace packcast

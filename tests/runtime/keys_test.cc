@@ -157,5 +157,14 @@ TEST_F(KeysTest, BadKeysAreRefusedAtTheStart) {
   EXPECT_EQ(Runtime::Start(options).status().code(), StatusCode::kInvalidArgument);
 }
 
+TEST_F(KeysTest, AreEnoughToListenBeyondLoopback) {
+  RuntimeOptions options;
+  options.name = "node";
+  options.bind = "tcp://0.0.0.0:*";
+  EXPECT_EQ(Runtime::Start(options).status().code(), StatusCode::kPermissionDenied);
+  options.keys = MakeKeys();
+  EXPECT_TRUE(Runtime::Start(options).ok());
+}
+
 }  // namespace
 }  // namespace packcast

@@ -162,6 +162,23 @@ TEST_F(OrderingTest, ADefaultHandlerDoesNotRunBesideAControlHandler) {
   EXPECT_EQ(seen_.items(), (std::vector<std::string>{"hold", "default"}));
 }
 
+TEST_F(OrderingTest, PostedWorkComesAfterWhatWaits) {
+  const auto is_queued = std::make_shared<Gate>();
+  const auto actor = OnMessages([this, is_queued](Context& context, Message message) {
+    if (message.method == "hold") {
+      is_held_.Open();
+      is_queued->Wait();
+      context.Post([this](Context&) { seen_.Add("posted"); });
+    }
+    seen_.Add(message.method);
+  });
+  const ActorRef ref = SpawnAndHold(OnMessages(actor->on_message));
+  Queue(ref);
+  is_queued->Open();
+  ASSERT_TRUE(seen_.WaitForCount(kQueued + 2));
+  EXPECT_EQ(seen_.items().back(), "posted");
+}
+
 TEST_F(OrderingTest, TimersOvertakeQueuedMessages) {
   const ActorRef held =
       SpawnAndHold(Held([](Context& context) { context.SetTimer(context.now()); }));

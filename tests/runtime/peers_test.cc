@@ -112,6 +112,8 @@ TEST(FatesTest, TellsHowEachLifeEndedAndForgetsTheOldest) {
 }
 
 TEST(ReplyCacheTest, KnowsWhatRunsAndTheLastThatAreDone) {
+  EXPECT_EQ(ReplyCache::kCalls, 4096u);
+  EXPECT_EQ(ReplyCache::kBytes, 8u << 20);
   ReplyCache cache;
   const ReplyCache::Reply* known = nullptr;
   const uint64_t runs = 1;

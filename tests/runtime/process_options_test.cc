@@ -92,6 +92,23 @@ TEST(ProcessOptionsTest, AnOrderlyEndMayTakeAsLongAsItsOwnerSays) {
   EXPECT_NE(end.last_words.find("all is saved"), std::string::npos) << end.ToString();
 }
 
+TEST(ProcessOptionsTest, ANameIsTakenAsLongAsItsProcessRuns) {
+  auto runtime = testing::StartRuntime("owner");
+  auto process = Process::Start(*runtime, {.name = "child"}).value();
+  EXPECT_EQ(Process::Start(*runtime, {.name = "child"}).status().code(),
+            StatusCode::kAlreadyExists);
+  EXPECT_TRUE(process->Spawn<Slow>("Slow", "slow").ok()) << "it was left alone";
+  process->Stop(kPatience);
+  process = Process::Start(*runtime, {.name = "child"}).value();
+  process.reset();
+  EXPECT_TRUE(Process::Start(*runtime, {.name = "child"}).ok());
+  // One that does not start takes none.
+  for (int k = 0; k < 2; ++k) {
+    EXPECT_EQ(Process::Start(*runtime, {.name = "other", .program = "/nowhere"}).status().code(),
+              StatusCode::kNotFound);
+  }
+}
+
 }  // namespace
 }  // namespace packcast
 

@@ -75,5 +75,15 @@ TEST_F(RefusalTest, IdempotentCallIsSentAgainAfterASilenceAndANewConnection) {
   EXPECT_TRUE(call.Get(kPatience).ok()) << call.Get(kPatience).status();
 }
 
+TEST_F(RefusalTest, ACallHas30SecondsUnlessToldOtherwise) {
+  Start({});
+  const ActorRef ref = Reach();
+  const Future<Value> call = ref.Call("work", Value());
+  const std::optional<uint64_t> deadline = server_.Expect(FrameKind::kCall).deadline_ms;
+  ASSERT_TRUE(deadline.has_value());
+  EXPECT_GT(*deadline, 20'000u);
+  EXPECT_LE(*deadline, 30'000u);
+}
+
 }  // namespace
 }  // namespace packcast

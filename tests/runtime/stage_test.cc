@@ -170,5 +170,20 @@ TEST(StageEndTest, AnOrderlyStopHandlesWhatWaits) {
             StatusCode::kNotFound);
 }
 
+TEST(StageRuntimeTest, TheRuntimeOfAStageIsReal) {
+  class Parent : public Actor {
+   public:
+    void OnMessage(Context& context, Message message) override {
+      const auto child = context.runtime().Spawn("child", std::make_unique<Frail>());
+      message.responder.Reply(child.ok() ? child->Call("echo", Value(7)).Get(Seconds(30)).value()
+                                         : Value());
+    }
+  };
+  Stage stage(std::make_unique<Parent>());
+  const Future<Value> answer = stage.ref().Call("ask", Value());
+  EXPECT_TRUE(stage.Step());
+  EXPECT_EQ(answer.Get(Seconds(0)).value(), Value(7));
+}
+
 }  // namespace
 }  // namespace packcast

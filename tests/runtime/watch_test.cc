@@ -287,5 +287,58 @@ TEST_F(WatchTest, NewsThatWaitsWhenALifeFailsReachesTheNext) {
   EXPECT_TRUE(Saw(*events, Kind::kDied));
 }
 
+TEST_F(WatchTest, WhoNoLongerWatchesIsToldNothing) {
+  for (Runtime* runtime : {server_.get(), client_.get()}) {
+    const ActorRef partner = SpawnPartner(*runtime);
+    auto events = std::make_shared<Record<PeerEvent>>();
+    auto former = std::make_unique<FunctionActor>();
+    former->on_message = [partner](Context& context, Message message) {
+      if (message.method == "watch and not") {
+        context.Monitor(partner);
+        context.Link(partner);
+        context.Unlink(partner);
+        context.Demonitor(partner);
+      }
+      message.responder.Reply(Value());
+    };
+    former->on_peer = [events](Context&, const PeerEvent& event) { events->Add(event); };
+    const ActorRef ref = runtime->Spawn("former-" + runtime->name(), std::move(former)).value();
+    ASSERT_TRUE(ref.Call("watch and not", Value()).Get(kPatience).ok());
+    // Of the same process: told at the same time, and after it.
+    const auto others = Watch(*runtime, partner);
+    Fail(partner);
+    ASSERT_TRUE(Saw(*others, Kind::kDied));
+    EXPECT_TRUE(ref.Call("lives", Value()).Get(kPatience).ok());
+    EXPECT_EQ(events->items().size(), 0u);
+  }
+}
+
+TEST_F(WatchTest, WhoMonitorsTwiceIsToldOnce) {
+  for (Runtime* runtime : {server_.get(), client_.get()}) {
+    const ActorRef partner = SpawnPartner(*runtime, Restarts(1));
+    auto events = std::make_shared<Record<PeerEvent>>();
+    auto watcher = std::make_unique<FunctionActor>();
+    watcher->on_message = [partner](Context& context, Message message) {
+      context.Monitor(partner);
+      context.Monitor(partner);
+      message.responder.Reply(Value());
+    };
+    watcher->on_peer = [events](Context&, const PeerEvent& event) { events->Add(event); };
+    const ActorRef ref = runtime->Spawn("twice-" + runtime->name(), std::move(watcher)).value();
+    const auto watch = [&] { ASSERT_TRUE(ref.Call("watch", Value()).Get(kPatience).ok()); };
+    watch();
+    EXPECT_EQ(Life(partner), 1);  // the question of what became of it has been answered
+    Fail(partner);
+    ASSERT_TRUE(Saw(*events, Kind::kRestarted));
+    EXPECT_EQ(Life(partner), 2);
+    watch();  // as one that is joined again would
+    Fail(partner);
+    ASSERT_TRUE(Saw(*events, Kind::kDied));
+    const auto others = Watch(*runtime, partner);
+    ASSERT_TRUE(Saw(*others, Kind::kDied));
+    EXPECT_EQ(events->items().size(), 2u);
+  }
+}
+
 }  // namespace
 }  // namespace packcast

@@ -203,6 +203,45 @@ TEST_F(WireTest, WhoLeavesNoRoomForRepliesIsGivenUpUntilItSaysHello) {
   EXPECT_EQ(script.Expect(FrameKind::kReply).call_id, CallId(3));
 }
 
+TEST_F(WireTest, WhoDoesNotReadCountsAsDead) {
+  auto events = std::make_shared<testing::Record<PeerEvent>>();
+  auto filler = testing::OnMessages([](Context& context, Message message) {
+    context.Monitor(message.from);
+    while (message.from.state()->link->Reserve(1 << 20)) {
+    }
+    message.responder.Reply(Value());
+  });
+  filler->on_peer = [events](Context&, const PeerEvent& event) { events->Add(event); };
+  ASSERT_TRUE(node_->Spawn("filler", std::move(filler)).ok());
+  Script script(node_->endpoint());
+  script.SendHello("filler");
+  Envelope call = CallOf("filler", "fill", 1);
+  call.from = {"reader", Incarnation(7)};
+  script.Send(call, Value());
+  ASSERT_TRUE(events->WaitFor([](const PeerEvent& event) {
+    return event.kind == PeerEvent::Kind::kDied &&
+           event.cause.find("does not read") != std::string::npos;
+  }));
+}
+
+TEST_F(WireTest, AScriptIsNoSender) {
+  auto nobody = std::make_shared<testing::Record<bool>>();
+  auto actor = testing::OnMessages([nobody](Context& context, Message message) {
+    nobody->Add(context.sender().valid());
+    context.SetTimer(context.now());
+    message.responder.Reply(Value());
+  });
+  actor->on_timer = [nobody](Context& context, TimerId) { nobody->Add(context.sender().valid()); };
+  ASSERT_TRUE(node_->Spawn("asked", std::move(actor)).ok());
+  Script script(node_->endpoint());
+  script.SendHello("asked");
+  Envelope call = CallOf("asked", "who", 1);
+  call.from = FrameAddress();
+  script.Send(call, Value());
+  ASSERT_TRUE(nobody->WaitForCount(2));
+  EXPECT_EQ(nobody->items(), (std::vector<bool>{false, false}));
+}
+
 TEST_F(WireTest, HelloNeedsAnIncarnation) {
   Script script(node_->endpoint());
   script.SendHello("echo", "packcast", kProtocolMajor, Incarnation(0));

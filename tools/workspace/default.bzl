@@ -2,6 +2,7 @@
 
 load("//tools/workspace:cuda.bzl", "cuda_repository")
 load("//tools/workspace:pkg_config.bzl", "pkg_config_repository")
+load("//tools/workspace:vendored.bzl", "vendored_repository")
 
 # Where Debian's bazel-* packages put the rule sets that Bazel 4 wants to fetch.
 _BAZEL_SHARE = "/usr/share/bazel"
@@ -14,8 +15,8 @@ def _bazel_repositories():
     local(name = "rules_proto", path = _BAZEL_SHARE + "/rules/proto")
 
     # Debian's rules_cc does not load on its own Bazel 4.2.3; coverage tools are not packaged.
-    local(name = "rules_cc", path = "tools/workspace/rules_cc")
-    local(name = "remote_coverage_tools", path = "tools/workspace/remote_coverage_tools")
+    vendored_repository(name = "rules_cc", folder = "rules_cc")
+    vendored_repository(name = "remote_coverage_tools", folder = "remote_coverage_tools")
 
 def _library_repositories():
     pkg_config_repository(

@@ -1,0 +1,68 @@
+// How a runtime ends.
+#include <atomic>
+#include <memory>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "runtime/base/clock.h"
+#include "tests/runtime/test_util.h"
+
+namespace packcast {
+namespace {
+
+using testing::Gate;
+using testing::kPatience;
+using testing::OnMessages;
+
+constexpr int kQueued = 100;
+
+class ShutdownTest : public ::testing::Test {
+ protected:
+  struct Shared {
+    Gate is_held;
+    Gate goes_on;
+    std::atomic<int> handled{0};
+  };
+  ~ShutdownTest() override { shared_->goes_on.Open(); }
+  // Its first handler waits, and the rest is queued.
+  void SpawnHeld() {
+    const ActorRef ref = runtime_
+                             ->Spawn("held", OnMessages([shared = shared_](Context&, Message) {
+                                       shared->is_held.Open();
+                                       shared->goes_on.Wait();
+                                       ++shared->handled;
+                                     }))
+                             .value();
+    for (int k = 0; k <= kQueued; ++k) EXPECT_TRUE(ref.Tell("m", Value()).ok());
+    shared_->is_held.Wait();
+  }
+  std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
+  std::unique_ptr<Runtime> runtime_ = testing::StartRuntime("node");
+};
+
+TEST_F(ShutdownTest, HandlesWhatIsQueuedWithinItsDrain) {
+  SpawnHeld();
+  std::thread opening([this] {
+    // Once nothing more is let in: it shuts down.
+    while (runtime_->Spawn("probe", testing::Echo()).ok()) {
+      (void)runtime_->Kill(*runtime_->Find("probe"));
+      std::this_thread::yield();
+    }
+    shared_->goes_on.Open();
+  });
+  runtime_->Shutdown(kPatience);
+  opening.join();
+  EXPECT_EQ(shared_->handled, 1 + kQueued);
+}
+
+TEST_F(ShutdownTest, TheDestructorGivesHandlersASecond) {
+  SpawnHeld();
+  const Time begin = Now();
+  runtime_.reset();  // although a handler is stuck
+  EXPECT_GE(Now() - begin, Seconds(1));
+  EXPECT_EQ(shared_->handled, 0);
+}
+
+}  // namespace
+}  // namespace packcast
