@@ -70,10 +70,12 @@ Status Loop::StartEngines(const Lifeline& lifeline) {
   const auto start = [&](const std::string& program, int count) -> Status {
     for (int k = 0; k < count; ++k) {
       const std::string name = program + "-" + std::to_string(k);
-      PC_ASSIGN_OR_RETURN(
-          ChildProcess engine,
-          ChildProcess::Spawn(program, {"--coordinator=" + runtime_->endpoint(), "--name=" + name},
-                              lifeline));
+      std::vector<std::string> arguments = {"--coordinator=" + runtime_->endpoint(),
+                                            "--name=" + name, "--cluster=" + flags_.role.cluster,
+                                            "--model-name=" + flags_.role.model};
+      if (!flags_.role.keys.empty()) arguments.push_back("--keys=" + flags_.role.keys);
+      PC_ASSIGN_OR_RETURN(ChildProcess engine,
+                          ChildProcess::Spawn(program, std::move(arguments), lifeline));
       engines_.push_back(std::move(engine));
     }
     return OkStatus();
@@ -155,6 +157,7 @@ Status Loop::End() {
 Status Loop::Run() {
   PC_ASSIGN_OR_RETURN(runtime_, StartRuntime(flags_.role, "trainer-0"));
   CoordinatorOptions coordinator;
+  coordinator.model = flags_.role.model;
   coordinator.policy.install = flags_.in_place ? InstallMode::kInPlace : InstallMode::kStaged;
   coordinator.min_replicas = static_cast<uint32_t>(flags_.poll_engines + flags_.callback_engines);
   PC_ASSIGN_OR_RETURN(coordinator_, Coordinator::Start(runtime_.get(), coordinator));
@@ -163,7 +166,9 @@ Status Loop::Run() {
   PC_ASSIGN_OR_RETURN(const Lifeline lifeline, Lifeline::Make());
   PC_RETURN_IF_ERROR(StartEngines(lifeline));
   PC_ASSIGN_OR_RETURN(
-      trainer_, Trainer::Start(runtime_.get(), {.coordinator = runtime_->endpoint()}, &source_));
+      trainer_,
+      Trainer::Start(runtime_.get(),
+                     {.model = flags_.role.model, .coordinator = runtime_->endpoint()}, &source_));
   CatchSignals();
   std::printf(" step  version   rollouts   updated in flight   behind at most  by engine\n");
   for (uint64_t label = 1; label <= flags_.steps && !stop_requested; ++label) {

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <string>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include "runtime/base/check.h"
@@ -20,9 +21,8 @@ struct Executor::State {
   std::condition_variable ended;
   std::deque<std::function<void()>> control;
   std::deque<std::function<void()>> normal;
-  std::map<std::thread::id, std::thread> threads;
-  std::vector<std::thread::id> ended_threads;  // of threads, to be joined
-  int live_threads = 0;                        // the control thread is one of them
+  std::map<std::thread::id, std::thread> threads;  // until Stop
+  int live_threads = 0;                            // the control thread is one of them
   int wanted_threads = 0;
   bool stopping = false;
 
@@ -43,7 +43,6 @@ Executor::Executor(int default_threads) : state_(std::make_shared<State>()) {
 Executor::~Executor() { PC_CHECK(state_->stopping) << "Executor::Stop was not called"; }
 
 Status Executor::AddThreads(int count) {
-  for (std::thread& thread : TakeEnded()) thread.join();
   std::lock_guard lock(state_->mutex);
   if (state_->stopping) return OkStatus();
   const int wanted = state_->wanted_threads + count;
@@ -64,20 +63,9 @@ Status Executor::AddThreads(int count) {
 
 void Executor::RemoveThreads(int count) {
   if (count == 0) return;
-  for (std::thread& thread : TakeEnded()) thread.join();
   std::lock_guard lock(state_->mutex);
   state_->wanted_threads -= count;
   state_->any_ready.NotifyAll();
-}
-
-std::vector<std::thread> Executor::TakeEnded() {
-  std::vector<std::thread> ended;
-  std::lock_guard lock(state_->mutex);
-  for (std::thread::id id : state_->ended_threads) {
-    ended.push_back(std::move(state_->threads.extract(id).mapped()));
-  }
-  state_->ended_threads.clear();
-  return ended;
 }
 
 bool Executor::Post(bool control, std::function<void()>&& work) {
@@ -111,7 +99,8 @@ void Executor::Run(const std::shared_ptr<State>& state, bool control_only) {
     lock.lock();
   }
   --state->live_threads;
-  state->ended_threads.push_back(std::this_thread::get_id());
+  // Nobody joins one that is no longer wanted: it holds nothing but the state.
+  if (!state->stopping) state->threads.extract(std::this_thread::get_id()).mapped().detach();
   state->ended.notify_all();
 }
 
@@ -130,7 +119,6 @@ bool Executor::Stop(Duration patience) {
     all_ended = state_->ended.wait_for(lock, ClampedWait(patience),
                                        [this] { return state_->live_threads == 0; });
     threads.swap(state_->threads);
-    state_->ended_threads.clear();
   }
   for (auto& [id, thread] : threads) all_ended ? thread.join() : thread.detach();
   return all_ended;

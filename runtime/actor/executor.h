@@ -2,8 +2,6 @@
 
 #include <functional>
 #include <memory>
-#include <thread>
-#include <vector>
 
 #include "protocol/status.h"
 #include "protocol/time.h"
@@ -38,9 +36,6 @@ class Executor {
  private:
   struct State;
   static void Run(const std::shared_ptr<State>& state, bool control_only);
-
-  // Those that have ended, to be joined without the lock.
-  std::vector<std::thread> TakeEnded();
 
   const std::shared_ptr<State> state_;
 };

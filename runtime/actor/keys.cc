@@ -66,8 +66,13 @@ Status SaveKeys(const std::string& path, const RuntimeKeys& keys, bool replace) 
   const std::string beside = replace ? path + ".new" : path;
   const int fd = open(beside.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
   if (fd < 0) return FileError(beside, errno);
-  const ssize_t put = write(fd, text.data(), text.size());
-  const int error = put == static_cast<ssize_t>(text.size()) && fsync(fd) == 0 ? 0 : errno;
+  int error = 0;
+  for (size_t done = 0; done < text.size() && error == 0;) {
+    const ssize_t put = write(fd, text.data() + done, text.size() - done);
+    if (put > 0) done += static_cast<size_t>(put);
+    if (put <= 0 && errno != EINTR) error = put < 0 ? errno : ENOSPC;
+  }
+  if (error == 0 && fsync(fd) != 0) error = errno;
   close(fd);
   if (error == 0 && (!replace || rename(beside.c_str(), path.c_str()) == 0)) return OkStatus();
   const Status failed = FileError(path, error == 0 ? errno : error);

@@ -95,16 +95,17 @@ struct Link {
     bool is_open = false;  // the peer must be asked what has become of it
   };
   net::ZmqSocket* dealer = nullptr;  // null at our ROUTER, or when its channel moved on
-  Time last_heard;
-  Time lost_at;  // when `connected` became false
+  Time last_heard;                   // later when this process has slept itself
+  Time heard_at;                     // really
+  Time lost_at;                      // when `connected` became false
   bool is_loss_pending = false;
   std::deque<Outgoing> backlog;  // not yet with ZeroMQ, in order
   bool is_listed = false;        // among those with a backlog
   std::vector<Watch> watches;
   bool has_questions = false;  // of a watch that is open
   ReplyCache replies;
-  std::weak_ptr<Link> heir;  // of the same life, which was given up and is back
-  ActorRef last_sender;      // messages come in runs of one sender: saves making it again
+  std::shared_ptr<Link> heir;  // of the same life, which was given up and is back
+  ActorRef last_sender;        // messages come in runs of one sender: saves making it again
 
   bool is_gone() const { return state.load() == LinkState::kLeft; }
   bool is_usable() const { return connected.load() && state.load() < LinkState::kUnreachable; }

@@ -38,7 +38,7 @@ Status StatusFor(const Link& link) {
 
 // The link by which the same life of a peer is reached now.
 std::shared_ptr<Link> HeirOf(std::shared_ptr<Link> link) {
-  while (std::shared_ptr<Link> next = link->heir.lock()) link = std::move(next);
+  while (link->heir != nullptr) link = std::shared_ptr<Link>(link->heir);
   return link;
 }
 
@@ -61,6 +61,8 @@ void Peers::Close() {
   channels_.clear();
   links_.clear();
   losses_.clear();
+  for (const std::shared_ptr<Link>& link : waiting_)
+    link->backlog.clear();  // refers to it: a cycle
   waiting_.clear();
 }
 
@@ -297,7 +299,10 @@ void Peers::FailCalls(const std::shared_ptr<Link>& link) {
 // The connection is closed. When the peer was heard a moment ago its process is gone (the kernel
 // closes a dead process's sockets at once); else the network may be, and silence will tell.
 void Peers::Lost(const std::shared_ptr<Link>& link) {
-  if (link->connected.exchange(false)) link->lost_at = Now();
+  // Not when we notice: one that was frozen would notice late, and the peer has not.
+  if (link->connected.exchange(false)) {
+    link->lost_at = link->heard_at == Time() ? Now() : link->heard_at;
+  }
   const bool was_fresh = !link->beats || Now() - link->last_heard < node_->options().suspect_after;
   if (link->state.load() >= LinkState::kDied || link->is_loss_pending) return;
   if (!was_fresh) {

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -74,6 +75,8 @@ class Peers {
   // before a lost connection counts as its death.
   void ExpectObituary(Incarnation node);
   void Obituary(Incarnation node, const std::string& cause);
+  // That endpoint serves with our own keys.
+  void HasOurKeys(const std::string& endpoint);
   // Tells all peers that a life of an actor of ours has ended, and which one follows (0: none).
   void AnnounceEnd(const FrameAddress& life, const Status& why, Incarnation next);
   // Tells all peers that we leave, and fails what waits.
@@ -216,6 +219,7 @@ class Peers {
   std::vector<Time> probes_;  // when to see who is gone, after a connection has closed
   bool is_leaving_ = false;
   std::vector<Loss> losses_;
+  std::set<std::string> with_our_keys_;       // endpoints
   std::map<Incarnation, std::string> wards_;  // processes of ours, and how they ended: "" not yet
   Time next_beat_;
   Time last_tick_;

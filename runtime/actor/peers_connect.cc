@@ -72,11 +72,13 @@ StatusOr<Peers::Channel*> Peers::ChannelTo(const std::string& endpoint) {
   const RuntimeOptions& options = node_->options();
   net::SocketOptions socket_options = BaseOptions();
   socket_options.routing_id = RoutingId(options.name, node_->incarnation());
+  const bool is_ours = with_our_keys_.count(endpoint) != 0;
   if (options.keys) {
-    socket_options.curve = net::CurveKeys{.is_server = false,
-                                          .public_key = options.keys->public_key,
-                                          .secret_key = options.keys->secret_key,
-                                          .server_public_key = ServerKey(*options.keys)};
+    socket_options.curve = net::CurveKeys{
+        .is_server = false,
+        .public_key = options.keys->public_key,
+        .secret_key = options.keys->secret_key,
+        .server_public_key = is_ours ? options.keys->public_key : ServerKey(*options.keys)};
   }
   Channel channel;
   channel.endpoint = endpoint;
@@ -86,6 +88,13 @@ StatusOr<Peers::Channel*> Peers::ChannelTo(const std::string& endpoint) {
   PC_RETURN_IF_ERROR(channel.socket.Connect(endpoint));
   channels_.push_back(std::move(channel));
   return &channels_.back();
+}
+
+void Peers::HasOurKeys(const std::string& endpoint) {
+  constexpr size_t kMost = 65'536;  // of children that were
+  if (!node_->options().keys) return;
+  if (with_our_keys_.size() >= kMost) with_our_keys_.clear();
+  with_our_keys_.insert(endpoint);
 }
 
 void Peers::Connect(const std::string& endpoint, std::string actor, Time deadline,
@@ -175,9 +184,14 @@ void Peers::AdoptLink(Channel* channel, const Hello& hello) {
   link->beats = hello.beats;
   link->batches = hello.batches;
   link->dealer = &channel->socket;
-  link->last_heard = Now();
+  link->last_heard = link->heard_at = Now();
   channel->link = link;
   if (old == nullptr) return;
+  // Given up by us, and back: what it has called already does not run again.
+  if (old->node == hello.node && old->incarnation == hello.incarnation) {
+    link->replies = std::move(old->replies);
+    old->heir = link;
+  }
   old->dealer = nullptr;
   old->last_sender = ActorRef();
   node_->ForgetPeerProgress(*old);

@@ -153,7 +153,7 @@ void Peers::OnUnknown(const Source& source, const Envelope& partial, const Statu
 void Peers::OnEnvelope(Source& source, Envelope envelope, net::Frame body) {
   const std::shared_ptr<Link> link = source.link;
   if (link != nullptr) {
-    link->last_heard = Now();
+    link->last_heard = link->heard_at = Now();
     const LinkState state = link->state.load();
     const bool is_silent = state == LinkState::kSuspect || state == LinkState::kUnreachable;
     // Without a session it is the hello or welcome that makes one: what waits for it can leave
@@ -299,7 +299,7 @@ std::shared_ptr<Link> Peers::LinkFor(const std::string& routing_id, const Hello&
   link->incarnation = hello.incarnation;
   link->beats = hello.beats;
   link->batches = hello.batches;
-  link->last_heard = Now();
+  link->last_heard = link->heard_at = Now();
   std::vector<std::shared_ptr<Link>> replaced;
   if (slot != nullptr) {
     replaced.push_back(slot);

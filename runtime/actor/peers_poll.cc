@@ -31,7 +31,9 @@ void Peers::TakePolled(std::span<const pollfd> items) {
 
 bool Peers::is_drained() {
   bool all = true;
-  ForEachSocket([&](const net::ZmqSocket& socket) { all = all && socket.is_drained(); });
+  // A send that found no room was one, too: it must not keep us awake.
+  ForEachSocket(
+      [&](net::ZmqSocket& socket) { all = (socket.is_drained() || !socket.HasCome()) && all; });
   return all;
 }
 

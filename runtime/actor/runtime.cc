@@ -101,6 +101,10 @@ void Runtime::PeerEnded(Incarnation peer, const std::string& cause) {
   node_->reactor().Post([peer, cause](internal::Peers& peers) { peers.Obituary(peer, cause); });
 }
 
+void Runtime::PeerHasOurKeys(const std::string& endpoint) {
+  node_->reactor().Post([endpoint](internal::Peers& peers) { peers.HasOurKeys(endpoint); });
+}
+
 Value Runtime::Metrics() const { return node_->metrics().Snapshot(); }
 
 void Runtime::Shutdown(Duration drain) { node_->Shutdown(ClampedWait(drain)); }

@@ -151,6 +151,8 @@ class Runtime {
   // for a second; monitors get `cause`.
   void ExpectPeerEnd(Incarnation peer);
   void PeerEnded(Incarnation peer, const std::string& cause);
+  // It serves with the keys of this runtime, whatever RuntimeKeys::server_public_key says.
+  void PeerHasOurKeys(const std::string& endpoint);
 
   // Counters of this runtime by name (malformed messages, late replies and so on).
   Value Metrics() const;

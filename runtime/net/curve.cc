@@ -22,7 +22,8 @@ KeyPair MakeKeyPair() {
 StatusOr<std::string> DecodeKey(std::string_view z85) {
   uint8_t bytes[kKeyBytes];
   const std::string text(z85);
-  if (text.size() != kKeyText || zmq_z85_decode(bytes, text.c_str()) == nullptr) {
+  const bool has_end = text.find('\0') != std::string::npos;  // libzmq would stop there
+  if (text.size() != kKeyText || has_end || zmq_z85_decode(bytes, text.c_str()) == nullptr) {
     return InvalidArgument("a CURVE key is " + std::to_string(kKeyText) + " characters of Z85");
   }
   return std::string(reinterpret_cast<const char*>(bytes), sizeof bytes);

@@ -5,6 +5,9 @@
 namespace packcast::net {
 namespace {
 
+// zmq.h has its name for drafts only.
+constexpr int kZapEnforceDomain = 93;
+
 OptionSetting Int(int option, const char* name, int64_t number) {
   return {option, name, number, "", false, false};
 }
@@ -21,8 +24,9 @@ void AppendCurve(const CurveKeys& keys, std::vector<OptionSetting>* table) {
   if (keys.is_server) {
     table->push_back(Int(ZMQ_CURVE_SERVER, "CURVE_SERVER", 1));
     table->push_back(Text(ZMQ_CURVE_SECRETKEY, "CURVE_SECRETKEY", keys.secret_key));
-    // ZapServer decides who comes in.
+    // ZapServer decides who comes in; nobody does where there is none.
     table->push_back(Text(ZMQ_ZAP_DOMAIN, "ZAP_DOMAIN", "packcast"));
+    table->push_back(Int(kZapEnforceDomain, "ZAP_ENFORCE_DOMAIN", 1));
     return;
   }
   table->push_back(Text(ZMQ_CURVE_SERVERKEY, "CURVE_SERVERKEY", keys.server_public_key));

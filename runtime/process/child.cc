@@ -7,6 +7,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <charconv>
@@ -24,10 +25,11 @@ namespace {
 using internal::ChildSettings;
 
 // How long an orderly end may take when the parent is gone, or does not say.
-constexpr Duration kPatience = Seconds(1);
+constexpr Duration kPatience = Seconds(2);
 // How much longer it may take beyond what was asked before it is a hard one.
 constexpr Duration kHardEndAfter = Seconds(4);
 constexpr int kHardEnd = 3;
+constexpr int64_t kMostMilliseconds = int64_t{30} * 24 * 3600 * 1000;
 
 // "stop 5000": how long the parent waits. Else, or cut short: it is gone.
 Duration PatienceIn(const std::string& words) {
@@ -36,7 +38,8 @@ Duration PatienceIn(const std::string& words) {
   if (!words.starts_with(stop) || words.back() != '\n') return kPatience;
   const char* const end = words.data() + words.size() - 1;
   const auto read = std::from_chars(words.data() + stop.size(), end, milliseconds);
-  return read.ec == std::errc() && read.ptr == end ? Milliseconds(milliseconds) : kPatience;
+  const bool is_number = read.ec == std::errc() && read.ptr == end;
+  return is_number ? Milliseconds(std::min(milliseconds, kMostMilliseconds)) : kPatience;
 }
 
 // The pipe that the parent holds the other end of.
@@ -58,7 +61,7 @@ class Lifeline {
       const Duration patience = PatienceIn(words);
       patience_ = patience;
       eventfd_write(gone_fd_, 1);
-      std::this_thread::sleep_for(ClampedWait(patience + kHardEndAfter));  // a deadline
+      std::this_thread::sleep_for(ClampedWait(patience) + kHardEndAfter);  // a deadline
       _exit(kHardEnd);
     }).detach();
   }
@@ -117,7 +120,9 @@ int RunChild(const ChildSettings& child, const ActorClasses& classes,
   pollfd fds[] = {{signal_fd, POLLIN, 0}, {lifeline.gone_fd(), POLLIN, 0}};
   while (poll(fds, 2, -1) < 0 && errno == EINTR) {
   }
-  (*runtime)->Shutdown(lifeline.patience());
+  // The rest is for goodbyes, and for what is stuck in user code.
+  const Duration patience = lifeline.patience();
+  (*runtime)->Shutdown(std::max(patience / 2, patience - Seconds(1)));
   return 0;
 }
 

@@ -12,7 +12,7 @@
 namespace packcast::internal {
 namespace {
 
-constexpr size_t kMostBytes = 64u << 10;
+constexpr size_t kMostBytes = 16u << 20;
 
 // All that comes until the pipe's other end is closed. Nothing: it is no pipe of ours.
 std::optional<std::string> ReadAll(int fd) {
@@ -45,6 +45,8 @@ ChildSettings ChildSettings::For(const RuntimeOptions& parent) {
     child.secret_key = parent.keys->secret_key;
     child.server_public_key = parent.keys->server_public_key;
     child.allowed = parent.keys->allowed;
+    // The parent itself is let in always; no list: its own pair is what counts.
+    if (!child.allowed.empty()) child.allowed.push_back(parent.keys->public_key);
   }
   return child;
 }

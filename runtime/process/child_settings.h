@@ -11,7 +11,7 @@
 
 namespace packcast::internal {
 
-// What a Process tells its child: through a pipe, as keys are among it.
+// What a Process tells its child: in a file without a name, as keys are among it.
 struct ChildSettings {
   // Descriptors in the child.
   static constexpr int kLifelineFd = 3;

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -35,6 +36,20 @@ StatusOr<Pipe> MakePipe() {
   int fds[2];
   if (pipe2(fds, O_CLOEXEC) != 0) return Failed("making a pipe", errno);
   return Pipe{UniqueFd(fds[0]), UniqueFd(fds[1])};
+}
+
+// A file without a name that holds `text`, to be read from the beginning.
+StatusOr<UniqueFd> MakeFile(const std::string& text) {
+  UniqueFd file(memfd_create("packcast", MFD_CLOEXEC));
+  if (file.get() < 0) return Failed("making a child's settings", errno);
+  for (size_t done = 0; done < text.size();) {
+    const ssize_t put = write(file.get(), text.data() + done, text.size() - done);
+    if (put < 0 && errno == EINTR) continue;
+    if (put <= 0) return Failed("writing a child's settings", put < 0 ? errno : ENOSPC);
+    done += static_cast<size_t>(put);
+  }
+  if (lseek(file.get(), 0, SEEK_SET) != 0) return Failed("a child's settings", errno);
+  return file;
 }
 
 // What becomes of the descriptors in the child. Frees itself.
@@ -101,17 +116,11 @@ StatusOr<Launched> Launch(const LaunchOptions& options) {
   PC_ASSIGN_OR_RETURN(Pipe ready, MakePipe());
   PC_ASSIGN_OR_RETURN(Pipe lifeline, MakePipe());
   PC_ASSIGN_OR_RETURN(Pipe words, MakePipe());
-  PC_ASSIGN_OR_RETURN(Pipe settings, MakePipe());
-  // Fits into the pipe: the child reads it when it gets there.
-  const ssize_t put = write(settings.write.get(), options.settings.data(), options.settings.size());
-  if (put != static_cast<ssize_t>(options.settings.size())) {
-    return Failed("writing a child's settings", errno);
-  }
-  settings.write.Reset();
+  PC_ASSIGN_OR_RETURN(const UniqueFd settings, MakeFile(options.settings));
   FileActions actions;
   actions.OpenNull(STDIN_FILENO);
   PC_RETURN_IF_ERROR(actions.Pass(ready.write.get(), ChildSettings::kReadyFd));
-  PC_RETURN_IF_ERROR(actions.Pass(settings.read.get(), ChildSettings::kSettingsFd));
+  PC_RETURN_IF_ERROR(actions.Pass(settings.get(), ChildSettings::kSettingsFd));
   if (!options.detached) {
     PC_RETURN_IF_ERROR(actions.Pass(lifeline.read.get(), ChildSettings::kLifelineFd));
     PC_RETURN_IF_ERROR(actions.Pass(words.write.get(), STDERR_FILENO));

@@ -41,10 +41,13 @@ int MillisecondsUntil(Time until) {
 void WriteQuietly(int fd, const std::string& text) {
   sigset_t pipe_signal;
   sigset_t before;
+  sigset_t pending;
   sigemptyset(&pipe_signal);
   sigaddset(&pipe_signal, SIGPIPE);
   pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
-  if (write(fd, text.data(), text.size()) < 0 && errno == EPIPE && !sigismember(&before, SIGPIPE)) {
+  sigpending(&pending);
+  const bool is_pending = sigismember(&pending, SIGPIPE) != 0;  // somebody else's
+  if (write(fd, text.data(), text.size()) < 0 && errno == EPIPE && !is_pending) {
     const timespec at_once{};
     sigtimedwait(&pipe_signal, nullptr, &at_once);
   }
@@ -146,7 +149,7 @@ Process::~Process() {
 }
 
 Status Process::WaitReady() {
-  const Time until = Now() + options_.start_timeout;
+  const Time until = Now() + ClampedWait(options_.start_timeout);
   const auto failed = [this](Status status) {
     if (options_.detached) (void)Signal(SIGKILL);
     const ProcessEnd end = Stop(Duration(0));
@@ -181,6 +184,7 @@ Status Process::WaitReady() {
   constexpr std::string_view kReady = "ready ";
   if (!line.starts_with(kReady)) return failed(FailedPrecondition("could not start: " + line));
   endpoint_ = line.substr(kReady.size());
+  runtime_->PeerHasOurKeys(endpoint_);
   return OkStatus();
 }
 
@@ -295,6 +299,11 @@ ProcessEnd Process::Reap() {
 }
 
 void Process::Watch() {
+  // A stderr of ours that nobody reads must not end this program for a child's words.
+  sigset_t pipe_signal;
+  sigemptyset(&pipe_signal);
+  sigaddset(&pipe_signal, SIGPIPE);
+  pthread_sigmask(SIG_BLOCK, &pipe_signal, nullptr);
   if (!Listen(true, Time())) return;
   Listen(false, Now() + kWordsAfterEnd);
   const ProcessEnd end = Reap();

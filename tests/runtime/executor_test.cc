@@ -157,5 +157,20 @@ TEST_F(MeetingTest, WhatAnActorAsksForNeedsNoRoomInItsMailbox) {
   EXPECT_TRUE(Told("timer") && Told("peer") && Told("post"));
 }
 
+TEST(GroupThreadsTest, ThoseThatOutlastTheRuntimeEndQuietly) {
+  const int before = Threads();
+  auto shared = std::make_shared<Engine::Shared>();
+  auto runtime = testing::StartRuntime("node");
+  const auto engine = NewActor<Engine>(*runtime, shared).Group("compute", 2).Spawn().value();
+  for (int k = 0; k < 2; ++k) EXPECT_TRUE(engine.Tell(&Engine::Generate).ok());
+  ASSERT_TRUE(shared->begun.WaitForCount(2));
+  runtime->Shutdown(Duration(0));  // leaves both behind
+  shared->gate.Open();
+  runtime.reset();  // and with it ZeroMQ's threads
+  const Time give_up = Now() + kPatience;
+  while (Threads() > before && Now() < give_up) std::this_thread::yield();
+  EXPECT_EQ(Threads(), before);
+}
+
 }  // namespace
 }  // namespace packcast

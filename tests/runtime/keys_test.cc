@@ -166,5 +166,12 @@ TEST_F(KeysTest, AreEnoughToListenBeyondLoopback) {
   EXPECT_TRUE(Runtime::Start(options).ok());
 }
 
+TEST_F(KeysTest, AKeyThatEndsEarlyIsNone) {
+  RuntimeKeys keys = MakeKeys();
+  keys.allowed = {keys.public_key};
+  keys.allowed[0][20] = '\0';
+  EXPECT_EQ(CheckKeys(keys).code(), StatusCode::kInvalidArgument);
+}
+
 }  // namespace
 }  // namespace packcast

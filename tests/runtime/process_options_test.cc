@@ -109,6 +109,30 @@ TEST(ProcessOptionsTest, ANameIsTakenAsLongAsItsProcessRuns) {
   }
 }
 
+TEST(ProcessOptionsTest, ItIsReachedWhateverItsOwnerConnectsToAndHoweverManyItLetsIn) {
+  RuntimeOptions options;
+  options.keys = MakeKeys();
+  options.keys->server_public_key = MakeKeys().public_key;  // a coordinator's, for instance
+  for (int k = 0; k < 2000; ++k) options.keys->allowed.push_back(MakeKeys().public_key);
+  auto runtime = testing::StartRuntime("owner", options);
+  const auto process = Process::Start(*runtime, {.name = "child"}).value();
+  const auto slow = process->Spawn<Slow>("Slow", "slow");
+  EXPECT_TRUE(slow.ok()) << slow.status();
+}
+
+TEST(ProcessOptionsTest, AnEndIsOrderlyAlthoughAnActorIsStuck) {
+  auto runtime = testing::StartRuntime("owner");
+  const auto process = Process::Start(*runtime, {.name = "child"}).value();
+  const auto holder =
+      process->SpawnWith<Holder>({.groups = {{"slow", 1}}}, "Holder", "holder").value();
+  Future<Unit> stuck = holder.Call(&Holder::Hold);
+  int64_t held = 0;
+  while (held < 1) held = holder.Call(&Holder::Held).Get(kPatience).value();
+  const ProcessEnd end = process->Stop(Seconds(6));
+  EXPECT_EQ(end.exit_code, 0) << end.ToString();
+  EXPECT_FALSE(stuck.Get(kPatience).ok());
+}
+
 }  // namespace
 }  // namespace packcast
 
