@@ -63,7 +63,7 @@ TEST(GroupThreadsTest, AGroupThatBlocksTakesNoThreadOfOthers) {
   ASSERT_TRUE(runtime->Stop(engine.ref(), kPatience).ok());
   const Time give_up = Now() + kPatience;
   while (Threads() > before && Now() < give_up) std::this_thread::yield();
-  EXPECT_EQ(Threads(), before) << "they end with the actor";
+  EXPECT_LE(Threads(), before) << "they end with the actor";
 }
 
 TEST(GroupThreadsTest, MoreThanThereMayBeIsRefusedAndTakesNothing) {
@@ -161,15 +161,18 @@ TEST(GroupThreadsTest, ThoseThatOutlastTheRuntimeEndQuietly) {
   const int before = Threads();
   auto shared = std::make_shared<Engine::Shared>();
   auto runtime = testing::StartRuntime("node");
-  const auto engine = NewActor<Engine>(*runtime, shared).Group("compute", 2).Spawn().value();
-  for (int k = 0; k < 2; ++k) EXPECT_TRUE(engine.Tell(&Engine::Generate).ok());
+  {
+    // A reference keeps what it names, and with it ZeroMQ's threads.
+    const auto engine = NewActor<Engine>(*runtime, shared).Group("compute", 2).Spawn().value();
+    for (int k = 0; k < 2; ++k) EXPECT_TRUE(engine.Tell(&Engine::Generate).ok());
+  }
   ASSERT_TRUE(shared->begun.WaitForCount(2));
   runtime->Shutdown(Duration(0));  // leaves both behind
   shared->gate.Open();
-  runtime.reset();  // and with it ZeroMQ's threads
+  runtime.reset();
   const Time give_up = Now() + kPatience;
   while (Threads() > before && Now() < give_up) std::this_thread::yield();
-  EXPECT_EQ(Threads(), before);
+  EXPECT_LE(Threads(), before);  // where those of the last test may still have been ending
 }
 
 }  // namespace
