@@ -67,6 +67,8 @@ struct Hello {
   std::string actor;
   Incarnation actor_incarnation;
   bool batches = false;  // may be sent batches
+  // In a hello: counts the connections of who says it, from 1; 0: it does not count them.
+  uint64_t connection = 0;
 };
 
 std::string EncodeEnvelope(const Envelope& envelope);

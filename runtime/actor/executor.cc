@@ -89,7 +89,8 @@ void Executor::Run(const std::shared_ptr<State>& state, bool control_only) {
       return state->stopping || !state->control.empty() ||
              (!control_only && !state->normal.empty()) || is_surplus();
     });
-    if (state->stopping || is_surplus()) break;
+    // What was promised to run, such as callbacks of futures, is control work.
+    if (state->control.empty() && (state->stopping || is_surplus())) break;
     auto& queue = state->control.empty() ? state->normal : state->control;
     std::function<void()> work = std::move(queue.front());
     queue.pop_front();
@@ -114,10 +115,10 @@ bool Executor::Stop(Duration patience) {
     state_->stopping = true;
     state_->control_ready.NotifyAll();
     state_->any_ready.NotifyAll();
-    dropped_control.swap(state_->control);
     dropped_normal.swap(state_->normal);
     all_ended = state_->ended.wait_for(lock, ClampedWait(patience),
                                        [this] { return state_->live_threads == 0; });
+    dropped_control.swap(state_->control);  // of those that are stuck
     threads.swap(state_->threads);
   }
   for (auto& [id, thread] : threads) all_ended ? thread.join() : thread.detach();

@@ -29,8 +29,9 @@ class Executor {
   // The actor has gone: as many end, once they have nothing to do.
   void RemoveThreads(int count);
 
-  // Drops queued work and ends the threads. Waits up to `patience` for those inside user code;
-  // then leaves them behind (false): they touch nothing of this object any more.
+  // Drops queued default work, does what control work is queued, and ends the threads. Waits up to
+  // `patience` for those inside user code; then leaves them behind (false): they touch nothing of
+  // this object any more.
   bool Stop(Duration patience);
 
  private:

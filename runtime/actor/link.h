@@ -99,6 +99,7 @@ struct Link {
   Time heard_at;                     // really
   Time lost_at;                      // when `connected` became false
   bool is_loss_pending = false;
+  uint64_t connection = 0;       // of its hello; 0: not counted
   std::deque<Outgoing> backlog;  // not yet with ZeroMQ, in order
   bool is_listed = false;        // among those with a backlog
   std::vector<Watch> watches;

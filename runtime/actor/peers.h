@@ -103,6 +103,7 @@ class Peers {
     bool is_hello_due = false;
     Status superseded;  // not OK: a later life of this node took our place there, for good
     int failed_tries = 0;
+    uint64_t connections = 0;  // so far
   };
   // A closed connection that is a death unless a goodbye turns up until then.
   struct Loss {

@@ -116,6 +116,7 @@ void Peers::ReceiveMonitor(Channel* channel) {
       case net::MonitorEvent::Kind::kConnected:
         channel->is_connected = true;
         channel->is_hello_due = true;
+        ++channel->connections;
         for (PendingConnect& connect : channel->connects) connect.is_due = true;
         break;
       case net::MonitorEvent::Kind::kDisconnected:
@@ -147,6 +148,7 @@ void Peers::SendHellos(Channel* channel) {
   hello.incarnation = node_->incarnation();
   hello.beats = true;
   hello.batches = true;
+  hello.connection = channel->connections;
   hello.beat_ms = ToMilliseconds(node_->options().beat_interval);
   const auto send = [&](const std::string& actor) {
     hello.actor = actor;

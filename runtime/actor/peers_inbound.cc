@@ -289,6 +289,13 @@ std::shared_ptr<Link> Peers::LinkFor(const std::string& routing_id, const Hello&
   if (slot != nullptr && !slot->is_gone() && slot->node == hello.node &&
       slot->incarnation == hello.incarnation) {
     ConfirmLoss(slot);  // what was in flight on the old connection is lost
+    // So it is when that was replaced while we slept, and its end went unnoticed.
+    const bool is_replaced = hello.connection != 0 && slot->connection != hello.connection;
+    if (is_replaced && slot->state.load() < LinkState::kUnreachable) {
+      SetState(slot, LinkState::kUnreachable,
+               "it connected anew, and its old connection had ended");
+    }
+    slot->connection = hello.connection;
     slot->connected.store(true);
     SetState(slot, LinkState::kUp, "connected again");
     return slot;
@@ -299,6 +306,7 @@ std::shared_ptr<Link> Peers::LinkFor(const std::string& routing_id, const Hello&
   link->incarnation = hello.incarnation;
   link->beats = hello.beats;
   link->batches = hello.batches;
+  link->connection = hello.connection;
   link->last_heard = link->heard_at = Now();
   std::vector<std::shared_ptr<Link>> replaced;
   if (slot != nullptr) {

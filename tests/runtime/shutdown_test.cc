@@ -2,6 +2,7 @@
 #include <atomic>
 #include <memory>
 #include <thread>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -62,6 +63,18 @@ TEST_F(ShutdownTest, TheDestructorGivesHandlersASecond) {
   runtime_.reset();  // although a handler is stuck
   EXPECT_GE(Now() - begin, Seconds(1));
   EXPECT_EQ(shared_->handled, 0);
+}
+
+TEST_F(ShutdownTest, CallbacksOfWhatItCancelsRun) {
+  constexpr int kCalls = 200;
+  auto results = std::make_shared<testing::Record<StatusCode>>();
+  for (int k = 0; k < kCalls; ++k) {
+    // Nothing listens there: the end of the runtime resolves it.
+    runtime_->ConnectAsync("tcp://127.0.0.1:1", "nobody", kPatience)
+        .Then([results](const StatusOr<ActorRef>& ref) { results->Add(ref.status().code()); });
+  }
+  runtime_.reset();
+  EXPECT_EQ(results->items(), std::vector<StatusCode>(kCalls, StatusCode::kCancelled));
 }
 
 }  // namespace

@@ -224,6 +224,43 @@ TEST_F(WireTest, WhoDoesNotReadCountsAsDead) {
   }));
 }
 
+// A listener that was frozen hears the hello of the next connection before the end of the last, if
+// at all: what it had sent over that is lost all the same.
+TEST_F(WireTest, AConnectionThatWasReplacedUnnoticedCountsAsLost) {
+  auto events = std::make_shared<testing::Record<PeerEvent>>();
+  auto caller = testing::OnMessages([](Context& context, Message message) {
+    context.Monitor(message.from);
+    (void)message.from.Call("again", Value(), {.deadline = kPatience, .idempotent = true});
+    message.responder.Reply(Value());
+  });
+  caller->on_peer = [events](Context&, const PeerEvent& event) { events->Add(event); };
+  ASSERT_TRUE(node_->Spawn("caller", std::move(caller)).ok());
+  Script script(node_->endpoint());
+  const auto greet = [&](uint64_t connection) {
+    Hello hello;
+    hello.cluster = "packcast";
+    hello.node = "script";
+    hello.incarnation = Incarnation(7);
+    hello.actor = "caller";
+    hello.connection = connection;
+    Envelope envelope;
+    envelope.kind = FrameKind::kHello;
+    script.Send(envelope, EncodeHello(hello));
+    script.Expect(FrameKind::kWelcome);
+  };
+  greet(1);
+  Envelope call = CallOf("caller", "call back", 1);
+  call.from = {"callee", Incarnation(7)};
+  script.Send(call, Value());
+  const CallId first = script.Expect(FrameKind::kCall).call_id;
+  greet(1);  // the same: nothing is repeated
+  EXPECT_TRUE(events->items().empty());
+  greet(2);
+  EXPECT_EQ(script.Expect(FrameKind::kCall).call_id, first);
+  EXPECT_TRUE(events->WaitFor(
+      [](const PeerEvent& event) { return event.kind == PeerEvent::Kind::kRecovered; }));
+}
+
 TEST_F(WireTest, AScriptIsNoSender) {
   auto nobody = std::make_shared<testing::Record<bool>>();
   auto actor = testing::OnMessages([nobody](Context& context, Message message) {
