@@ -16,7 +16,6 @@
 namespace packcast::internal {
 namespace {
 
-// Answers a call from an actor or thread of the same process.
 // What an actor that handles several messages at once needs beside the threads of all.
 int OwnThreads(const SpawnOptions& options) {
   int count = options.concurrency - 1;

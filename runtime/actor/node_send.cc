@@ -11,6 +11,7 @@
 namespace packcast::internal {
 namespace {
 
+// Answers a call from an actor or thread of the same process.
 class LocalReply : public ReplyTarget {
  public:
   LocalReply(std::shared_ptr<Node> node, CallId id) : node_(std::move(node)), id_(id) {}

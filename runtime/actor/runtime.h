@@ -20,7 +20,6 @@ namespace internal {
 class Node;
 }  // namespace internal
 
-// CURVE keys as Z85 text of 40 characters. The public key belongs to the secret key.
 // CURVE keys: 40 characters of Z85 each (`bazel run //tools/keys`). Runtimes with keys do not talk
 // to runtimes without.
 struct RuntimeKeys {
