@@ -13,43 +13,33 @@ namespace packcast {
 
 namespace internal {
 
-// Whether a class has a member of a hook's name, private ones too: then both bases of Both have
-// one, and the name alone is ambiguous.
-struct OnStartName {
+// A class without a member of a hook's name, a private one neither: with one, both bases of Both
+// have that name, and it is ambiguous. Of a final class nothing can be said.
+struct HookNames {
   void OnStart();
-};
-struct OnTimerName {
   void OnTimer();
-};
-struct OnPeerName {
   void OnPeer();
-};
-struct OnStopName {
   void OnStop();
 };
-template <class T, class Name>
-struct Both : T, Name {};
+template <class T>
+struct Both : T, HookNames {};
 
 template <class T>
-constexpr bool HasOnStart() {
-  if constexpr (std::is_final_v<T>) return false;
-  return !requires { &Both<T, OnStartName>::OnStart; };
-}
+concept LacksOnStart = std::is_final_v<T> || requires {
+  &Both<T>::OnStart;
+};
 template <class T>
-constexpr bool HasOnTimer() {
-  if constexpr (std::is_final_v<T>) return false;
-  return !requires { &Both<T, OnTimerName>::OnTimer; };
-}
+concept LacksOnTimer = std::is_final_v<T> || requires {
+  &Both<T>::OnTimer;
+};
 template <class T>
-constexpr bool HasOnPeer() {
-  if constexpr (std::is_final_v<T>) return false;
-  return !requires { &Both<T, OnPeerName>::OnPeer; };
-}
+concept LacksOnPeer = std::is_final_v<T> || requires {
+  &Both<T>::OnPeer;
+};
 template <class T>
-constexpr bool HasOnStop() {
-  if constexpr (std::is_final_v<T>) return false;
-  return !requires { &Both<T, OnStopName>::OnStop; };
-}
+concept LacksOnStop = std::is_final_v<T> || requires {
+  &Both<T>::OnStop;
+};
 
 template <class T>
 concept CallsOnStart = requires(T& t, Context& context) {
@@ -87,14 +77,14 @@ const MethodTable<T>& MethodsOf() {
 // PeerEvent&) and OnStop(Context&); see Actor for what they mean.
 template <class T>
 class Hosted final : public Actor {
-  static_assert(internal::CallsOnStart<T> || !internal::HasOnStart<T>(),
+  static_assert(internal::CallsOnStart<T> || internal::LacksOnStart<T>,
                 "OnStart would never be called: it must be public and take (Context&)");
-  static_assert(internal::CallsOnTimer<T> || !internal::HasOnTimer<T>(),
+  static_assert(internal::CallsOnTimer<T> || internal::LacksOnTimer<T>,
                 "OnTimer would never be called: it must be public and take (Context&, TimerId)");
-  static_assert(internal::CallsOnPeer<T> || !internal::HasOnPeer<T>(),
+  static_assert(internal::CallsOnPeer<T> || internal::LacksOnPeer<T>,
                 "OnPeer would never be called: it must be public and take (Context&, const "
                 "PeerEvent&)");
-  static_assert(internal::CallsOnStop<T> || !internal::HasOnStop<T>(),
+  static_assert(internal::CallsOnStop<T> || internal::LacksOnStop<T>,
                 "OnStop would never be called: it must be public and take (Context&)");
 
  public:

@@ -26,7 +26,6 @@ Runtime::Runtime(std::shared_ptr<internal::Node> node) : node_(std::move(node)) 
 Runtime::~Runtime() { Shutdown(Seconds(1)); }
 
 const std::string& Runtime::name() const { return node_->options().name; }
-const std::string& Runtime::cluster() const { return node_->options().cluster; }
 const RuntimeOptions& Runtime::options() const { return node_->options(); }
 const std::string& Runtime::endpoint() const { return node_->endpoint(); }
 Incarnation Runtime::incarnation() const { return node_->incarnation(); }

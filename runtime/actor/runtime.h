@@ -108,7 +108,6 @@ class Runtime {
   Runtime& operator=(const Runtime&) = delete;
 
   const std::string& name() const;
-  const std::string& cluster() const;
   // As they were given to Start, the secret key among them.
   const RuntimeOptions& options() const;
   // The real address, or "" without a listening socket.
