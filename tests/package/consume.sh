@@ -45,6 +45,13 @@ cc_binary(name = "program", srcs = ["program.cc"], deps = ["@packcast//:packcast
 cc_test(name = "test", srcs = ["test.cc"], deps = ["@packcast//runtime/testing:stage"])
 END
 touch "$scratch/workspace/program.cc" "$scratch/workspace/test.cc"
-(cd "$scratch/workspace" && bazel --output_base="$scratch/bazel" build --nobuild //... &&
-  bazel --output_base="$scratch/bazel" shutdown)
+# Somebody else's workspace does not have our configurations: neither those of a caller of this
+# script, who may wrap `bazel` in a function with some.
+their_bazel() {
+  (cd "$scratch/workspace" && command bazel --output_base="$scratch/bazel" "$@")
+}
+analysed=0
+their_bazel build --nobuild //... || analysed=$?
+their_bazel shutdown
 chmod -R u+w "$scratch/bazel"
+exit "$analysed"
