@@ -161,6 +161,7 @@ Status Cell::Push(Mail mail) {
 
 Status Cell::Push(Task task, size_t group) {
   Status refused;
+  bool is_turn_due = false;
   {
     std::lock_guard lock(mutex_);
     if (!TakesMail()) {
@@ -172,11 +173,15 @@ Status Cell::Push(Task task, size_t group) {
     } else {
       groups_[group].queue.push_back(std::move(task));
       if (group == kControl) ++interrupts_;
-      Schedule(group);
-      return OkStatus();
+      is_turn_due = ClaimTurn(group);
     }
   }
-  task.Drop(refused);
+  if (!refused.ok()) task.Drop(refused);
+  // Without the lock: the thread that this wakes wants it first of all.
+  if (is_turn_due && !PostTurn(group)) {
+    std::lock_guard lock(mutex_);
+    --groups_[group].posted;
+  }
   return refused;
 }
 
@@ -205,13 +210,21 @@ void Cell::PushTimer(TimerId timer) {
   PushInternal(Task(TimerTask{this, timer}), kControl, 0);
 }
 
-void Cell::Schedule(size_t group) {
+bool Cell::ClaimTurn(size_t group) {
   const Lane& lane = lanes_[groups_[group].lane];
   // A turn that runs looks at the queues before it ends.
-  if (groups_[group].posted + lane.running >= lane.concurrency) return;
-  const bool is_posted = node_->executor().Post(
-      group == kControl, [self = shared_from_this(), group] { self->Run(group); });
-  if (is_posted) ++groups_[group].posted;
+  if (groups_[group].posted + lane.running >= lane.concurrency) return false;
+  ++groups_[group].posted;
+  return true;
+}
+
+bool Cell::PostTurn(size_t group) {
+  return node_->executor().Post(group == kControl,
+                                [self = shared_from_this(), group] { self->Run(group); });
+}
+
+void Cell::Schedule(size_t group) {
+  if (ClaimTurn(group) && !PostTurn(group)) --groups_[group].posted;
 }
 
 void Cell::ScheduleAll() {

@@ -153,8 +153,12 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
   static Status Refuse(Message* message, const Status& why);
   // Of `life`; 0: whichever runs.
   void PushInternal(Task task, size_t group, int life);
-  // Needs mutex_: asks the executor for a turn of `group`, unless one comes anyway.
+  // Needs mutex_: asks the executor for a turn of `group`, unless one comes anyway. In two steps
+  // too: whether to ask; then, which may go without the mutex, to ask. False: there are no turns
+  // any more, so the claim is to be taken back.
   void Schedule(size_t group);
+  bool ClaimTurn(size_t group);
+  bool PostTurn(size_t group);
   void ScheduleAll();
   bool TakesMail() const;
   // Needs mutex_. What a turn of `group` may handle now: on a shared lane a default turn handles

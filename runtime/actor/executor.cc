@@ -69,12 +69,18 @@ void Executor::RemoveThreads(int count) {
 }
 
 bool Executor::Post(bool control, std::function<void()>&& work) {
-  std::lock_guard lock(state_->mutex);
-  if (state_->stopping) return false;
-  (control ? state_->control : state_->normal).push_back(std::move(work));
-  // The control thread may be inside slow user code: an idle one of the others takes it then.
-  if (control) state_->control_ready.NotifyOne(state_->control.size());
-  state_->any_ready.NotifyOne(state_->control.size() + state_->normal.size());
+  bool wake_control = false;
+  bool wake_any = false;
+  {
+    std::lock_guard lock(state_->mutex);
+    if (state_->stopping) return false;
+    (control ? state_->control : state_->normal).push_back(std::move(work));
+    // The control thread may be inside slow user code: an idle one of the others takes it then.
+    wake_control = control && state_->control_ready.Changed(state_->control.size());
+    wake_any = state_->any_ready.Changed(state_->control.size() + state_->normal.size());
+  }
+  if (wake_control) state_->control_ready.WakeOne();
+  if (wake_any) state_->any_ready.WakeOne();
   return true;
 }
 

@@ -41,9 +41,10 @@ class FutureState {
       result_.emplace(std::move(result));
       callbacks.swap(callbacks_);
       cancel.swap(cancel_);
-      // Under the lock: the waiter may destroy this object as soon as it sees the result.
-      resolved_.notify_all();
     }
+    // Without the lock, which who wakes up wants. Whoever resolves holds this object: it is there
+    // even when a waiter has seen the result and gone.
+    resolved_.notify_all();
     for (Callback& callback : callbacks) Run(std::move(callback));
     return true;
   }

@@ -79,11 +79,17 @@ class SpinCondition {
     return is_ready;
   }
 
-  // With the mutex held, after the change. `waiting`: changes that one waiter each is to take; as
-  // many as spin are taken without waking anybody.
-  void NotifyOne(size_t waiting) {
+  // With the mutex held, after the change: whether WakeOne must follow. `waiting`: changes that one
+  // waiter each is to take; as many as spin are taken without waking anybody.
+  [[nodiscard]] bool Changed(size_t waiting) {
     changes_.fetch_add(1);
-    if (waiting > spinners_ && sleepers_ > 0) slept_.notify_one();
+    return waiting > spinners_ && sleepers_ > 0;
+  }
+  // Better without the mutex: who wakes up wants it, at once if it runs on the same processor.
+  void WakeOne() { slept_.notify_one(); }
+  // Both, with the mutex held.
+  void NotifyOne(size_t waiting) {
+    if (Changed(waiting)) WakeOne();
   }
   void NotifyAll() {
     changes_.fetch_add(1);

@@ -3,7 +3,6 @@
 // same run. Prints one table. bazel run //tests/bench:actors
 #include <unistd.h>
 
-#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -24,7 +23,8 @@ namespace packcast::bench {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr int kSyncCalls = 3000;
+constexpr int kSyncCalls = 1000;
+constexpr int kTurns = 8;
 constexpr int kAsyncCalls = 100'000;
 constexpr int kInFlight = 1000;
 constexpr int kTells = 400'000;
@@ -60,8 +60,34 @@ Latencies SyncCalls(const ActorRef& counter) {
     counter.Call("get", ValueArray{}).Get(Seconds(10)).value();
     out.us.push_back(std::chrono::duration<double, std::micro>(Clock::now() - begin).count());
   }
-  std::sort(out.us.begin(), out.us.end());
   return out;
+}
+
+// Local and remote calls, one at a time, beside a condition variable and a bare echo, with both
+// sides placed alike. In turns, so that a busy moment of the machine meets all of them.
+void SyncCallsBesideYardsticks(const char* name, const Placement& where) {
+  StayOn(where.callee);
+  auto server = Runtime::Start({.name = "server"}).value();
+  StayOn(where.caller);
+  auto client = Runtime::Start({.name = "client", .bind = ""}).value();
+  const ActorRef local = server->Spawn("counter", std::make_unique<Hosted<Counter>>()).value();
+  const ActorRef remote = client->Connect(server->endpoint(), "counter", Seconds(10)).value();
+  Latencies ping_pong, echo, local_calls, remote_calls;
+  for (int turn = 0; turn < kTurns; ++turn) {
+    ping_pong.Add(ConditionVariablePingPong(kSyncCalls, where));
+    echo.Add(ZmqEcho(kSyncCalls, where));
+    StayOn(where.caller);
+    local_calls.Add(SyncCalls(local));
+    remote_calls.Add(SyncCalls(remote));
+  }
+  StayOn({});
+  const double bare_local = ping_pong.Percentile(0.5), bare_remote = echo.Percentile(0.5);
+  const double our_local = local_calls.Percentile(0.5), our_remote = remote_calls.Percentile(0.5);
+  std::printf("one round trip at a time, %s:\n", name);
+  Row("  condition variable ping-pong, p50", bare_local, "us");
+  Row("  local 1:1 sync call, p50", our_local, "us", Ratio(our_local, bare_local, "ping-pong"));
+  Row("  bare ZeroMQ echo over TCP, p50", bare_remote, "us");
+  Row("  remote 1:1 sync call, p50", our_remote, "us", Ratio(our_remote, bare_remote, "bare echo"));
 }
 
 int64_t Number(const Value& value) {
@@ -147,6 +173,9 @@ void IdleActors(Runtime& runtime) {
 }  // namespace
 
 int Main() {
+  SyncCallsBesideYardsticks("one processor", {.caller = 0, .callee = 0});
+  SyncCallsBesideYardsticks("two processors", {.caller = 0, .callee = 1});
+  SyncCallsBesideYardsticks("anywhere", {});
   auto server = Runtime::Start({.name = "server"}).value();
   auto client = Runtime::Start({.name = "client", .bind = ""}).value();
   std::vector<ActorRef> local, remote;
@@ -155,14 +184,6 @@ int Main() {
     local.push_back(server->Spawn(name, std::make_unique<Hosted<Counter>>()).value());
     remote.push_back(client->Connect(server->endpoint(), name, Seconds(10)).value());
   }
-  const double cv = ConditionVariablePingPong(20'000).Percentile(0.5);
-  const double echo = ZmqEcho(5'000).Percentile(0.5);
-  Row("condition variable ping-pong, p50", cv, "us");
-  Row("bare ZeroMQ echo over TCP, p50", echo, "us");
-  const double local_p50 = SyncCalls(local[0]).Percentile(0.5);
-  Row("local 1:1 sync call, p50", local_p50, "us", Ratio(local_p50, cv, "ping-pong"));
-  const double remote_p50 = SyncCalls(remote[0]).Percentile(0.5);
-  Row("remote 1:1 sync call, p50", remote_p50, "us", Ratio(remote_p50, echo, "bare echo"));
   Row("local 1:1 async", AsyncCalls({local[0]}), "calls/s");
   Row("local 1:n async", AsyncCalls(local), "calls/s");
   Row("remote 1:1 async", AsyncCalls({remote[0]}), "calls/s");

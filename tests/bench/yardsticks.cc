@@ -1,5 +1,6 @@
 #include "tests/bench/yardsticks.h"
 
+#include <sched.h>
 #include <zmq.h>
 
 #include <algorithm>
@@ -9,6 +10,8 @@
 #include <cstdlib>
 #include <mutex>
 #include <thread>
+
+#include "runtime/base/check.h"
 
 namespace packcast::bench {
 namespace {
@@ -31,14 +34,33 @@ constexpr int kEchoBytes = 64;
 
 double Latencies::Percentile(double p) const {
   if (us.empty()) return 0;
-  return us[std::min(us.size() - 1, static_cast<size_t>(p * static_cast<double>(us.size())))];
+  std::vector<double> sorted = us;
+  const auto at =
+      std::min(sorted.size() - 1, static_cast<size_t>(p * static_cast<double>(sorted.size())));
+  std::nth_element(sorted.begin(), sorted.begin() + static_cast<ptrdiff_t>(at), sorted.end());
+  return sorted[at];
 }
 
-Latencies ConditionVariablePingPong(int rounds) {
+void StayOn(std::optional<int> processor) {
+  static const cpu_set_t all = [] {
+    cpu_set_t at_start;
+    PC_CHECK(sched_getaffinity(0, sizeof at_start, &at_start) == 0);
+    return at_start;
+  }();
+  cpu_set_t chosen = all;
+  if (processor.has_value()) {
+    CPU_ZERO(&chosen);
+    CPU_SET(*processor, &chosen);
+  }
+  PC_CHECK(sched_setaffinity(0, sizeof chosen, &chosen) == 0) << "processor is not ours";
+}
+
+Latencies ConditionVariablePingPong(int rounds, const Placement& where) {
   std::mutex mutex;
   std::condition_variable changed;
   bool ping = false;
   bool done = false;
+  StayOn(where.callee);
   std::thread other([&] {
     std::unique_lock lock(mutex);
     while (true) {
@@ -48,6 +70,7 @@ Latencies ConditionVariablePingPong(int rounds) {
       changed.notify_one();
     }
   });
+  StayOn(where.caller);
   Latencies out;
   for (int k = 0; k < rounds; ++k) {
     const auto begin = Clock::now();
@@ -63,14 +86,18 @@ Latencies ConditionVariablePingPong(int rounds) {
     changed.notify_one();
   }
   other.join();
-  std::sort(out.us.begin(), out.us.end());
+  StayOn({});
   return out;
 }
 
-Latencies ZmqEcho(int rounds) {
-  void* context = zmq_ctx_new();
-  void* router = zmq_socket(context, ZMQ_ROUTER);
-  void* dealer = zmq_socket(context, ZMQ_DEALER);
+Latencies ZmqEcho(int rounds, const Placement& where) {
+  void* const server_context = zmq_ctx_new();
+  void* const client_context = zmq_ctx_new();
+  // A context's threads begin with its first socket, and stay where that was made.
+  StayOn(where.caller);
+  void* dealer = zmq_socket(client_context, ZMQ_DEALER);
+  StayOn(where.callee);
+  void* router = zmq_socket(server_context, ZMQ_ROUTER);
   const int linger = 0;
   zmq_setsockopt(router, ZMQ_LINGER, &linger, sizeof linger);
   zmq_setsockopt(dealer, ZMQ_LINGER, &linger, sizeof linger);
@@ -90,6 +117,7 @@ Latencies ZmqEcho(int rounds) {
       zmq_send(router, body, static_cast<size_t>(body_size), 0);
     }
   });
+  StayOn(where.caller);
   Latencies out;
   char body[kEchoBytes] = {};
   for (int k = 0; k < rounds; ++k) {
@@ -101,8 +129,9 @@ Latencies ZmqEcho(int rounds) {
   server.join();
   zmq_close(dealer);
   zmq_close(router);
-  zmq_ctx_term(context);
-  std::sort(out.us.begin(), out.us.end());
+  zmq_ctx_term(client_context);
+  zmq_ctx_term(server_context);
+  StayOn({});
   return out;
 }
 
