@@ -30,6 +30,7 @@ StatusOr<Contract> CoordinatorMachine::ContractOfOffers() const {
       deadlines.transfer_step * static_cast<int64_t>(steps);
   contract.transfer_deadline = transfer_limit + deadlines.transfer_grace;
   contract.prepare_deadline = deadlines.prepare;
+  contract.rendezvous_deadline = deadlines.rendezvous * 4 / 5;
   return contract;
 }
 

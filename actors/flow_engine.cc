@@ -243,7 +243,8 @@ void FlowEngine::Join(const JoinGenerations& join) {
   };
   const auto joining = std::make_shared<Joining>();
   joining->open = join.rendezvous.size();
-  const auto tell = [this, joining, key = join.key](const Status& status) {
+  const auto tell = [this, joining, key = join.key](const Status& status,
+                                                    const std::string& culprit) {
     PostOffer();  // first: whoever failed here is asked anew
     {
       std::lock_guard lock(joining->mutex);
@@ -251,14 +252,14 @@ void FlowEngine::Join(const JoinGenerations& join) {
       if (joining->told || (status.ok() && joining->open > 0)) return;
       joining->told = true;
     }
-    post_(GenerationsReady{key, status});
+    post_(GenerationsReady{key, status, culprit});
   };
   for (const FlowRendezvous& rendezvous : join.rendezvous) {
     const auto place = std::find_if(places_.begin(), places_.end(), [&](const Place& p) {
       return p.flow == rendezvous.flow && p.lane != nullptr;
     });
     if (place == places_.end() || key_ != join.key) {
-      tell(Internal("asked to join a flow that this rank is not in"));
+      tell(Internal("asked to join a flow that this rank is not in"), "");
     } else {
       place->lane->Join(rendezvous, tell);
     }

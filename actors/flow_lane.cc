@@ -36,8 +36,10 @@ FlowLane::~FlowLane() {
   shared_->held_bytes -= held_bytes_;
 }
 
-std::string FlowLane::Generation::NameOf(std::optional<uint32_t> rank) const {
-  return rank && *rank < names.size() ? names[*rank] : "";
+std::string FlowLane::Generation::Accused() const {
+  if (collective == nullptr) return "";
+  const std::optional<uint32_t> rank = collective->culprit();
+  return !rank || *rank == collective->root() || *rank >= names.size() ? "" : names[*rank];
 }
 
 StatusOr<Transport*> FlowLane::FindTransport() const {
@@ -130,10 +132,10 @@ void FlowLane::Submit(DataThread::Job job, std::function<void(const Status&)> re
   running_ = *token;
 }
 
-void FlowLane::Join(FlowRendezvous rendezvous, std::function<void(const Status&)> done) {
+void FlowLane::Join(FlowRendezvous rendezvous, Joined done) {
   const StatusOr<Transport*> transport = now_ ? FindTransport() : Internal("no flow is prepared");
   if (!transport.ok()) {
-    done(transport.status());
+    done(transport.status(), "");
     return;
   }
   JoinOptions options;
@@ -145,6 +147,8 @@ void FlowLane::Join(FlowRendezvous rendezvous, std::function<void(const Status&)
   options.cta_count_max = flow().cta_count_max;
   options.relays = flow().relays;
   for (const FlowMember& member : flow().members) options.names.push_back(member.member.name);
+  const Duration patience = now_->contract->rendezvous_deadline;
+  if (patience > Duration::zero() && flow().Feeds(now_->rank)) options.deadline = Now() + patience;
   {
     std::lock_guard lock(mutex_);
     unused_ = {};  // the job's now
@@ -155,9 +159,10 @@ void FlowLane::Join(FlowRendezvous rendezvous, std::function<void(const Status&)
   generation_ = generation;
   Submit(
       [this, generation, options, done, to = *transport](const DataThread::Context& context) {
-        done(JoinHere(context, to, options, generation));
+        const Status status = JoinHere(context, to, options, generation);
+        done(status, status.ok() ? "" : generation->Accused());
       },
-      done);
+      [done](const Status& status) { done(status, ""); });
 }
 
 Status FlowLane::JoinHere(const DataThread::Context& context, Transport* transport,
@@ -259,10 +264,7 @@ void FlowLane::Stream(bool early, Done done, Run run) {
             run(generation->collective.get(), options, deadline, context);
         const Collective& collective = *generation->collective;
         if (!result.ok()) {
-          // Who sees only the root go accuses nobody: it may have gone because of another.
-          const std::optional<uint32_t> culprit = collective.culprit();
-          return fail(result.status(),
-                      culprit == collective.root() ? "" : generation->NameOf(culprit));
+          return fail(result.status(), generation->Accused());
         }
         done(FlowStreamed{OkStatus(), result->content_digest, result->bytes,
                           PhasesOf(result->seconds, collective.is_root()), ""});

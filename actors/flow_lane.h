@@ -68,8 +68,10 @@ class FlowLane {
   // No flow: gives its buffers back.
   void Release();
 
+  // The second: on errors the member that this rank waited for, or "".
+  using Joined = std::function<void(const Status&, const std::string& culprit)>;
   // Joins the generation of the assignment. `done` is called once, on the data thread.
-  void Join(FlowRendezvous rendezvous, std::function<void(const Status&)> done);
+  void Join(FlowRendezvous rendezvous, Joined done);
   void Close();
   // Streams of the assignment, over the generation that was joined. `done` is called once, on the
   // data thread, when nothing of the stream runs any more.
@@ -100,8 +102,9 @@ class FlowLane {
     std::unique_ptr<Collective> collective;
     std::vector<std::string> names;  // of the members, by rank
 
-    // The member that a failure is about; "" when it is about none.
-    std::string NameOf(std::optional<uint32_t> rank) const;
+    // The member that the collective's error is about; "" when it is about none, or about the
+    // root: who sees only the root go accuses nobody, as it may have gone because of another.
+    std::string Accused() const;
   };
 
   const Flow& flow() const { return now_->contract->flows[now_->flow.value]; }

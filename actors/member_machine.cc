@@ -308,7 +308,7 @@ void MemberMachine::Handle(const RendezvousBlob& rendezvous) {
 
 void MemberMachine::Handle(const GenerationsReady& ready) {
   if (phase_ != MemberPhase::kJoining || ready.key != key_) return;
-  if (!ready.status.ok()) return Fail("rendezvous", ready.status);
+  if (!ready.status.ok()) return Fail("rendezvous", ready.status, ready.culprit);
   phase_ = MemberPhase::kPrepared;
   Send(GenerationJoined{key_});
 }

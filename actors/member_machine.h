@@ -36,6 +36,7 @@ struct PrepareDone {
 struct GenerationsReady {
   EpochKey key;
   Status status;
+  std::string culprit;  // on errors: the member that this rank waited for, or ""
 };
 struct QuiesceDone {
   EpochKey key;

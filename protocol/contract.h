@@ -170,6 +170,9 @@ struct Contract {
   // How long the coordinator waits until all are prepared: so much later is the end for a member
   // that begins to stream before Start.
   Duration prepare_deadline{};
+  // From its rendezvous until who feeds others says who of them has not come: before the
+  // coordinator ends the wait, which does not know. Zero: never.
+  Duration rendezvous_deadline{};
 
   template <class V>
   void Fields(V& v) {
@@ -181,6 +184,7 @@ struct Contract {
     v("flows", flows);
     v("transfer_deadline", transfer_deadline);
     v("prepare_deadline", prepare_deadline);
+    v("rendezvous_deadline", rendezvous_deadline);
   }
 };
 

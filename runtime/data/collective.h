@@ -187,9 +187,10 @@ class Collective {
   // as the other calls.
   virtual std::string WaitingFor() = 0;
 
-  // Once there is an error: the other rank that it is about, whose connection closed or whose
-  // messages broke the protocol. Nothing where nobody can be blamed from here: deadlines, settings
-  // that differ, checksums, aborts (who aborts knows why, and may itself be a victim). Any thread.
+  // Once there is an error: the other rank that it is about, whose connection closed, whose
+  // messages broke the protocol, or who has not joined in time. Nothing where nobody can be blamed
+  // from here: other deadlines, settings that differ, checksums, aborts (who aborts knows why, and
+  // may itself be a victim). Any thread.
   virtual std::optional<uint32_t> culprit() const = 0;
 
   virtual const CollectiveProgress& progress() const = 0;

@@ -99,6 +99,7 @@ StatusOr<bool> LocalCollective::Joined() {
   }
   if (missing.empty()) return true;
   if (Now() < options().deadline) return false;
+  culprit_ = missing.front();
   return Fail(DeadlineExceeded("these have not joined: " + DescribeAll(missing)));
 }
 

@@ -114,7 +114,8 @@ StatusOr<bool> ZmqRoot::Joined() {
   }
   if (joined_ || Now() < options().deadline) return joined_;
   if (!missing.empty()) {
-    return Fail(DeadlineExceeded("these have not joined: " + DescribeAll(missing)));
+    return Fail(
+        Blame(missing.front(), DeadlineExceeded("these have not joined: " + DescribeAll(missing))));
   }
   return Fail(DeadlineExceeded("the welcome did not leave for " + DescribeAll(Unflushed())));
 }

@@ -407,5 +407,28 @@ TEST_F(CoordinatorOffersTest, ATransportThatDoesNotComeUpIsNotTakenAgain) {
   EXPECT_EQ(c.To<SyncDone>("trainer-0")->status.ToStatus(), OkStatus());
 }
 
+// Its bulk lane does not reach the trainer, while its control lane reaches us. All wait for it, and
+// only the root knows for whom.
+TEST_F(CoordinatorOffersTest, AWorkerThatCannotReachTheRootIsOutAndTheOthersGoOn) {
+  Assemble(3);
+  c.Sync(trainer, 5);
+  for (int attempt = 1; attempt <= 2; ++attempt) {
+    c.AnswerUntil(EpochPhase::kJoining);
+    const Duration told = c.machine.epoch()->contract->rendezvous_deadline;
+    EXPECT_LT(told, c.machine.epoch()->deadline - c.now);
+    EXPECT_GT(told, Duration::zero());
+    c.From(trainer,
+           Failed{c.key(), "rendezvous",
+                  WireStatus::From(DeadlineExceeded("have not joined: worker-1")), "worker-1"});
+  }
+  c.AnswerAll();
+  const auto* done = c.To<SyncDone>("trainer-0");
+  ASSERT_NE(done, nullptr);
+  EXPECT_EQ(done->status.ToStatus(), OkStatus());
+  EXPECT_EQ(*done->report.Find("culprit")->AsString(), "worker-1");
+  EXPECT_EQ(c.Events("replica.expelled").size(), 1u);
+  EXPECT_EQ(c.machine.membership().all().at("worker-0").serving, c.machine.last_committed());
+}
+
 }  // namespace
 }  // namespace packcast

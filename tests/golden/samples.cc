@@ -56,6 +56,7 @@ Contract SampleContract() {
   contract.flows = {flow};
   contract.transfer_deadline = Milliseconds(30123);
   contract.prepare_deadline = Milliseconds(60000);
+  contract.rendezvous_deadline = Milliseconds(24000);
   return contract;
 }
 
