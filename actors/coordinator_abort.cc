@@ -224,6 +224,11 @@ void CoordinatorMachine::AfterAbort() {
     EndEpoch(Aborted("gave up after " + std::to_string(config_.max_attempts) +
                      " attempts; the last: " + epoch.failure.ToString()));
   } else if (epoch.LiveReplicas() < config_.min_replicas || epoch.LiveReplicas() == 0) {
+    if (config_.below_min == BelowMin::kWait) {
+      epoch.contract.reset();  // of replicas that are not there
+      NextAttempt();
+      return;
+    }
     EndEpoch(Aborted(std::to_string(epoch.LiveReplicas()) + " of at least " +
                      std::to_string(config_.min_replicas) +
                      " replicas are left: " + epoch.failure.ToString()));

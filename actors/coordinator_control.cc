@@ -146,10 +146,16 @@ StatusOr<std::optional<Value>> CoordinatorMachine::ControlCancel(const ControlCa
 }
 
 StatusOr<std::optional<Value>> CoordinatorMachine::ControlLimits(const ControlCall& call) {
+  const Value before = LimitsValue();
   ContractPolicy policy = config_.policy;
   PC_ASSIGN_OR_RETURN(const auto bytes, OptionalUint(call.body, "buffer_bytes"));
   PC_ASSIGN_OR_RETURN(const auto count, OptionalUint(call.body, "buffer_count"));
   PC_ASSIGN_OR_RETURN(const auto replicas, OptionalUint(call.body, "min_replicas"));
+  BelowMin below_min = config_.below_min;
+  if (const Value* below = call.body.Find("below_min"); below != nullptr) {
+    if (below->AsString() == nullptr) return InvalidArgument("below_min must be a string");
+    PC_ASSIGN_OR_RETURN(below_min, BelowMinFromName(*below->AsString()));
+  }
   if (bytes) policy.buffer_bytes = *bytes;
   if (policy.buffer_bytes < limits::kBufferBytesMin ||
       policy.buffer_bytes > limits::kBufferBytesMax) {
@@ -168,15 +174,22 @@ StatusOr<std::optional<Value>> CoordinatorMachine::ControlLimits(const ControlCa
   }
   if (count) policy.buffer_count = static_cast<uint32_t>(*count);
   if (replicas) config_.min_replicas = static_cast<uint32_t>(*replicas);
+  config_.below_min = below_min;
   config_.policy = policy;
+  const Value now = LimitsValue();
+  if (now == before) return std::optional(now);  // somebody who looks
   settled_.reset();
   if (epoch_) epoch_->offers_changed = true;  // what it agrees on may not be agreed on again
-  ValueMap answer{{"buffer_bytes", policy.buffer_bytes},
-                  {"buffer_count", policy.buffer_count},
-                  {"install", std::string(InstallModeName(policy.install))},
-                  {"min_replicas", config_.min_replicas}};
-  Publish("limits", answer);
-  return std::optional<Value>(std::move(answer));
+  Publish("limits", *now.AsMap());
+  return std::optional(now);
+}
+
+Value CoordinatorMachine::LimitsValue() const {
+  return ValueMap{{"buffer_bytes", config_.policy.buffer_bytes},
+                  {"buffer_count", config_.policy.buffer_count},
+                  {"install", std::string(InstallModeName(config_.policy.install))},
+                  {"min_replicas", config_.min_replicas},
+                  {"below_min", std::string(BelowMinName(config_.below_min))}};
 }
 
 Value CoordinatorMachine::StatusValue() const {

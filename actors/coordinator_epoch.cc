@@ -384,7 +384,8 @@ void CoordinatorMachine::OnPhaseDeadline() {
     EndEpoch(FailedPrecondition(
         "only " + std::to_string(membership_.CompleteUnits(Role::kWorker).size()) +
         " of at least " + std::to_string(config_.min_replicas) + " complete replicas after " +
-        limit + "; start workers, or readmit drained replicas"));
+        limit + "; start workers, or readmit drained replicas" +
+        (epoch.failure.ok() ? "" : "; the last attempt: " + epoch.failure.ToString())));
     return;
   }
   std::vector<Participant> silent;

@@ -77,6 +77,7 @@ struct CoordinatorConfig {
   ContractPolicy policy;
   EpochDeadlines deadlines;
   uint32_t min_replicas = 1;  // an epoch with fewer complete replicas waits, then fails
+  BelowMin below_min = BelowMin::kFail;
   uint32_t max_attempts = 5;
 };
 
@@ -212,6 +213,7 @@ class CoordinatorMachine {
   std::set<uint64_t> OpenLabels() const;
   StatusOr<std::optional<Value>> ControlCancel(const ControlCall& call);
   StatusOr<std::optional<Value>> ControlLimits(const ControlCall& call);
+  Value LimitsValue() const;
   Value StatusValue() const;
   Value MembersValue() const;
 

@@ -19,6 +19,18 @@ std::string_view EpochPhaseName(EpochPhase phase) {
   return "unknown";
 }
 
+std::string_view BelowMinName(BelowMin choice) {
+  return choice == BelowMin::kWait ? "wait" : "fail";
+}
+
+StatusOr<BelowMin> BelowMinFromName(std::string_view name) {
+  for (const BelowMin choice : {BelowMin::kFail, BelowMin::kWait}) {
+    if (name == BelowMinName(choice)) return choice;
+  }
+  return InvalidArgument("below min_replicas an epoch can \"fail\" or \"wait\", not \"" +
+                         std::string(name) + "\"");
+}
+
 bool IsWire(const Status& status) {
   switch (status.code()) {
     case StatusCode::kUnavailable:

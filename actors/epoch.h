@@ -45,6 +45,15 @@ enum class EpochPhase : uint8_t {
 };
 std::string_view EpochPhaseName(EpochPhase phase);
 
+// What becomes of an epoch that an attempt has left fewer than min_replicas.
+enum class BelowMin : uint8_t {
+  kFail,  // it ends at once
+  kWait,  // as long as for the first ones (EpochDeadlines::wait_replicas) for others, or the same
+          // ones again; then the next attempt
+};
+std::string_view BelowMinName(BelowMin choice);  // "fail", "wait"
+StatusOr<BelowMin> BelowMinFromName(std::string_view name);
+
 // Whether `status` says "a peer or the wire", not "me".
 bool IsWire(const Status& status);
 

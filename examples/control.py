@@ -244,6 +244,7 @@ def parse(arguments: Optional[List[str]]) -> argparse.Namespace:
     add["limits"]("--buffer-count", type=natural)
     add["limits"]("--install", choices=("staged", "in-place"))
     add["limits"]("--min-replicas", type=natural)
+    add["limits"]("--below-min", choices=("fail", "wait"))
     for name in ("drain", "readmit"):
         add[name]("replica")
     add["events"]("--count", type=natural, help="stop after so many")
@@ -254,7 +255,8 @@ def answers(control: Control, flags: argparse.Namespace) -> Iterator[Any]:
     if flags.command == "events":
         yield from itertools.islice(control.events(), flags.count)
         return
-    names = ("label", "count", "buffer_bytes", "buffer_count", "install", "min_replicas", "replica")
+    names = ("label", "count", "buffer_bytes", "buffer_count", "install", "min_replicas",
+             "below_min", "replica")
     body = {n: getattr(flags, n) for n in names if getattr(flags, n, None) is not None}
     answer = control.call(flags.command, body, getattr(flags, "wait", flags.timeout))
     yield from answer if isinstance(answer, list) else [answer]

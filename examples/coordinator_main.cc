@@ -17,12 +17,14 @@ struct Flags {
   std::string install = "staged";
   CoordinatorOptions options;
   double wait_replicas_seconds = 30;
+  std::string below_min = "fail";
   bool log_events = false;
 };
 
 Status Run(Flags flags) {
   CatchSignals();
   PC_ASSIGN_OR_RETURN(flags.options.policy.install, InstallModeFromName(flags.install));
+  PC_ASSIGN_OR_RETURN(flags.options.below_min, BelowMinFromName(flags.below_min));
   flags.options.model = flags.role.model;
   flags.options.deadlines.wait_replicas = FromSeconds(flags.wait_replicas_seconds);
   if (flags.log_events) {
@@ -63,6 +65,9 @@ int main(int argc, char** argv) {
   app.add_option("--install", flags.install, "staged or in-place")->capture_default_str();
   app.add_option("--min-replicas", flags.options.min_replicas,
                  "an epoch with fewer complete replicas waits, then fails")
+      ->capture_default_str();
+  app.add_option("--below-min-replicas", flags.below_min,
+                 "an epoch that an attempt has left fewer: fail, or wait for others")
       ->capture_default_str();
   app.add_option("--max-attempts", flags.options.max_attempts, "tries per epoch")
       ->capture_default_str();
