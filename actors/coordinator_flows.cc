@@ -24,13 +24,18 @@ StatusOr<Contract> CoordinatorMachine::ContractOfOffers() const {
   const uint64_t bytes = epoch.manifest->total_bytes();
   // More steps than a plan may have are refused in prepare.
   const uint64_t steps = std::min<uint64_t>(bytes / contract.buffer_bytes + 1, limits::kPlanSteps);
-  const Duration transfer_limit =
-      deadlines.transfer_base +
-      FromSeconds(static_cast<double>(bytes) / deadlines.transfer_floor_bytes_per_second) +
-      deadlines.transfer_step * static_cast<int64_t>(steps);
+  const auto time_of = [&](uint64_t moved) {
+    return FromSeconds(static_cast<double>(moved) / deadlines.transfer_floor_bytes_per_second);
+  };
+  const Duration transfer_limit = deadlines.transfer_base + time_of(bytes) +
+                                  deadlines.transfer_step * static_cast<int64_t>(steps);
   contract.transfer_deadline = transfer_limit + deadlines.transfer_grace;
   contract.prepare_deadline = deadlines.prepare;
   contract.rendezvous_deadline = deadlines.rendezvous * 4 / 5;
+  if (deadlines.stall > Duration::zero()) {
+    // A step may take as long as its bytes do.
+    contract.stall_deadline = deadlines.stall + time_of(std::min(bytes, contract.buffer_bytes));
+  }
   return contract;
 }
 

@@ -29,6 +29,8 @@ struct EpochDeadlines {
   // Members give a transfer up by themselves this much later: until then who is furthest behind
   // can be told, and one that is slow does not look like an end of the wire to all others.
   Duration transfer_grace = Seconds(5);
+  // One rank that keeps all others of a flow from going on, within the transfer; zero: no bound.
+  Duration stall = Seconds(30);
   Duration install = Seconds(60);
   Duration abort = Seconds(10);
 };

@@ -236,6 +236,11 @@ BroadcastOptions FlowLane::Options() const {
   options.manifest = now_->manifest.get();
   options.expected = now_->plan.get();
   options.ring = ring_.get();
+  // In a chain whoever is further down knows better which rank is stuck, and says so earlier.
+  const auto size = static_cast<int64_t>(flow().members.size());
+  const int64_t below = size - now_->rank;
+  options.stall = now_->contract->stall_deadline;
+  if (flow().relays) options.stall = options.stall / 2 + options.stall / 2 * below / size;
   return options;
 }
 
@@ -251,10 +256,13 @@ void FlowLane::Stream(bool early, Done done, Run run) {
   const StreamId stream{now_->key.version(), now_->key.attempt, now_->flow, generation_->id,
                         now_->plan->digest};
   const Contract& contract = *now_->contract;
-  const Time deadline =
-      Now() + contract.transfer_deadline + (early ? contract.prepare_deadline : Duration::zero());
+  // Others may not have begun by then.
+  const Time all_begin = Now() + (early ? contract.prepare_deadline : Duration::zero());
+  const Time deadline = all_begin + contract.transfer_deadline;
+  BroadcastOptions options = Options();
+  options.stall_from = all_begin;
   Submit(
-      [fail, done, stream, deadline, generation = generation_, options = Options(),
+      [fail, done, stream, deadline, generation = generation_, options,
        run = std::move(run)](const DataThread::Context& context) {
         Status status = context.cancel->status();
         if (status.ok()) status = generation->collective->Begin(stream);

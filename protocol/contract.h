@@ -173,6 +173,9 @@ struct Contract {
   // From its rendezvous until who feeds others says who of them has not come: before the
   // coordinator ends the wait, which does not know. Zero: never.
   Duration rendezvous_deadline{};
+  // How long a member that others get their bytes from lets one of them keep it from going on.
+  // Zero: until the transfer's end.
+  Duration stall_deadline{};
 
   template <class V>
   void Fields(V& v) {
@@ -185,6 +188,7 @@ struct Contract {
     v("transfer_deadline", transfer_deadline);
     v("prepare_deadline", prepare_deadline);
     v("rendezvous_deadline", rendezvous_deadline);
+    v("stall_deadline", stall_deadline);
   }
 };
 

@@ -37,6 +37,11 @@ struct BroadcastOptions {
   // false, the collective must still outlive the consumers' finish: to destroy it is to take back
   // what they have not read yet, and they fail.
   bool wait_for_members = true;
+
+  // Run gives up on a rank that it feeds and that keeps it from going on for so long: it is the
+  // collective's culprit then. Zero: it waits until the deadline. Not before `stall_from`.
+  Duration stall{};
+  Time stall_from{};
 };
 
 // Where the time of a run went, in seconds on the driving thread. What overlaps is not counted

@@ -60,7 +60,21 @@ StatusOr<BroadcastResult> BroadcastEnd::Run(Time deadline, CancelToken* cancel,
   return result;
 }
 
+Status BroadcastEnd::CheckStall(Time moved, Time now) {
+  if (options_.stall <= Duration::zero()) return OkStatus();
+  if (now - std::max(moved, options_.stall_from) < options_.stall) return OkStatus();
+  const std::vector<uint32_t> late =
+      MayWaitForRanks() ? collective_->Late() : std::vector<uint32_t>();
+  if (late.empty()) return OkStatus();
+  const Status why = DeadlineExceeded(
+      collective_->Describe(collective_->rank()) + " could not go on for " +
+      std::to_string(ToMilliseconds(options_.stall)) + " ms, waiting for " + WaitingFor());
+  collective_->Accuse(late.front());
+  return why;
+}
+
 StatusOr<BroadcastResult> BroadcastEnd::Loop(Time deadline, std::atomic<uint64_t>* beats) {
+  Time moved = std::chrono::steady_clock::now();
   while (true) {
     if (beats != nullptr) beats->fetch_add(1, std::memory_order_relaxed);
     if (cancel_ != nullptr && cancel_->cancelled()) {
@@ -73,6 +87,11 @@ StatusOr<BroadcastResult> BroadcastEnd::Loop(Time deadline, std::atomic<uint64_t
     if (now >= deadline) {
       Abort(DeadlineExceeded(collective_->Describe(collective_->rank()) +
                              " is past its deadline, waiting for " + WaitingFor()));
+      return error_;
+    }
+    if (!idle_) moved = now;
+    if (const Status stall = CheckStall(moved, now); !stall.ok()) {
+      Abort(stall);
       return error_;
     }
     if (!idle_) {

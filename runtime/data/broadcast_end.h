@@ -58,6 +58,8 @@ class BroadcastEnd {
   // Where the waiting of now is counted, and what it is for.
   virtual double* wait_seconds() = 0;
   virtual std::string WaitingFor() { return collective_->WaitingFor(); }
+  // Whether what comes next may be up to the ranks that this one feeds.
+  virtual bool MayWaitForRanks() { return true; }
 
   // A root's last part, once `steps` are launched: says so, and waits for the members as the
   // options ask. `all_left`: no step is under way here. True when finished.
@@ -73,6 +75,8 @@ class BroadcastEnd {
 
  private:
   StatusOr<BroadcastResult> Loop(Time deadline, std::atomic<uint64_t>* beats);
+  // OK, or which rank has kept this one waiting for too long since `moved`.
+  Status CheckStall(Time moved, Time now);
 
   Status error_;
   bool ended_ = false;  // EndStream has said so

@@ -43,6 +43,8 @@ class ChainCollective final : public CollectiveBase {
   Status Abort(std::string_view reason) override;
   void BeginAbort(std::string_view reason) override;
   std::string WaitingFor() override;
+  std::vector<uint32_t> Late() override;
+  void Accuse(uint32_t) override { down_->Accuse(1); }
   std::optional<uint32_t> culprit() const override;
   const CollectiveProgress& progress() const override { return Source()->progress(); }
 
@@ -50,6 +52,8 @@ class ChainCollective final : public CollectiveBase {
   // The link that this rank gets its steps from; the root's own.
   Collective* Source() const { return up_ != nullptr ? up_.get() : down_.get(); }
   bool is_relay() const { return up_ != nullptr && down_ != nullptr; }
+  // Whether what comes next is up to the next rank, not to the one before this.
+  bool WaitsBelow();
   static Status NotRoot() { return FailedPrecondition("only the root does this"); }
   static Status NotMember() { return FailedPrecondition("only a member does this"); }
   Status Keep(Status status);
@@ -261,8 +265,15 @@ Status ChainCollective::Abort(std::string_view reason) {
   return stopped;
 }
 
-std::string ChainCollective::WaitingFor() {
-  if (!is_relay()) return Source()->WaitingFor();
+std::string ChainCollective::WaitingFor() { return (WaitsBelow() ? down_ : up_)->WaitingFor(); }
+
+std::vector<uint32_t> ChainCollective::Late() {
+  if (!WaitsBelow() || down_->Late().empty()) return {};
+  return {(rank() + 1) % size()};
+}
+
+bool ChainCollective::WaitsBelow() {
+  if (!is_relay()) return up_ == nullptr;
   // What is here waits for the next rank: to grant it, to read it, to finish.
   const auto has = [](Collective& link, uint64_t step) {
     const StatusOr<bool> done = link.Done(Sequence(step));
@@ -274,7 +285,7 @@ std::string ChainCollective::WaitingFor() {
   } else if (!finishing_ && relayed_ > 0) {
     is_below = !has(*down_, relayed_ - 1);
   }
-  return (is_below ? down_ : up_)->WaitingFor();
+  return is_below;
 }
 
 std::optional<uint32_t> ChainCollective::culprit() const {

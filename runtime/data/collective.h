@@ -187,6 +187,12 @@ class Collective {
   // as the other calls.
   virtual std::string WaitingFor() = 0;
 
+  // The ranks that this one feeds and now waits for: they have not granted, taken or read what
+  // comes next. Same thread as the other calls.
+  virtual std::vector<uint32_t> Late() { return {}; }
+  // This rank waits for `rank`, one of Late(), no more: it becomes the culprit. Abort must follow.
+  virtual void Accuse(uint32_t) {}
+
   // Once there is an error: the other rank that it is about, whose connection closed, whose
   // messages broke the protocol, or who has not joined in time. Nothing where nobody can be blamed
   // from here: other deadlines, settings that differ, checksums, aborts (who aborts knows why, and

@@ -70,6 +70,7 @@ class DeviceProducer::Impl final : public internal::BroadcastEnd {
   void Drop(bool is_read) override;
   double* wait_seconds() override;
   std::string WaitingFor() override;
+  bool MayWaitForRanks() override { return !waits_for_source_ || !steps_.empty(); }
 
   size_t NextStep(size_t from, bool direct) const;
   // Nothing is on the wire yet, and nothing hides how long packing takes. Checksums of direct

@@ -54,6 +54,8 @@ class LocalCollective : public CollectiveBase {
   void Wake() override;
   Status Abort(std::string_view reason) override;
   std::string WaitingFor() override;
+  std::vector<uint32_t> Late() override;
+  void Accuse(uint32_t rank) override;
   std::optional<uint32_t> culprit() const override;
   const CollectiveProgress& progress() const override { return end_.progress; }
 
@@ -346,6 +348,17 @@ Status LocalCollective::Abort(std::string_view reason) {
   // A root's memory is read by every member's thread, a member's is written by its own.
   hub_->changed.wait(lock, [this] { return is_root() ? !hub_->AnyoneCopies() : !end_.copying; });
   return OkStatus();
+}
+
+std::vector<uint32_t> LocalCollective::Late() {
+  Lock lock(hub_->mutex);
+  return is_root() && hub_->operations.empty() ? hub_->root_ledger.Laggards()
+                                               : std::vector<uint32_t>();
+}
+
+void LocalCollective::Accuse(uint32_t rank) {
+  Lock lock(hub_->mutex);
+  if (!culprit_) culprit_ = rank;
 }
 
 std::string LocalCollective::WaitingFor() {

@@ -87,6 +87,7 @@ class PackedProducer::Impl final : public internal::BroadcastEnd {
   void Drop(bool is_read) override;
   double* wait_seconds() override;
   std::string WaitingFor() override;
+  bool MayWaitForRanks() override { return !waits_for_source_ || !steps_.empty(); }
 
   Status AdvanceSteps();
   Status Reap();

@@ -39,6 +39,8 @@ class ShmCollective : public CollectiveBase {
   // has mapped stays until it is destroyed: its owner may be reading it.
   Status Abort(std::string_view reason) final { return control_->Abort(reason); }
   std::string WaitingFor() final { return control_->WaitingFor(); }
+  std::vector<uint32_t> Late() final { return control_->Late(); }
+  void Accuse(uint32_t rank) final { control_->Accuse(rank); }
   std::optional<uint32_t> culprit() const final {
     return blames_root_ ? std::optional(root()) : control_->culprit();
   }

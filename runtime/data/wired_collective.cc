@@ -54,6 +54,8 @@ class WiredCollective final : public CollectiveBase {
   Status Abort(std::string_view reason) override;
   void BeginAbort(std::string_view reason) override;
   std::string WaitingFor() override;
+  std::vector<uint32_t> Late() override;
+  void Accuse(uint32_t rank) override { control_->Accuse(rank); }
   std::optional<uint32_t> culprit() const override { return control_->culprit(); }
   const CollectiveProgress& progress() const override { return progress_; }
 
@@ -173,6 +175,11 @@ Status WiredCollective::Abort(std::string_view reason) {
   const Status told = control_->Abort(reason);
   const Status stopped = wire_->Abort();
   return stopped.ok() ? told : stopped;
+}
+
+// What is on the wire is on all ranks or on none: nobody can be told from here.
+std::vector<uint32_t> WiredCollective::Late() {
+  return up_ && wire_is_idle() ? control_->Late() : std::vector<uint32_t>();
 }
 
 std::string WiredCollective::WaitingFor() {

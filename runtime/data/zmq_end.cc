@@ -90,6 +90,16 @@ void ZmqEnd::WaitForInput(Duration wait) {
   ppoll(items, count, &timeout, nullptr);
 }
 
+std::vector<uint32_t> ZmqEnd::Late() {
+  Lock lock(mutex_);
+  return LateLocked();
+}
+
+void ZmqEnd::Accuse(uint32_t rank) {
+  Lock lock(mutex_);
+  if (!culprit_) culprit_ = rank;
+}
+
 std::string ZmqEnd::WaitingFor() {
   Lock lock(mutex_);
   return WaitingForLocked();

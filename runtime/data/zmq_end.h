@@ -22,6 +22,8 @@ class ZmqEnd : public CollectiveBase {
   void Wake() final { wake_->Raise(); }
   Status Abort(std::string_view reason) final;
   std::string WaitingFor() final;
+  std::vector<uint32_t> Late() final;
+  void Accuse(uint32_t rank) final;
   std::optional<uint32_t> culprit() const final;
   const CollectiveProgress& progress() const final { return progress_; }
 
@@ -40,6 +42,7 @@ class ZmqEnd : public CollectiveBase {
   // After the socket was closed: waits until ZeroMQ has let go of the caller's memory.
   virtual Status WaitForRelease() = 0;
   virtual std::string WaitingForLocked() = 0;
+  virtual std::vector<uint32_t> LateLocked() { return {}; }
 
   Status Check() const;
   Status Fail(Status status);

@@ -11,6 +11,11 @@
 
 namespace packcast::zmq_bulk {
 
+// Pings find a connection that is gone while nothing else is sent.
+inline constexpr Duration kPingInterval = Milliseconds(50);
+inline constexpr uint32_t kPingsAtOnce = 20;
+inline constexpr uint32_t kPingsMax = 500;
+
 // A launched operation at the root, until all members' chunks have been written.
 struct Sending {
   Operation operation;

@@ -14,10 +14,6 @@ namespace {
 
 // Messages taken in one Pump: members send a few small ones per step.
 constexpr int kMessagesPerPump = 256;
-// Finds a connection that is gone while nothing else is sent.
-constexpr Duration kPingInterval = Milliseconds(50);
-constexpr uint32_t kPingsAtOnce = 20;
-constexpr uint32_t kPingsMax = 500;
 
 // The root's end: a ROUTER that sends each member its own copy of every chunk, straight from the
 // caller's memory, as fast as that member's connection takes them.
@@ -65,6 +61,7 @@ class ZmqRoot final : public ZmqEnd {
   void SendAbort(const std::string& reason) override;
   Status WaitForRelease() override;
   std::string WaitingForLocked() override;
+  std::vector<uint32_t> LateLocked() override;
 
   StatusOr<bool> ReceiveAll();
   Status Handle(const net::Frames& frames);
@@ -468,24 +465,27 @@ Status ZmqRoot::WaitForRelease() {
                           std::to_string(ToMilliseconds(transport_.abort_timeout)) + " ms");
 }
 
+std::vector<uint32_t> ZmqRoot::LateLocked() {
+  if (!joined_ && !Missing().empty()) return Missing();
+  const bool is_flushed = !ledger_.ended() || Unflushed().empty();
+  if (sending_.empty()) return is_flushed ? ledger_.Laggards() : Unflushed();
+  if (transport_.read_in_place) return ledger_.Readers();
+  std::vector<uint32_t> slow;
+  for (uint32_t member = 0; member < size(); ++member) {
+    const bool is_slow = peers_[member].next == ledger_.completed() || loans_->of(member) > 0;
+    if (member != rank() && is_slow) slow.push_back(member);
+  }
+  return slow;
+}
+
 std::string ZmqRoot::WaitingForLocked() {
-  if (!joined_ && !Missing().empty()) return "a hello by " + DescribeAll(Missing());
-  if (!sending_.empty() && transport_.read_in_place) {
-    return "step " + std::to_string(ledger_.completed()) + " to be read by " +
-           DescribeAll(ledger_.Readers());
-  }
+  const std::string late = DescribeAll(LateLocked());
+  if (!joined_ && !Missing().empty()) return "a hello by " + late;
+  const std::string step = "step " + std::to_string(ledger_.completed());
   if (!sending_.empty()) {
-    std::vector<uint32_t> slow;
-    for (uint32_t member = 0; member < size(); ++member) {
-      if (member != rank() &&
-          (peers_[member].next == ledger_.completed() || loans_->of(member) > 0)) {
-        slow.push_back(member);
-      }
-    }
-    return "step " + std::to_string(ledger_.completed()) + " to leave for " + DescribeAll(slow);
+    return step + (transport_.read_in_place ? " to be read by " : " to leave for ") + late;
   }
-  const std::vector<uint32_t> unflushed = Unflushed();
-  if (ledger_.ended() && !unflushed.empty()) return "End to leave for " + DescribeAll(unflushed);
+  if (ledger_.ended() && !Unflushed().empty()) return "End to leave for " + late;
   return WaitingForMembers(ledger_);
 }
 

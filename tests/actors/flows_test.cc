@@ -230,5 +230,25 @@ TEST_F(FlowsTest, ARankThatFailsEndsAllFlowsAndTheNextEpochSucceeds) {
   Committed(3);
 }
 
+// All others wait for it, and only the root knows for whom.
+TEST_F(FlowsTest, AWorkerThatIsStuckInACallbackIsNamedAndTheOthersGoOn) {
+  CoordinatorOptions options;
+  options.deadlines.stall = Milliseconds(200);
+  options.deadlines.abort = Milliseconds(500);
+  StartCoordinator(options);
+  AddTrainer(0, 1, Range(0, kRows));
+  AddWorker("stuck", false);
+  AddWorker("well", false);
+  WaitMembers(3);
+  testing::Gate free;
+  receivers_["stuck"].sink->on_load = [&] { free.Wait(); };
+  const SyncResult result = Sync(1);
+  EXPECT_EQ(result.status, OkStatus());
+  EXPECT_EQ(*result.report.Find("culprit")->AsString(), "stuck");
+  EXPECT_EQ(receivers_["well"].worker->Serving().label, 1u);
+  EXPECT_EQ(receivers_["stuck"].sink->installs, 0u);
+  free.Open();
+}
+
 }  // namespace
 }  // namespace packcast

@@ -57,6 +57,7 @@ Contract SampleContract() {
   contract.transfer_deadline = Milliseconds(30123);
   contract.prepare_deadline = Milliseconds(60000);
   contract.rendezvous_deadline = Milliseconds(24000);
+  contract.stall_deadline = Milliseconds(30000);
   return contract;
 }
 

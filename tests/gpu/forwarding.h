@@ -51,6 +51,8 @@ class ForwardingCollective : public Collective {
   Status Abort(std::string_view reason) override { return inner_->Abort(reason); }
   void BeginAbort(std::string_view reason) override { inner_->BeginAbort(reason); }
   std::string WaitingFor() override { return inner_->WaitingFor(); }
+  std::vector<uint32_t> Late() override { return inner_->Late(); }
+  void Accuse(uint32_t rank) override { inner_->Accuse(rank); }
   std::optional<uint32_t> culprit() const override { return inner_->culprit(); }
   const CollectiveProgress& progress() const override { return inner_->progress(); }
 

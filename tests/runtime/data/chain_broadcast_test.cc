@@ -206,6 +206,10 @@ TEST_F(ChainBroadcast, StepsComeAsFarAsThereIsRoom) {
               std::string::npos)
         << ranks_[rank]->WaitingFor();
   }
+  for (const uint32_t rank : {0, 1, 2}) {
+    EXPECT_EQ(ranks_[rank]->Late(), std::vector<uint32_t>{rank + 1});
+  }
+  EXPECT_EQ(ranks_[3]->Late(), std::vector<uint32_t>{});  // it feeds nobody
   ASSERT_TRUE(
       testing::DriveAll<DeviceConsumer>(ranks_, producer_.get(), consumers(), Milliseconds(1))
           .ok());

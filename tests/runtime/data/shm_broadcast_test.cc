@@ -183,6 +183,7 @@ TEST_F(ShmBroadcast, OtherMemoryThanTheTransportsIsRefused) {
   EXPECT_EQ(ranks_[1]->Release(Sequence(1)).code(), StatusCode::kFailedPrecondition);
   EXPECT_FALSE(ranks_[0]->Done(Sequence(0)).value());
   EXPECT_EQ(ranks_[0]->WaitingFor(), "step 0 to be read by rank 1 (node-1)");
+  EXPECT_EQ(ranks_[0]->Late(), std::vector<uint32_t>{1});
   EXPECT_TRUE(ranks_[1]->Release(Sequence(0)).ok());
   while (!ranks_[0]->Done(Sequence(0)).value()) {
     for (const auto& rank : ranks_) ASSERT_TRUE(rank->Poll(kIdleWait).ok());

@@ -395,6 +395,7 @@ TEST(ZmqCollective, SlowMemberHoldsTheRootBackAndNotTheOtherMember) {
     ASSERT_FALSE(*ranks[0]->Ready(Sequence(1)));
   }
   EXPECT_THAT(ranks[0]->WaitingFor(), HasSubstr("rank 2 (node-2)"));
+  EXPECT_EQ(ranks[0]->Late(), std::vector<uint32_t>{2});
   ASSERT_TRUE(PollUntil(Pointers(ranks), [&] { return *ranks[2]->Ready(Sequence(0)); }));
   ASSERT_TRUE(ranks[2]->Launch({Sequence(0), {{slow.data(), kStep}}, 0, 1}).ok());
   ASSERT_TRUE(PollUntil(Pointers(ranks), [&] {
