@@ -32,6 +32,17 @@ std::string Describe(int status) {
   return "status " + std::to_string(status);
 }
 
+// What a child takes over of our environment: all but our own variables that stand for flags. A
+// launcher says by flags what its children are to do; what happens to be exported is not for them.
+bool IsPassedOn(std::string_view entry) {
+  if (!entry.starts_with("PACKCAST_")) return true;
+  for (std::string_view name :
+       {"PACKCAST_LOG=", "PACKCAST_SPIN_US=", "PACKCAST_NCCL_LIBRARY=", "PACKCAST_FAILPOINTS="}) {
+    if (entry.starts_with(name)) return true;
+  }
+  return false;
+}
+
 Status Failed(const std::string& what) { return Internal(what + ": " + std::strerror(errno)); }
 
 }  // namespace
@@ -84,11 +95,9 @@ StatusOr<ChildProcess> ChildProcess::Spawn(const std::string& program,
   for (std::string& argument : arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);
   std::vector<char*> environment;
-  const std::string name = std::string(kLifelineVariable) + "=";
-  std::string variable = name + std::to_string(kLifelineFd);
+  std::string variable = std::string(kLifelineVariable) + "=" + std::to_string(kLifelineFd);
   for (char** entry = environ; *entry != nullptr; ++entry) {
-    // Our own launcher's descriptor is another one.
-    if (!std::string_view(*entry).starts_with(name)) environment.push_back(*entry);
+    if (IsPassedOn(*entry)) environment.push_back(*entry);
   }
   environment.push_back(variable.data());
   environment.push_back(nullptr);

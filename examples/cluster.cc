@@ -75,7 +75,6 @@ Status Cluster::Start() {
   trainer.arguments.push_back("--coordinator=" + endpoint_);
   const auto add_memory = [this](size_t member, Child* child) {
     if (flags_.shared_memory) child->arguments.push_back("--shm");
-    // Said in any case: the environment may say something else.
     const std::vector<int>& devices = flags_.devices.devices;
     const int device = devices.empty() ? -1 : devices[member];
     child->arguments.push_back("--device=" + std::to_string(device));

@@ -1,6 +1,7 @@
 """What the launcher makes of its children: wrong bytes, errors of their own, slow starts."""
 
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -38,6 +39,14 @@ class LauncherTest(unittest.TestCase):
 
     def test_the_launcher_itself_is_content_with_real_children(self) -> None:
         process = run("cluster", "--epochs=1")
+        self.assertEqual(process.code, 0, process.text())
+
+    def test_children_do_what_the_launchers_flags_say_whatever_is_exported(self) -> None:
+        variables = {name for child in PROGRAMS[1:]
+                     for name in re.findall(r"Env:(PACKCAST_\w+)", run(child, "--help").text())}
+        self.assertLessEqual({"PACKCAST_KEYS", "PACKCAST_RANK", "PACKCAST_ENDPOINT"}, variables)
+        with mock.patch.dict(os.environ, dict.fromkeys(variables, "nonsense")):
+            process = run("cluster", "--epochs=1")
         self.assertEqual(process.code, 0, process.text())
 
     def test_a_trainer_that_sends_something_else(self) -> None:
