@@ -7,20 +7,25 @@
     actors.py --endpoint tcp://127.0.0.1:5555 tell scores add '"ada"' 3
     actors.py --endpoint tcp://127.0.0.1:5555 watch scores
 
-Arguments are JSON. Each answer is one line of JSON. Exit code: 0, 1 (the error is on stderr) or 2
-(bad usage). The class Actors may be imported; docs/protocol.md describes what it speaks.
+Arguments are JSON. Each answer is one line of JSON. Exit code: 0, 1 (the error is on stderr), 2
+(bad usage) or 130 (Ctrl-C). The class Actors may be imported; docs/protocol.md describes what it
+speaks.
 """
 
 import argparse
 import json
+import signal
 import sys
 import time
 from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while libraries load: no traceback
+
 try:
-    from control import Control, ControlError, read_keys  # beside this script
+    from control import Control, ControlError, read_keys, seconds, show  # beside this script
 except ImportError:
-    from examples.control import Control, ControlError, read_keys
+    from examples.control import Control, ControlError, read_keys, seconds, show
 
 LOOK_SECONDS = 0.1  # between looks at what a watch has brought
 SILENCE_SECONDS = 5.0  # between questions whether the process still answers
@@ -97,12 +102,20 @@ def list_of(arguments: Any) -> List[Any]:
     return [*arguments]
 
 
+def json_value(text: str) -> Any:
+    """An argument of a method."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError("%.100r is no JSON: %s" % (text, error)) from None
+
+
 def parse(arguments: Optional[List[str]]) -> argparse.Namespace:
     """The flags, or exit 2."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--endpoint", required=True, help="tcp://host:port of the process")
     parser.add_argument("--cluster", default="packcast")
-    parser.add_argument("--timeout", type=float, default=10.0, help="seconds for each answer")
+    parser.add_argument("--timeout", type=seconds, default=10.0, help="seconds for each answer")
     parser.add_argument("--keys", help="file with our CURVE keys (bazel run //tools/keys)")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="the actors of the process")
@@ -113,7 +126,7 @@ def parse(arguments: Optional[List[str]]) -> argparse.Namespace:
         command = commands.add_parser(name, help=about)
         command.add_argument("actor")
         command.add_argument("method")
-        command.add_argument("arguments", nargs="*", type=json.loads, metavar="JSON")
+        command.add_argument("arguments", nargs="*", type=json_value, metavar="JSON")
     return parser.parse_args(arguments)
 
 
@@ -134,18 +147,15 @@ def answers(actors: Actors, flags: argparse.Namespace) -> Iterator[Any]:
 def main(arguments: Optional[List[str]] = None) -> int:
     """Runs one command."""
     flags = parse(arguments)
-    try:
+
+    def produce() -> Iterator[Any]:
         curve = read_keys(flags.keys) if flags.keys else None
         with Actors(flags.endpoint, flags.timeout, flags.cluster, curve) as actors:
-            for answer in answers(actors, flags):
-                print(json.dumps(answer, default=lambda raw: raw.hex()), flush=True)
-    except ControlError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+            yield from answers(actors, flags)
+    return show(produce)
 
 
 if __name__ == "__main__":
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

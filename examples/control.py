@@ -3,7 +3,8 @@
 
     control.py --endpoint tcp://127.0.0.1:5555 status
 
-Each answer is one JSON object a line. Exit code: 0, 1 (the error is on stderr) or 2 (bad usage).
+Each answer is one JSON object a line. Exit code: 0, 1 (the error is on stderr), 2 (bad usage) or
+130 (Ctrl-C, but for events: 0).
 The class Control may be copied or imported; docs/protocol.md describes what it speaks.
 """
 
@@ -14,9 +15,13 @@ import itertools
 import json
 import os
 import random
+import signal
 import sys
 import time
-from typing import Any, Deque, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Tuple
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while libraries load: no traceback
 
 import msgpack
 import zmq
@@ -26,10 +31,15 @@ VERSION = [1, 0]
 CODES = ("ok,invalid argument,not found,already exists,failed precondition,resource exhausted,"
          "deadline exceeded,cancelled,aborted,unavailable,peer died,data loss,unimplemented,"
          "permission denied,internal,busy,stale").split(",")
-NOT_FOUND, DEADLINE, UNAVAILABLE, PEER_DIED, UNIMPLEMENTED, PERMISSION = 2, 6, 9, 10, 12, 13
+INVALID, NOT_FOUND, DEADLINE, UNAVAILABLE, PEER_DIED = 1, 2, 6, 9, 10
+UNIMPLEMENTED, PERMISSION = 12, 13
 OUTCOMES = ("unknown", "not executed", "may have been executed", "executed")
 MAYBE_EXECUTED = 2
 SILENCE_SECONDS = 5.0  # between events, before we ask whether the coordinator still answers
+SECONDS_MAX = 30 * 24 * 3600.0  # the longest deadline of a call
+UINT_MAX = (1 << 64) - 1
+CURVE_KEY_CHARACTERS = 40
+INTERRUPTED = 130  # the exit code, as of a shell's commands
 
 
 class ControlError(Exception):
@@ -41,14 +51,36 @@ class ControlError(Exception):
 
 
 def read_keys(path: str) -> Tuple[bytes, bytes, bytes]:
-    """What Control takes as `curve`, from a file that //tools/keys made."""
+    """What Control takes as `curve`, from a file that //tools/keys made. Raises ControlError."""
     keys: Dict[str, bytes] = {}
-    with open(path, encoding="ascii") as file:
-        for line in file:
-            if line.strip() and not line.startswith("# "):
-                what, key = line.split()
-                keys.setdefault(what, key.encode())
-    return keys.get("server", keys["public"]), keys["public"], keys["secret"]
+    try:
+        with open(path, encoding="ascii") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip() and not line.startswith("# "):
+                    what, key = line.split()
+                    if len(key) != CURVE_KEY_CHARACTERS:
+                        raise ValueError
+                    keys.setdefault(what, key.encode())
+        return keys.get("server", keys["public"]), keys["public"], keys["secret"]
+    except OSError as error:
+        why = error.strerror
+    except KeyError as missing:
+        why = "it has no line with the %s key" % missing.args
+    except UnicodeDecodeError:
+        why = "it is no text"
+    except ValueError:
+        why = "line %d is no word and a key of %d characters" % (number, CURVE_KEY_CHARACTERS)
+    raise ControlError(INVALID, "keys file %s: %s; bazel run //tools/keys -- new FILE makes one"
+                       % (path, why))
+
+
+def check_port(endpoint: str) -> None:
+    """ZeroMQ finds the rest; of a port beyond 65535 it would take the lower 16 bits."""
+    port = endpoint.rpartition(":")[2]
+    if not endpoint.startswith("tcp://") or not (port.isascii() and port.isdigit()):
+        return
+    if len(port) > 5 or not 0 < int(port) < 1 << 16:
+        raise ControlError(INVALID, "endpoint %s: port %s is not in 1 to 65535" % (endpoint, port))
 
 
 class Control(contextlib.AbstractContextManager):  # type: ignore[type-arg]
@@ -60,12 +92,25 @@ class Control(contextlib.AbstractContextManager):  # type: ignore[type-arg]
     def __init__(self, endpoint: str, timeout: float = 10.0, cluster: str = "packcast",
                  actor: str = "coordinator",
                  curve: Optional[Tuple[bytes, bytes, bytes]] = None) -> None:
+        check_port(endpoint)
         self._endpoint = endpoint
         self._me = ["control", random.getrandbits(63) | 1]
         self._peer: List[Any] = [actor, 0]
         self._events: Deque[Dict[str, Any]] = collections.deque()
         self._last_id = 0
+        self._socket: Any = None
         self._context = zmq.Context()
+        try:
+            self._connect(endpoint, curve)
+            self._hello(cluster, time.monotonic() + timeout)
+        except (zmq.ZMQError, UnicodeEncodeError) as error:
+            raise ControlError(INVALID, "endpoint %s: %s; tcp://HOST:PORT is one"
+                               % (endpoint, error)) from None
+        finally:
+            if not self._peer[1]:
+                self.close()
+
+    def _connect(self, endpoint: str, curve: Optional[Tuple[bytes, bytes, bytes]]) -> None:
         self._socket = self._context.socket(zmq.DEALER)
         for option, value in (
                 (zmq.LINGER, 100),  # the default hangs at the end when nobody listens
@@ -75,19 +120,15 @@ class Control(contextlib.AbstractContextManager):  # type: ignore[type-arg]
                 (zmq.MAXMSGSIZE, 16 << 20), (zmq.RECONNECT_IVL, 100)):
             self._socket.setsockopt(option, value)
         if curve:
-            (self._socket.curve_serverkey, self._socket.curve_publickey,
-             self._socket.curve_secretkey) = curve
+            try:
+                (self._socket.curve_serverkey, self._socket.curve_publickey,
+                 self._socket.curve_secretkey) = curve
+            except zmq.ZMQError:
+                raise ControlError(INVALID, "our CURVE keys are not Z85") from None
         self._monitor = self._socket.get_monitor_socket(
             zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
             | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
-        try:
-            self._socket.connect(endpoint)
-            self._hello(cluster, time.monotonic() + timeout)
-        except zmq.ZMQError as error:
-            raise ControlError(1, "endpoint %s: %s" % (endpoint, error)) from None
-        finally:
-            if not self._peer[1]:
-                self.close()
+        self._socket.connect(endpoint)
 
     def call(self, method: str, body: Any = None, timeout: float = 10.0,
              to: Optional[str] = None) -> Any:
@@ -122,7 +163,9 @@ class Control(contextlib.AbstractContextManager):  # type: ignore[type-arg]
                 self.call("status")  # nothing happens, or nobody is there: raises then
 
     def close(self) -> None:
-        if not self._socket.closed:
+        if self._socket is None:
+            self._context.destroy()
+        elif not self._socket.closed:
             try:
                 self._socket.send(msgpack.packb({"v": VERSION, "k": "bye"}))
             except zmq.Again:
@@ -151,7 +194,10 @@ class Control(contextlib.AbstractContextManager):  # type: ignore[type-arg]
         raise why
 
     def _send(self, envelope: Dict[str, Any], body: Any, deadline: float) -> None:
-        frames = [msgpack.packb(dict(envelope, v=VERSION)), msgpack.packb(body)]
+        try:
+            frames = [msgpack.packb(dict(envelope, v=VERSION)), msgpack.packb(body)]
+        except (OverflowError, TypeError, ValueError) as error:  # of one thing in it
+            raise ControlError(INVALID, "this cannot be sent: %s" % error) from None
         while True:
             if self._socket.poll(50, zmq.POLLOUT):
                 try:
@@ -212,16 +258,28 @@ class Control(contextlib.AbstractContextManager):  # type: ignore[type-arg]
 
 
 def natural(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError("%r is not a number from 0 up" % text)
+    if not (text.isascii() and text.isdigit() and len(text) <= 20 and int(text) <= UINT_MAX):
+        raise argparse.ArgumentTypeError("%r is not a whole number from 0 to 2^64 - 1" % text)
     return int(text)
+
+
+def seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0
+    if not 0 < number <= SECONDS_MAX:  # not-a-number neither
+        raise argparse.ArgumentTypeError(
+            "%r is not a number of seconds above 0 and up to %d, which are 30 days"
+            % (text, SECONDS_MAX))
+    return number
 
 
 def parse(arguments: Optional[List[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--endpoint", required=True, help="of the coordinator: tcp://host:port")
     parser.add_argument("--cluster", default="packcast", help="the cluster's name")
-    parser.add_argument("--timeout", type=float, default=10.0, help="seconds for each answer")
+    parser.add_argument("--timeout", type=seconds, default=10.0, help="seconds for each answer")
     parser.add_argument("--keys", help="file with our CURVE keys (bazel run //tools/keys)")
     commands = parser.add_subparsers(dest="command", required=True)
     add = {name: commands.add_parser(name, help=text).add_argument for name, text in (
@@ -231,19 +289,18 @@ def parse(arguments: Optional[List[str]]) -> argparse.Namespace:
         ("reports", "of the last epochs, oldest first"),
         ("sync", "ask the trainer for a sync, and wait for its end"),
         ("cancel", "a sync that runs or is queued"),
-        ("limits", "change the policy; without options, show it"),
+        ("limits", "show the policy, changed where options say so"),
         ("drain", "leave a replica out of epochs"),
         ("readmit", "take a drained replica back"),
         ("events", "follow what happens, until Ctrl-C"),
         ("shutdown", "end the whole cluster"))}
     add["reports"]("--count", type=natural, default=10)
     add["sync"]("--label", type=natural, help="the caller's step number; else the next one")
-    add["sync"]("--wait", type=float, default=3600.0, help="seconds until we give up")
+    add["sync"]("--wait", type=seconds, default=3600.0, help="seconds until we give up")
     add["cancel"]("--label", type=natural, help="which; else the one that runs")
-    add["limits"]("--buffer-bytes", type=natural)
-    add["limits"]("--buffer-count", type=natural)
+    for name in ("--buffer-bytes", "--buffer-count", "--min-replicas"):
+        add["limits"](name, type=natural)
     add["limits"]("--install", choices=("staged", "in-place"))
-    add["limits"]("--min-replicas", type=natural)
     add["limits"]("--below-min", choices=("fail", "wait"))
     for name in ("drain", "readmit"):
         add[name]("replica")
@@ -251,33 +308,51 @@ def parse(arguments: Optional[List[str]]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def answers(control: Control, flags: argparse.Namespace) -> Iterator[Any]:
-    if flags.command == "events":
-        yield from itertools.islice(control.events(), flags.count)
-        return
+def arguments_of(flags: argparse.Namespace) -> Dict[str, Any]:
+    """The body of a call."""
     names = ("label", "count", "buffer_bytes", "buffer_count", "install", "min_replicas",
              "below_min", "replica")
-    body = {n: getattr(flags, n) for n in names if getattr(flags, n, None) is not None}
-    answer = control.call(flags.command, body, getattr(flags, "wait", flags.timeout))
+    return {n: getattr(flags, n) for n in names if getattr(flags, n, None) is not None}
+
+
+def answers(control: Control, flags: argparse.Namespace) -> Iterator[Any]:
+    if flags.command == "events":
+        count = None if flags.count is None else min(flags.count, sys.maxsize)
+        yield from itertools.islice(control.events(), count)
+        return
+    answer = control.call(flags.command, arguments_of(flags), getattr(flags, "wait", flags.timeout))
     yield from answer if isinstance(answer, list) else [answer]
 
 
-def main(arguments: Optional[List[str]] = None) -> int:
-    flags = parse(arguments)
+def show(produce: Callable[[], Iterator[Any]], interrupted: int = INTERRUPTED) -> int:
+    """Prints what `produce` yields, a line of JSON each, or the error. The exit code."""
     try:
-        curve = read_keys(flags.keys) if flags.keys else None
-        with Control(flags.endpoint, flags.timeout, flags.cluster, curve=curve) as control:
-            for answer in answers(control, flags):
-                print(json.dumps(answer, default=lambda data: data.hex()), flush=True)
+        for answer in produce():
+            print(json.dumps(answer, default=lambda data: data.hex()), flush=True)
     except ControlError as error:
         print("%s (%s)" % (error, OUTCOMES[error.outcome % 4]), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 0 if flags.command == "events" else 1
-    except BrokenPipeError:  # whoever reads our output has enough
+        return interrupted
+    except OSError as error:  # of stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # else whoever reads it has enough
+            print("cannot write the answer: %s" % error.strerror, file=sys.stderr)
+            return 1
     return 0
 
 
+def main(arguments: Optional[List[str]] = None) -> int:
+    flags = parse(arguments)
+
+    def produce() -> Iterator[Any]:
+        curve = read_keys(flags.keys) if flags.keys else None
+        with Control(flags.endpoint, flags.timeout, flags.cluster, curve=curve) as control:
+            yield from answers(control, flags)
+    return show(produce, 0 if flags.command == "events" else INTERRUPTED)
+
+
 if __name__ == "__main__":
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())
