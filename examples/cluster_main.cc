@@ -3,10 +3,13 @@
 
 #include "examples/cluster.h"
 #include "examples/device_flag.h"
+#include "examples/flag_checks.h"
 #include "examples/role.h"
 
 namespace packcast::examples {
 namespace {
+
+constexpr uint64_t kWorkersMax = 1024;
 
 Status Run(ClusterFlags flags, const std::string& devices) {
   CatchSignals();  // children are to be ended from the first one on
@@ -41,15 +44,15 @@ int main(int argc, char** argv) {
   CLI::App app("a coordinator, a trainer and workers on this machine", "cluster");
   AddModelFlags(&app, &flags.model);
   app.add_option("--workers", flags.workers, "worker processes")
-      ->check(CLI::Range(1, 1024))
+      ->check(NumberFrom(1, kWorkersMax))
       ->capture_default_str();
   app.add_option("--replica-size", flags.replica_size, "consecutive workers that form one replica")
-      ->check(CLI::Range(1, 1024))
+      ->check(NumberFrom(1, kWorkersMax))
       ->capture_default_str();
   app.add_option("--epochs", flags.epochs, "syncs; the weights change between them")
+      ->check(NumberFrom(0, UINT64_MAX))
       ->capture_default_str();
-  app.add_option("--buffer-bytes", flags.buffer_bytes, "largest buffer")->capture_default_str();
-  app.add_option("--buffers", flags.buffers, "buffers per rank")->capture_default_str();
+  AddPolicyFlags(&app, &flags.buffer_bytes, &flags.buffers, &flags.install);
   app.add_flag("--shm", flags.shared_memory, "weights go through shared memory");
   std::string devices = "auto";
   app.add_option(
@@ -59,18 +62,18 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--worker-limits", flags.worker_limits,
                  "each worker's largest buffer in bytes: a,b,c")
-      ->delimiter(',');
-  app.add_option("--install", flags.install, "staged or in-place")
-      ->check(CLI::IsMember({"staged", "in-place"}))
-      ->capture_default_str();
+      ->delimiter(',')
+      ->check(BufferLimit());
   app.add_option("--report", flags.report, "one JSON object per epoch goes to this file");
   app.add_option("--keys", flags.keys, "file with the CURVE keys of all (//tools/keys)");
   app.add_option("--endpoint", flags.endpoint, "where the coordinator listens; * picks a free port")
       ->check(WrongPort)
       ->capture_default_str();
   app.add_option("--max-restarts", flags.max_restarts, "of each member that dies")
+      ->check(NumberFrom(0, UINT32_MAX))
       ->capture_default_str();
   app.add_option("--epoch-seconds", flags.epoch_seconds, "deadline of one sync")
+      ->check(SecondsAboveZero())
       ->capture_default_str();
   app.add_flag("--hold", flags.hold, "stay up for control afterwards");
   return RoleMain(&app, argc, argv, [&] { return Run(flags, devices); });

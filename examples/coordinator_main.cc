@@ -6,11 +6,15 @@
 
 #include "actors/coordinator.h"
 #include "examples/child_process.h"
+#include "examples/flag_checks.h"
 #include "examples/json.h"
 #include "examples/role.h"
+#include "protocol/limits.h"
 
 namespace packcast::examples {
 namespace {
+
+constexpr uint64_t kAttemptsMax = 1000;
 
 struct Flags {
   RoleFlags role;
@@ -58,20 +62,20 @@ int main(int argc, char** argv) {
       ->envname("PACKCAST_ENDPOINT")
       ->check(WrongPort)
       ->capture_default_str();
-  app.add_option("--buffer-bytes", flags.options.policy.buffer_bytes, "largest buffer")
-      ->capture_default_str();
-  app.add_option("--buffers", flags.options.policy.buffer_count, "buffers per rank")
-      ->capture_default_str();
-  app.add_option("--install", flags.install, "staged or in-place")->capture_default_str();
+  AddPolicyFlags(&app, &flags.options.policy.buffer_bytes, &flags.options.policy.buffer_count,
+                 &flags.install);
   app.add_option("--min-replicas", flags.options.min_replicas,
                  "an epoch with fewer complete replicas waits, then fails")
+      ->check(NumberFrom(1, packcast::limits::kMembers))
       ->capture_default_str();
   app.add_option("--below-min-replicas", flags.below_min,
                  "an epoch that an attempt has left fewer: fail, or wait for others")
       ->capture_default_str();
   app.add_option("--max-attempts", flags.options.max_attempts, "tries per epoch")
+      ->check(NumberFrom(1, kAttemptsMax))
       ->capture_default_str();
   app.add_option("--wait-replicas-seconds", flags.wait_replicas_seconds, "for --min-replicas")
+      ->check(SecondsFromZero())
       ->capture_default_str();
   app.add_flag("--log-events", flags.log_events, "events as JSON lines on stderr");
   return RoleMain(&app, argc, argv, [&] { return Run(flags); });

@@ -5,8 +5,12 @@
 
 #include <CLI/CLI.hpp>
 
+#include "examples/flag_checks.h"
+
 namespace packcast::examples {
 namespace {
+
+constexpr uint64_t kDeviceMax = 1023;
 
 std::string NcclPath() {
   const char* library = std::getenv("PACKCAST_NCCL_LIBRARY");
@@ -18,6 +22,7 @@ std::string NcclPath() {
 void AddDeviceFlag(CLI::App* app, int* device) {
   app->add_option("--device", *device, "GPU that the weights live on; -1: in the host's memory")
       ->envname("PACKCAST_DEVICE")
+      ->check(NumberFromOr("-1", 0, kDeviceMax))
       ->capture_default_str();
 }
 

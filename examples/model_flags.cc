@@ -4,6 +4,7 @@
 
 #include "actors/sources/generated_source.h"
 #include "actors/sources/safetensors_source.h"
+#include "examples/flag_checks.h"
 
 namespace packcast::examples {
 namespace {
@@ -48,7 +49,9 @@ void AddModelFlags(CLI::App* app, ModelFlags* flags) {
   app->add_option("--shapes", flags->shapes,
                   "a JSON list of [name, dtype, shape], filled with seeded random bytes")
       ->excludes(model);
-  app->add_option("--seed", flags->seed, "of generated weights")->capture_default_str();
+  app->add_option("--seed", flags->seed, "of generated weights")
+      ->check(NumberFrom(0, UINT64_MAX))
+      ->capture_default_str();
 }
 
 StatusOr<std::unique_ptr<ChangingSource>> MakeSource(const ModelFlags& flags) {

@@ -5,10 +5,19 @@
 
 #include <CLI/CLI.hpp>
 
+#include "examples/flag_checks.h"
 #include "examples/lifeline.h"
 #include "runtime/actor/keys.h"
 
 namespace packcast::examples {
+namespace {
+
+// Half of it, after which a peer is suspected, must be longer than the 50 ms between two beats.
+constexpr uint64_t kPeerTimeoutMsMin = 102;
+constexpr uint64_t kPeerTimeoutMsMax = 3'600'000;
+constexpr uint64_t kDescriptorMax = 1'000'000;
+
+}  // namespace
 
 std::atomic<bool> stop_requested{false};
 
@@ -19,16 +28,17 @@ void CatchSignals() {
   sigaction(SIGTERM, &action, nullptr);
 }
 
-std::string WrongPort(const std::string& endpoint) {
-  constexpr unsigned long kPortMax = 65535;
-  const size_t colon = endpoint.rfind(':');
-  if (!endpoint.starts_with("tcp://") || colon == std::string::npos) return "";
-  const std::string port = endpoint.substr(colon + 1);
-  if (port == "*") return "";
-  const bool digits = !port.empty() && port.size() <= 9 &&
-                      port.find_first_not_of("0123456789") == std::string::npos;
-  if (digits && std::stoul(port) <= kPortMax) return "";
-  return endpoint + ": port \"" + port + "\" is not a number up to " + std::to_string(kPortMax);
+Status CheckBulkHost(const RoleFlags& flags, const std::string& host) {
+  if (host == "*" || host == "0.0.0.0") {
+    return InvalidArgument("--bulk-host " + host +
+                           " is no address that workers can connect to: give one of this host's, "
+                           "or an interface");
+  }
+  const bool is_local = host.starts_with("127.") || host == "lo" || host == "localhost";
+  if (is_local || !flags.keys.empty() || flags.insecure) return OkStatus();
+  return PermissionDenied("--bulk-host " + host +
+                          " lets other machines in: give CURVE keys (--keys), or allow it with "
+                          "--insecure, or leave it at 127.0.0.1");
 }
 
 void AddRoleFlags(CLI::App* app, RoleFlags* flags, bool member) {
@@ -43,8 +53,11 @@ void AddRoleFlags(CLI::App* app, RoleFlags* flags, bool member) {
       ->envname("PACKCAST_KEYS");
   app->add_option("--peer-timeout-ms", flags->peer_timeout_ms,
                   "a process that is silent for this long is not reachable")
+      ->check(NumberFrom(kPeerTimeoutMsMin, kPeerTimeoutMsMax))
       ->capture_default_str();
-  app->add_option("--ready-fd", flags->ready_fd, "where to say that we are ready")->group("");
+  app->add_option("--ready-fd", flags->ready_fd, "where to say that we are ready")
+      ->check(NumberFrom(0, kDescriptorMax))
+      ->group("");
   if (!member) return;
   app->add_flag("--shm", flags->shared_memory,
                 "shared memory, where all members say so and are on one host")

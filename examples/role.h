@@ -40,9 +40,9 @@ StatusOr<std::unique_ptr<Runtime>> StartRuntime(const RoleFlags& flags, const st
 extern std::atomic<bool> stop_requested;
 void CatchSignals();
 
-// A check for flags: what is wrong with an address's port; "" when nothing is. (The rest is found
-// out by who uses the address; ports beyond 65535 would be cut to 16 bits in silence.)
-std::string WrongPort(const std::string& endpoint);
+// --bulk-host by the rule that holds for the control lane's address: beyond loopback only with keys
+// or --insecure (kPermissionDenied).
+Status CheckBulkHost(const RoleFlags& flags, const std::string& host);
 
 // A role's main: parses, watches the lifeline and runs. Exit code 0, 2 for bad
 // flags, 1 for a failed `run`, whose error goes to stderr.

@@ -10,6 +10,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "examples/flag_checks.h"
 #include "runtime/actor/new_actor.h"
 #include "runtime/actor/runtime.h"
 
@@ -71,7 +72,9 @@ int main(int argc, char** argv) {
   std::string name = "scores/0";
   std::string bind = "tcp://127.0.0.1:*";
   app.add_option("--name", name, "the name of this process in the cluster")->capture_default_str();
-  app.add_option("--bind", bind, "where to listen; * picks a free port")->capture_default_str();
+  app.add_option("--bind", bind, "where to listen; * picks a free port")
+      ->check(packcast::examples::WrongPort)
+      ->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   return packcast::examples::Run(name, bind);
 }

@@ -8,9 +8,11 @@
 #include "actors/trainer.h"
 #include "examples/child_process.h"
 #include "examples/device_flag.h"
+#include "examples/flag_checks.h"
 #include "examples/json.h"
 #include "examples/model_flags.h"
 #include "examples/role.h"
+#include "protocol/limits.h"
 
 namespace packcast::examples {
 namespace {
@@ -40,6 +42,11 @@ Status SyncOnce(Trainer* trainer, ChangingSource* source, uint64_t label, Durati
 }
 
 Status Run(Flags flags) {
+  if (flags.options.rank >= flags.options.unit_size) {
+    return InvalidArgument("--rank " + std::to_string(flags.options.rank) +
+                           " is not below --ranks " + std::to_string(flags.options.unit_size));
+  }
+  PC_RETURN_IF_ERROR(CheckBulkHost(flags.role, flags.options.bulk_host));
   PC_ASSIGN_OR_RETURN(const std::unique_ptr<ChangingSource> source, MakeSource(flags.model));
   flags.options.model = flags.role.model;
   flags.options.shared_memory = flags.role.shared_memory;
@@ -91,9 +98,11 @@ int main(int argc, char** argv) {
   AddModelFlags(&app, &flags.model);
   app.add_option("--rank", flags.options.rank, "in the trainer unit")
       ->envname("PACKCAST_RANK")
+      ->check(NumberFrom(0, packcast::limits::kMembers - 1))
       ->capture_default_str();
   app.add_option("--ranks", flags.options.unit_size, "ranks of the trainer unit")
       ->envname("PACKCAST_WORLD_SIZE")
+      ->check(NumberFrom(1, packcast::limits::kMembers))
       ->capture_default_str();
   app.add_option("--bulk-host", flags.options.bulk_host,
                  "this host's address for the workers' bulk connections")
@@ -101,8 +110,10 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   AddDeviceFlag(&app, &flags.device);
   app.add_option("--epochs", flags.epochs, "sync this often, then end; 0: when asked")
+      ->check(NumberFrom(0, UINT64_MAX))
       ->capture_default_str();
   app.add_option("--sync-seconds", flags.sync_seconds, "deadline of one sync")
+      ->check(SecondsAboveZero())
       ->capture_default_str();
   return RoleMain(&app, argc, argv, [&] { return Run(flags); });
 }

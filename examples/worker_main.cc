@@ -5,8 +5,10 @@
 #include "actors/worker.h"
 #include "examples/child_process.h"
 #include "examples/device_flag.h"
+#include "examples/flag_checks.h"
 #include "examples/model_flags.h"
 #include "examples/role.h"
+#include "protocol/limits.h"
 
 namespace packcast::examples {
 namespace {
@@ -67,13 +69,15 @@ int main(int argc, char** argv) {
   AddRoleFlags(&app, &flags.role, true);
   app.add_option("--rank", flags.worker, "number of this worker in the cluster")
       ->envname("PACKCAST_RANK")
+      ->check(NumberFrom(0, packcast::limits::kMembers - 1))
       ->capture_default_str();
   app.add_option("--replica-size", flags.options.replica_size,
                  "consecutive workers that form one replica")
       ->envname("PACKCAST_REPLICA_SIZE")
-      ->check(CLI::PositiveNumber)
+      ->check(NumberFrom(1, packcast::limits::kMembers))
       ->capture_default_str();
   app.add_option("--limit", flags.options.buffer_bytes_max, "largest buffer offered; 0: any")
+      ->check(BufferLimit())
       ->capture_default_str();
   AddDeviceFlag(&app, &flags.device);
   CLI::Option* model =

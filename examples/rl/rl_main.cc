@@ -14,6 +14,7 @@
 #include <CLI/CLI.hpp>
 
 #include "examples/child_process.h"
+#include "examples/flag_checks.h"
 #include "examples/rl/policy.h"
 #include "examples/rl/rollouts.h"
 #include "examples/role.h"
@@ -70,9 +71,10 @@ Status Loop::StartEngines(const Lifeline& lifeline) {
   const auto start = [&](const std::string& program, int count) -> Status {
     for (int k = 0; k < count; ++k) {
       const std::string name = program + "-" + std::to_string(k);
-      std::vector<std::string> arguments = {"--coordinator=" + runtime_->endpoint(),
-                                            "--name=" + name, "--cluster=" + flags_.role.cluster,
-                                            "--model-name=" + flags_.role.model};
+      std::vector<std::string> arguments = {
+          "--coordinator=" + runtime_->endpoint(), "--name=" + name,
+          "--cluster=" + flags_.role.cluster, "--model-name=" + flags_.role.model,
+          "--peer-timeout-ms=" + std::to_string(flags_.role.peer_timeout_ms)};
       if (!flags_.role.keys.empty()) arguments.push_back("--keys=" + flags_.role.keys);
       PC_ASSIGN_OR_RETURN(ChildProcess engine,
                           ChildProcess::Spawn(program, std::move(arguments), lifeline));
@@ -188,15 +190,17 @@ int main(int argc, char** argv) {
   CLI::App app("a training loop and engines that embed packcast", "rl");
   AddRoleFlags(&app, &flags.role, false);
   flags.role.bind = "tcp://127.0.0.1:*";
-  app.add_option("--steps", flags.steps, "training steps")->capture_default_str();
+  app.add_option("--steps", flags.steps, "training steps")
+      ->check(NumberFrom(0, UINT64_MAX))
+      ->capture_default_str();
   app.add_option("--batch", flags.batch, "rollouts of a step")
-      ->check(CLI::Range(1, 10'000))
+      ->check(NumberFrom(1, 10'000))
       ->capture_default_str();
   app.add_option("--poll-engines", flags.poll_engines, "engines that poll")
-      ->check(CLI::Range(0, 64))
+      ->check(NumberFrom(0, 64))
       ->capture_default_str();
   app.add_option("--callback-engines", flags.callback_engines, "engines that are called back")
-      ->check(CLI::Range(0, 64))
+      ->check(NumberFrom(0, 64))
       ->capture_default_str();
   app.add_flag("--in-place", flags.in_place, "weights are written over those that served");
   return RoleMain(&app, argc, argv, [&]() -> packcast::Status {

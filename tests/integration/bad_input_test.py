@@ -95,7 +95,7 @@ class BadInputTest(unittest.TestCase):
         self.check(["--buffers=65"], "65")
         self.check(["--buffer-bytes=0"], "buffer")
         self.check(["--buffer-bytes=255"], "255")
-        self.check(["--worker-limits=100,100"], "buffer")
+        self.check(["--worker-limits=100,100"], "--worker-limits", "100", "256")
         self.check(["--endpoint=nonsense"], "nonsense")
         self.check(["--endpoint=tcp://127.0.0.1:99999"], "99999")
         self.check(["--endpoint=tcp://127.0.0.1:http"], "http")
