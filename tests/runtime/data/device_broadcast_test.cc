@@ -10,6 +10,7 @@
 #include "runtime/data/device_consumer.h"
 #include "runtime/data/device_producer.h"
 #include "tests/runtime/data/broadcast_cases.h"
+#include "tests/runtime/data/late_engine.h"
 
 namespace packcast {
 namespace {
@@ -20,6 +21,7 @@ using testing::CaseMaker;
 using testing::CountingAllocator;
 using testing::FromEnvironment;
 using testing::kCases;
+using testing::LateEngine;
 using testing::Receiver;
 using testing::TestTensor;
 
@@ -287,6 +289,130 @@ TEST(DeviceBroadcast, ADirectRowNeedsOnePieceOfMemory) {
   const auto table = UnpackTable::Make(pair.manifest, pair.plan, pair.targets, true);
   EXPECT_EQ(table.status().code(), StatusCode::kFailedPrecondition) << table.status();
   EXPECT_NE(table.status().message().find("tensor.0"), std::string::npos) << table.status();
+}
+
+// ---- what is read and written when --------------------------------------------------------------
+
+// One tensor a batch, each with an event of its own, and counted when it is given back.
+std::unique_ptr<BatchSource> LateBatchesOf(std::vector<TestTensor>* tensors, size_t* releases) {
+  std::vector<TensorBatch> batches;
+  for (TestTensor& tensor : *tensors) {
+    TensorBatch& batch = batches.emplace_back();
+    batch.tensors.push_back(BatchTensorOf(tensor));
+    batch.ready = &tensor;
+    batch.release = [releases] { ++*releases; };
+  }
+  return BatchesOf(std::move(batches));
+}
+
+// vllm-ascend#12713: packing did not wait for the stream that produced the weights.
+TEST(DeviceBroadcast, NothingIsReadBeforeTheEventOfItsTensorHasFired) {
+  for (const bool hash : {true, false}) {
+    Pair pair;
+    Fill(&pair, 8, 1000, {.buffer_bytes = 8192});
+    pair.options.hash = hash;
+    pair.root_engine = std::make_unique<LateEngine>(&pair.tensors);
+    size_t releases = 0;
+    const auto source = LateBatchesOf(&pair.tensors, &releases);
+    SendAll(&pair, source.get());
+    EXPECT_EQ(releases, 8u);
+  }
+}
+
+// A producer and a consumer that a test moves by hand.
+struct Ends {
+  std::unique_ptr<DeviceProducer> producer;
+  std::unique_ptr<UnpackTable> table;
+  std::unique_ptr<DeviceConsumer> consumer;
+};
+
+Ends EndsOf(Pair* pair, BatchSource* source) {
+  Ends ends;
+  ends.producer =
+      DeviceProducer::Make(pair->ranks[0].get(), source, pair->root_engine.get(), pair->options)
+          .value();
+  ends.table = std::make_unique<UnpackTable>(
+      UnpackTable::Make(pair->manifest, pair->plan, pair->targets, pair->options.hash).value());
+  ends.consumer = DeviceConsumer::Make(pair->ranks[1].get(), pair->member_engine.get(),
+                                       pair->options, ends.table.get())
+                      .value();
+  return ends;
+}
+
+// Far more turns than all of it takes. Whether one of the two says that it is finished.
+bool IsFinishedAfterManyTurns(Pair* pair, Ends* ends) {
+  bool is_finished = false;
+  for (int turn = 0; turn < 1000; ++turn) {
+    is_finished = ends->producer->Advance().value() || is_finished;
+    is_finished = ends->consumer->Advance().value() || is_finished;
+    for (const auto& rank : pair->ranks) EXPECT_TRUE(rank->Poll(Duration::zero()).ok());
+  }
+  return is_finished;
+}
+
+// NeMo-RL#3055: the copies on a side stream had not ended when "done" was said.
+TEST(DeviceBroadcast, IsNotFinishedBeforeTheMembersCopiesHaveEnded) {
+  for (const bool hash : {true, false}) {
+    Pair pair;
+    Fill(&pair, 4, 100, {.buffer_bytes = 4096});
+    pair.options.hash = hash;
+    auto engine = std::make_unique<LateEngine>();
+    LateEngine* const late = engine.get();
+    late->may_work = false;
+    pair.member_engine = std::move(engine);
+    const auto source = OneBatchOf(pair.tensors);
+    Ends ends = EndsOf(&pair, source.get());
+    EXPECT_FALSE(IsFinishedAfterManyTurns(&pair, &ends));
+    EXPECT_GT(late->submits, 0) << "the bytes have arrived";
+    late->may_work = true;
+    const Status status =
+        testing::DriveAll<DeviceConsumer>(pair.ranks, ends.producer.get(), {ends.consumer.get()});
+    ASSERT_TRUE(status.ok()) << status;
+    for (size_t row = 0; row < pair.memory.size(); ++row) {
+      EXPECT_TRUE(pair.memory[row] == pair.tensors[row].wire) << row;
+    }
+  }
+}
+
+// Has nothing to give after so many batches, until it goes on.
+class PausingSource final : public BatchSource {
+ public:
+  PausingSource(std::unique_ptr<BatchSource> inner, size_t before_pause)
+      : inner_(std::move(inner)), left_(before_pause) {}
+  bool Ready() override { return left_ > 0 && inner_->Ready(); }
+  StatusOr<std::optional<TensorBatch>> Next() override {
+    --left_;
+    return inner_->Next();
+  }
+  void GoOn() { left_ = SIZE_MAX; }
+
+ private:
+  const std::unique_ptr<BatchSource> inner_;
+  size_t left_;
+};
+
+// The same of the root: the next training step would write what is still read.
+TEST(DeviceBroadcast, ATensorIsGivenBackOnlyWhenNothingReadsItAnyMore) {
+  for (const size_t before_pause : {2u, 100u}) {  // the step is open, or all are in it
+    Pair pair;
+    Fill(&pair, 4, 100, {.buffer_bytes = 4096});
+    auto engine = std::make_unique<LateEngine>(&pair.tensors);
+    LateEngine* const late = engine.get();
+    late->may_work = false;
+    pair.root_engine = std::move(engine);
+    size_t releases = 0;
+    PausingSource source(LateBatchesOf(&pair.tensors, &releases), before_pause);
+    Ends ends = EndsOf(&pair, &source);
+    EXPECT_FALSE(IsFinishedAfterManyTurns(&pair, &ends));
+    EXPECT_GT(late->submits, 0);
+    EXPECT_EQ(releases, 0u);
+    late->may_work = true;
+    source.GoOn();
+    const Status status =
+        testing::DriveAll<DeviceConsumer>(pair.ranks, ends.producer.get(), {ends.consumer.get()});
+    ASSERT_TRUE(status.ok()) << status;
+    EXPECT_EQ(releases, 4u);
+  }
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -12,6 +13,7 @@
 #include "runtime/data/peer_transport.h"
 #include "tests/runtime/data/broadcast_fixture.h"
 #include "tests/runtime/data/host_peer_memory.h"
+#include "tests/runtime/data/late_engine.h"
 
 namespace packcast {
 namespace {
@@ -40,12 +42,14 @@ class PeerBroadcast : public ::testing::Test {
     options_.expected = &plan_;
   }
 
-  void MakeTransports(bool in_place) {
+  void MakeTransports(bool in_place, std::unique_ptr<CopyEngine> root_engine = nullptr) {
     transports_.clear();
     for (int rank = 0; rank < 2; ++rank) {
+      std::unique_ptr<CopyEngine> engine = std::exchange(root_engine, nullptr);
+      if (engine == nullptr) engine = MakeHostCopyEngine();
       transports_.push_back(MakePeerTransport({.in_place = in_place},
                                               std::make_unique<HostPeerMemory>(&hub_),
-                                              MakeHostCopyEngine())
+                                              std::move(engine))
                                 .value());
     }
   }
@@ -71,7 +75,10 @@ class PeerBroadcast : public ::testing::Test {
       batch.tensors.push_back({view.data, view.dtype, view.strides});
     }
     batch.ready = &batch;  // an event, which has fired on the host
-    source_ = BatchesOf({std::move(batch)});
+    MakeProducer({std::move(batch)});
+  }
+  void MakeProducer(std::vector<TensorBatch> batches) {
+    source_ = BatchesOf(std::move(batches));
     producer_ = DeviceProducer::Make(ranks_[0].get(), source_.get(),
                                      transports_[0]->device()->engine, options_)
                     .value();
@@ -93,6 +100,9 @@ class PeerBroadcast : public ::testing::Test {
     testing::BeginAll(ranks_, testing::TestStream(epoch));
     MakeProducer();
     MakeConsumer();
+    return Drive();
+  }
+  Status Drive() {
     return testing::DriveAll<DeviceConsumer>(ranks_, producer_.get(), {consumer_.get()},
                                              Milliseconds(1));
   }
@@ -117,6 +127,30 @@ class PeerBroadcast : public ::testing::Test {
   std::unique_ptr<DeviceProducer> producer_;
   std::unique_ptr<DeviceConsumer> consumer_;
 };
+
+// vllm-ascend#12713, of rows that are sent from where they are.
+TEST_F(PeerBroadcast, NoRowIsReadBeforeItsEventHasFired) {
+  for (const bool hash : {true, false}) {
+    producer_.reset();
+    consumer_.reset();
+    ranks_.clear();
+    options_.hash = hash;
+    MakeTransports(false, std::make_unique<testing::LateEngine>(&tensors_));
+    Join();
+    testing::BeginAll(ranks_, testing::TestStream(1));
+    std::vector<TensorBatch> batches;
+    for (TestTensor& tensor : tensors_) {
+      batches.emplace_back().tensors.push_back(
+          {testing::ViewOf(tensor).data, tensor.row.dtype, {}});
+      batches.back().ready = &tensor;
+    }
+    MakeProducer(std::move(batches));
+    MakeConsumer();
+    const Status status = Drive();
+    ASSERT_TRUE(status.ok()) << status;
+    ExpectAllBytes();
+  }
+}
 
 TEST_F(PeerBroadcast, EveryByteArrivesStreamAfterStream) {
   Join();
