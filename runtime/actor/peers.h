@@ -104,6 +104,12 @@ class Peers {
     Status superseded;  // not OK: a later life of this node took our place there, for good
     int failed_tries = 0;
     uint64_t connections = 0;  // so far
+    // When libzmq does not connect again by itself, a new socket must.
+    std::optional<Time> reopen_at;
+    Duration reopen_wait{};         // the last one; 0: none since it was connected
+    std::optional<Time> ended_at;   // of a connection, and no sign of the next try since
+    int failed_handshakes = 0;      // in a row
+    bool is_refusal_known = false;  // logged; until it is connected
   };
   // A closed connection that is a death unless a goodbye turns up until then.
   struct Loss {
@@ -155,6 +161,12 @@ class Peers {
 
   // peers_connect.cc: our DEALERs.
   StatusOr<Channel*> ChannelTo(const std::string& endpoint);
+  Status OpenSocket(Channel* channel);
+  void OnConnected(Channel* channel);
+  void OnTurnedAway(Channel* channel, bool is_about_curve);
+  void NoteRefusal(Channel* channel, bool is_sure, const std::string& why);
+  void EndConnection(Channel* channel);
+  void ReopenWhenDue(Channel* channel, Time now);
   void ReceiveMonitor(Channel* channel);
   void SendHellos(Channel* channel);
   void OnWelcome(Channel* channel, const Hello& hello);

@@ -1,17 +1,25 @@
 // The part of Peers that connects to others and keeps those connections.
 #include <algorithm>
+#include <utility>
 
 #include "protocol/codec.h"
 #include "protocol/limits.h"
 #include "runtime/actor/node.h"
 #include "runtime/actor/peers.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/log.h"
 
 namespace packcast::internal {
 namespace {
 
 // What a socket that closes may still take to send the goodbye.
 constexpr Duration kGoodbyeLinger = Milliseconds(100);
+// A listener that turned us away is asked again after so long, twice as long each time. The list of
+// keys there may change, and a handshake costs it more than a refused connection.
+constexpr Duration kReopenFirst = Milliseconds(100);
+constexpr Duration kReopenMax = Seconds(5);
+// libzmq says at once that it is going to connect again.
+constexpr Duration kRetrySign = Seconds(1);
 
 std::string RoutingId(const std::string& node, Incarnation incarnation) {
   static constexpr char kDigits[] = "0123456789abcdef";
@@ -69,10 +77,19 @@ StatusOr<Peers::Channel*> Peers::ChannelTo(const std::string& endpoint) {
   for (Channel& channel : channels_) {
     if (channel.endpoint == endpoint) return &channel;
   }
+  Channel channel;
+  channel.endpoint = endpoint;
+  PC_RETURN_IF_ERROR(OpenSocket(&channel));
+  channels_.push_back(std::move(channel));
+  return &channels_.back();
+}
+
+// The channel's first socket, or one in the place of the last: links that it serves go on with it.
+Status Peers::OpenSocket(Channel* channel) {
   const RuntimeOptions& options = node_->options();
   net::SocketOptions socket_options = BaseOptions();
   socket_options.routing_id = RoutingId(options.name, node_->incarnation());
-  const bool is_ours = with_our_keys_.count(endpoint) != 0;
+  const bool is_ours = with_our_keys_.count(channel->endpoint) != 0;
   if (options.keys) {
     socket_options.curve = net::CurveKeys{
         .is_server = false,
@@ -80,14 +97,14 @@ StatusOr<Peers::Channel*> Peers::ChannelTo(const std::string& endpoint) {
         .secret_key = options.keys->secret_key,
         .server_public_key = is_ours ? options.keys->public_key : ServerKey(*options.keys)};
   }
-  Channel channel;
-  channel.endpoint = endpoint;
-  PC_ASSIGN_OR_RETURN(channel.socket,
+  net::ZmqSocket monitor;  // outlives the socket: see ZmqSocket::OpenMonitor
+  PC_ASSIGN_OR_RETURN(net::ZmqSocket socket,
                       net::ZmqSocket::Open(*context_, net::SocketType::kDealer, socket_options));
-  PC_ASSIGN_OR_RETURN(channel.monitor, channel.socket.OpenMonitor(*context_));
-  PC_RETURN_IF_ERROR(channel.socket.Connect(endpoint));
-  channels_.push_back(std::move(channel));
-  return &channels_.back();
+  PC_ASSIGN_OR_RETURN(monitor, socket.OpenMonitor(*context_));
+  PC_RETURN_IF_ERROR(socket.Connect(channel->endpoint));
+  channel->socket = std::move(socket);
+  channel->monitor = std::move(monitor);
+  return OkStatus();
 }
 
 void Peers::HasOurKeys(const std::string& endpoint) {
@@ -113,28 +130,86 @@ void Peers::ReceiveMonitor(Channel* channel) {
   net::MonitorEvent event;
   while (net::NextMonitorEvent(&channel->monitor, &event)) {
     switch (event.kind) {
-      case net::MonitorEvent::Kind::kConnected:
-        channel->is_connected = true;
-        channel->is_hello_due = true;
-        ++channel->connections;
-        for (PendingConnect& connect : channel->connects) connect.is_due = true;
-        break;
+      case net::MonitorEvent::Kind::kConnected: OnConnected(channel); break;
       case net::MonitorEvent::Kind::kDisconnected:
-        // What came before the end is handled first.
-        ReceiveChannel(channel);
-        channel->is_connected = false;
-        if (channel->link) Lost(channel->link);
+        EndConnection(channel);
+        channel->ended_at = Now();
         break;
-      case net::MonitorEvent::Kind::kConnectFailed: ++channel->failed_tries; break;
+      case net::MonitorEvent::Kind::kTried: channel->ended_at.reset(); break;
+      case net::MonitorEvent::Kind::kRetried:
+        ++channel->failed_tries;
+        channel->ended_at.reset();
+        break;
       case net::MonitorEvent::Kind::kHandshakeFailed:
-        for (PendingConnect& connect : channel->connects) {
-          connect.last_error = PermissionDenied("the ZeroMQ handshake with " + channel->endpoint +
-                                                " failed: it may want other CURVE keys");
-        }
+        // The first one may be that of a process that has just ended.
+        NoteRefusal(channel, ++channel->failed_handshakes > 1,
+                    "the ZeroMQ handshake with " + channel->endpoint +
+                        " failed: it may want other CURVE keys");
         break;
+      case net::MonitorEvent::Kind::kTurnedAway: OnTurnedAway(channel, event.is_about_curve); break;
       case net::MonitorEvent::Kind::kOther: break;
     }
   }
+}
+
+void Peers::OnConnected(Channel* channel) {
+  channel->is_connected = true;
+  channel->is_hello_due = true;
+  ++channel->connections;
+  channel->reopen_wait = Duration(0);
+  channel->ended_at.reset();
+  channel->failed_handshakes = 0;
+  if (std::exchange(channel->is_refusal_known, false)) {
+    LogInfo("node ", node_->options().name, ": ", channel->endpoint, " lets us in now");
+  }
+  for (PendingConnect& connect : channel->connects) {
+    connect.is_due = true;
+    connect.last_error = OkStatus();
+  }
+}
+
+void Peers::EndConnection(Channel* channel) {
+  if (!std::exchange(channel->is_connected, false)) return;
+  // What came before the end is handled first.
+  ReceiveChannel(channel);
+  if (channel->link) Lost(channel->link);
+}
+
+// The other side has ended the handshake, for a reason that libzmq takes for final.
+void Peers::OnTurnedAway(Channel* channel, bool is_about_curve) {
+  const bool has_keys = node_->options().keys.has_value();
+  std::string why = "our public key is not on its list, or this is no packcast node";
+  if (!has_keys) why = "this is no packcast node";
+  if (is_about_curve) {
+    why = has_keys ? "it has no CURVE keys, and we have" : "it has CURVE keys, and we have none";
+  }
+  NoteRefusal(channel, true, channel->endpoint + " turned us away: " + why);
+  channel->reopen_wait = std::clamp(2 * channel->reopen_wait, kReopenFirst, kReopenMax);
+  channel->reopen_at = Now() + channel->reopen_wait;
+}
+
+void Peers::NoteRefusal(Channel* channel, bool is_sure, const std::string& why) {
+  for (PendingConnect& connect : channel->connects) {
+    const bool is_known = connect.last_error.code() == StatusCode::kPermissionDenied;
+    if (is_sure || !is_known) connect.last_error = PermissionDenied(why);
+  }
+  // Once, however long it lasts.
+  if (!is_sure || std::exchange(channel->is_refusal_known, true)) return;
+  LogWarning("node ", node_->options().name, ": ", why, "; we go on asking");
+}
+
+void Peers::ReopenWhenDue(Channel* channel, Time now) {
+  // It ended by what the other side sent, such as a frame that is too long.
+  const bool is_given_up =
+      !channel->reopen_at && channel->ended_at && now - *channel->ended_at > kRetrySign;
+  const bool is_due = channel->reopen_at && *channel->reopen_at <= now;
+  if (!is_given_up && !is_due) return;
+  channel->ended_at.reset();
+  channel->reopen_at.reset();
+  const Status opened = OpenSocket(channel);
+  if (opened.ok()) return EndConnection(channel);
+  LogWarning("node ", node_->options().name, ": connecting again: ", opened.message());
+  channel->reopen_at = now + kReopenMax;
 }
 
 void Peers::SendHellos(Channel* channel) {
@@ -284,6 +359,7 @@ Status Peers::ConnectError(const Channel& channel, const PendingConnect& connect
 
 void Peers::TickConnects(Time now) {
   for (Channel& channel : channels_) {
+    ReopenWhenDue(&channel, now);
     std::vector<std::pair<PendingConnect, Status>> expired;
     std::erase_if(channel.connects, [&](PendingConnect& connect) {
       connect.is_due = connect.is_due || connect.last_error.code() == StatusCode::kNotFound;

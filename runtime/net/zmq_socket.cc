@@ -44,6 +44,20 @@ Status Apply(void* socket, const OptionSetting& setting) {
   return InvalidArgument(std::string("socket option ") + setting.name + ": " + LastError());
 }
 
+MonitorEvent::Kind KindOf(int event) {
+  using Kind = MonitorEvent::Kind;
+  switch (event) {
+    case ZMQ_EVENT_HANDSHAKE_SUCCEEDED: return Kind::kConnected;
+    case ZMQ_EVENT_DISCONNECTED: return Kind::kDisconnected;
+    case ZMQ_EVENT_CONNECT_DELAYED: return Kind::kTried;
+    case ZMQ_EVENT_CONNECT_RETRIED: return Kind::kRetried;
+    case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL: return Kind::kHandshakeFailed;
+    case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
+    case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH: return Kind::kTurnedAway;
+  }
+  return Kind::kOther;
+}
+
 }  // namespace
 
 ZmqContext::ZmqContext(int io_threads) : context_(zmq_ctx_new()) {
@@ -245,18 +259,9 @@ bool NextMonitorEvent(ZmqSocket* monitor, MonitorEvent* event) {
   std::memcpy(&value, frames[0].data() + sizeof number, sizeof value);
   event->value = value;
   event->endpoint = std::string(frames[1].view());
-  using Kind = MonitorEvent::Kind;
-  if (number == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
-    event->kind = Kind::kConnected;
-  } else if (number == ZMQ_EVENT_DISCONNECTED) {
-    event->kind = Kind::kDisconnected;
-  } else if (number == ZMQ_EVENT_CONNECT_RETRIED || number == ZMQ_EVENT_CLOSED) {
-    event->kind = Kind::kConnectFailed;
-  } else if (number == ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL ||
-             number == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH ||
-             number == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL) {
-    event->kind = Kind::kHandshakeFailed;
-  }
+  event->kind = KindOf(number);
+  event->is_about_curve = number == ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL &&
+                          value == ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH;
   return true;
 }
 

@@ -86,9 +86,19 @@ enum class ReceiveResult {
 
 // What happened to a monitored socket's connections.
 struct MonitorEvent {
-  enum class Kind { kConnected, kDisconnected, kConnectFailed, kHandshakeFailed, kOther };
+  enum class Kind {
+    kConnected,        // the handshake is done
+    kDisconnected,     // it was, or had begun
+    kTried,            // a connection is being made
+    kRetried,          // none was, or it ended: the next try follows by itself
+    kHandshakeFailed,  // the other side hung up, or was silent
+    kTurnedAway,       // it said no: libzmq does not connect again
+    kOther,
+  };
   Kind kind = Kind::kOther;
-  int value = 0;  // a descriptor or errno, as libzmq gives it
+  int value = 0;  // a descriptor, errno or reason, as libzmq gives it
+  // Of kTurnedAway: one side has CURVE keys, the other has none.
+  bool is_about_curve = false;
   std::string endpoint;
 };
 

@@ -5,11 +5,15 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <optional>
 #include <sstream>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include <gtest/gtest.h>
 
+#include "runtime/base/clock.h"
 #include "tests/runtime/test_util.h"
 
 namespace packcast {
@@ -145,6 +149,108 @@ TEST_F(KeysTest, WhoHasNoneOrTakesTheServerForAnotherGetsNothing) {
   ASSERT_TRUE(open->Spawn("callee", testing::Echo()).ok());
   EXPECT_FALSE(Reaches(open->endpoint(), keys, kTry));
   EXPECT_TRUE(Reaches(server->endpoint(), keys, kPatience)) << "it serves on";
+}
+
+// A server whose list of keys changes, as it does when the process is started anew with another
+// file; and a client that stays.
+class ChangedListTest : public KeysTest {
+ protected:
+  ChangedListTest() {
+    RuntimeKeys mine = MakeKeys();
+    mine.server_public_key = keys_.public_key;
+    RuntimeOptions options;
+    options.keys = mine;
+    client_ = testing::StartRuntime("client", options);
+    client_key_ = mine.public_key;
+    Restart(std::vector{client_key_});
+    endpoint_ = server_->endpoint();
+  }
+  // `allowed`: nothing for a server without keys.
+  void Restart(std::optional<std::vector<std::string>> allowed) {
+    server_.reset();
+    RuntimeOptions options;
+    options.name = "server";
+    if (!endpoint_.empty()) options.bind = endpoint_;
+    if (allowed) {
+      options.keys = keys_;
+      options.keys->allowed = std::move(*allowed);
+    }
+    const Time give_up = Now() + kPatience;
+    StatusOr<std::unique_ptr<Runtime>> started = Runtime::Start(options);
+    // The last one's socket may still close.
+    while (!started.ok() && Now() < give_up) started = Runtime::Start(options);
+    server_ = std::move(started).value();
+    EXPECT_TRUE(server_->Spawn("callee", testing::Echo()).ok());
+  }
+  void AwaitRefusals(int64_t count) {
+    const Time give_up = Now() + kPatience;
+    while (Refused(*server_) < count && Now() < give_up) std::this_thread::yield();
+    EXPECT_GE(Refused(*server_), count);
+  }
+  static void ExpectIsIn(const StatusOr<ActorRef>& ref) {
+    ASSERT_TRUE(ref.ok()) << ref.status();
+    EXPECT_TRUE(ref->Call("echo", Value(1)).Get(kPatience).ok());
+  }
+  StatusOr<ActorRef> Connect() { return client_->Connect(endpoint_, "callee", kPatience); }
+
+  const RuntimeKeys keys_ = MakeKeys();
+  const std::vector<std::string> others_ = {MakeKeys().public_key};
+  std::string client_key_;
+  std::string endpoint_;
+  std::unique_ptr<Runtime> server_;
+  std::unique_ptr<Runtime> client_;
+};
+
+TEST_F(ChangedListTest, WhoWasTurnedAwayAndIsAllowedLaterComesIn) {
+  Restart(others_);
+  const Future<ActorRef> found = client_->ConnectAsync(endpoint_, "callee", 2 * kPatience);
+  AwaitRefusals(3);  // it goes on asking
+  EXPECT_FALSE(found.ready());
+  Restart(std::vector{client_key_});
+  ExpectIsIn(found.Get(kPatience));
+}
+
+TEST_F(ChangedListTest, WhoWasInAndThenOffTheListComesBack) {
+  ExpectIsIn(Connect());
+  Restart(others_);
+  AwaitRefusals(2);
+  Restart(std::vector{client_key_});
+  ExpectIsIn(Connect());
+}
+
+TEST_F(ChangedListTest, WhoMetAServerWithoutKeysComesIn) {
+  Restart(std::nullopt);
+  const Future<ActorRef> found = client_->ConnectAsync(endpoint_, "callee", 2 * kPatience);
+  const Time give_up = Now() + kPatience;
+  Status refused;
+  // The server hangs up, too: now and then before its answer is read.
+  const auto is_refused = [&] {
+    return refused.message().find("it has no CURVE keys") != std::string::npos;
+  };
+  while (!is_refused() && Now() < give_up) {
+    refused = client_->Connect(endpoint_, "callee", Milliseconds(200)).status();
+  }
+  EXPECT_TRUE(is_refused()) << refused;
+  EXPECT_FALSE(found.ready());
+  Restart(std::vector{client_key_});
+  ExpectIsIn(found.Get(kPatience));
+}
+
+TEST_F(ChangedListTest, TheLogSaysOnceThatOneIsTurnedAway) {
+  Restart(others_);
+  ::testing::internal::CaptureStderr();
+  const Future<ActorRef> found = client_->ConnectAsync(endpoint_, "callee", 2 * kPatience);
+  AwaitRefusals(4);
+  Restart(std::vector{client_key_});
+  ExpectIsIn(found.Get(kPatience));
+  const std::string log = ::testing::internal::GetCapturedStderr();
+  const auto count = [&](const std::string& text) {
+    size_t times = 0;
+    for (size_t at = log.find(text); at != std::string::npos; at = log.find(text, at + 1)) ++times;
+    return times;
+  };
+  EXPECT_EQ(count("turned us away: our public key is not on its list"), 1u) << log;
+  EXPECT_EQ(count("lets us in now"), 1u) << log;
 }
 
 TEST_F(KeysTest, BadKeysAreRefusedAtTheStart) {

@@ -9,6 +9,7 @@
 
 #include "protocol/codec.h"
 #include "protocol/frame.h"
+#include "protocol/limits.h"
 #include "runtime/base/clock.h"
 #include "runtime/net/zmq_socket.h"
 #include "tests/runtime/test_util.h"
@@ -49,6 +50,13 @@ class FakeServer {
     frames.emplace_back(std::string_view(client_));
     frames.emplace_back(std::string_view(EncodeEnvelope(envelope)));
     frames.emplace_back(std::string_view(Encode(body)));
+    EXPECT_EQ(socket_.Send(&frames), net::SendResult::kSent);
+  }
+  // A frame that is longer than any may be.
+  void SendTooMuch() {
+    net::Frames frames;
+    frames.emplace_back(std::string_view(client_));
+    frames.emplace_back(limits::kControlFrameBytes + 1);
     EXPECT_EQ(socket_.Send(&frames), net::SendResult::kSent);
   }
   void Welcome(const std::string& actor, bool beats = false) {

@@ -75,6 +75,19 @@ TEST_F(RefusalTest, IdempotentCallIsSentAgainAfterASilenceAndANewConnection) {
   EXPECT_TRUE(call.Get(kPatience).ok()) << call.Get(kPatience).status();
 }
 
+// libzmq gives a connection up whose other side sent what it may not.
+TEST_F(RefusalTest, AMessageThatIsTooLongCostsTheConnectionAndItComesBack) {
+  Start(Patient());
+  const ActorRef ref = Reach();
+  const Future<Value> call = ref.Call("work", Value(), {.deadline = kPatience, .idempotent = true});
+  server_.Expect(FrameKind::kCall);
+  server_.SendTooMuch();
+  server_.Expect(FrameKind::kHello);
+  server_.Welcome("");
+  server_.Reply(server_.Expect(FrameKind::kCall));
+  EXPECT_TRUE(call.Get(kPatience).ok()) << call.Get(kPatience).status();
+}
+
 TEST_F(RefusalTest, ACallHas30SecondsUnlessToldOtherwise) {
   Start({});
   const ActorRef ref = Reach();
