@@ -250,7 +250,7 @@ void Peers::AdoptLink(Channel* channel, const Hello& hello) {
   if (old != nullptr && !old->is_gone() && old->node == hello.node &&
       old->incarnation == hello.incarnation) {
     ConfirmLoss(old);  // what was in flight on the old connection is lost
-    old->connected.store(true);
+    if (!old->connected.exchange(true)) ++old->session;
     old->last_heard = Now();
     SetState(old, LinkState::kUp, "connected again");
     return;
@@ -267,6 +267,7 @@ void Peers::AdoptLink(Channel* channel, const Hello& hello) {
   // Given up by us, and back: what it has called already does not run again.
   if (old->node == hello.node && old->incarnation == hello.incarnation) {
     link->replies = std::move(old->replies);
+    link->session = old->session + 1;
     old->heir = link;
   }
   old->dealer = nullptr;

@@ -177,6 +177,91 @@ TEST_F(RepeatedCallTest, WhoWasGivenUpAndIsBackGetsTheAnswerOfOneThatStillRuns) 
   ExpectAnsweredOnce(script);
 }
 
+// A callee that does not run a call, and says so late.
+class UnrunCallTest : public RepeatedCallTest {
+ protected:
+  UnrunCallTest() {
+    EXPECT_TRUE(node_
+                    ->Spawn("busy", OnMessages([shared = shared_](Context&, Message message) {
+                              if (++shared->runs > 1) return message.responder.Reply(Value("ran"));
+                              shared->is_held.Open();
+                              shared->goes_on.Wait();
+                              message.responder.Fail(
+                                  Unavailable("busy").WithOutcome(Outcome::kNotExecuted));
+                            }))
+                    .ok());
+  }
+  static void SendCall(Script& script) {
+    Envelope call = CallOf("busy", "work", kRepeated);
+    call.idempotent = true;
+    script.Send(call, Value());
+  }
+  static void ExpectUnrun(Script& script) {
+    const Envelope reply = script.Expect(FrameKind::kReply);
+    EXPECT_EQ(reply.call_id, CallId(kRepeated));
+    EXPECT_EQ(reply.status.code(), StatusCode::kUnavailable);
+    EXPECT_EQ(reply.status.outcome(), Outcome::kNotExecuted);
+  }
+  static void ExpectRan(Script& script) {
+    const Envelope reply = script.Expect(FrameKind::kReply);
+    EXPECT_EQ(reply.call_id, CallId(kRepeated));
+    EXPECT_TRUE(reply.status.ok()) << reply.status;
+  }
+};
+
+TEST_F(UnrunCallTest, WhoWasGivenUpAndIsBackIsToldToo) {
+  Script script(node_->endpoint());
+  Greet(script);
+  SendCall(script);
+  shared_->is_held.Wait();
+  Shun(script);
+  Greet(script);
+  SendCall(script);
+  Settle(script);
+  shared_->goes_on.Open();
+  ExpectUnrun(script);
+  SendCall(script);
+  ExpectRan(script);
+}
+
+// Who is back repeats its calls. Were it told before that this one did not run, it would run
+// nevertheless.
+TEST_F(UnrunCallTest, WhoIsBackAndHasNotAskedAgainIsNotTold) {
+  {
+    Script script(node_->endpoint());
+    Greet(script);
+    SendCall(script);
+    shared_->is_held.Wait();
+  }
+  Script again(node_->endpoint());
+  Greet(again);
+  shared_->goes_on.Open();
+  {
+    // Is answered after the first one was.
+    Script other(node_->endpoint(), "other");
+    other.SendHello("busy");
+    other.Send(CallOf("busy", "work", 1), Value());
+    EXPECT_EQ(other.Expect(FrameKind::kReply).call_id, CallId(1));
+  }
+  SendCall(again);
+  ExpectRan(again);
+}
+
+TEST_F(UnrunCallTest, WhoIsBackAndHasAskedAgainIsTold) {
+  {
+    Script script(node_->endpoint());
+    Greet(script);
+    SendCall(script);
+    shared_->is_held.Wait();
+  }
+  Script again(node_->endpoint());
+  Greet(again);
+  SendCall(again);
+  Settle(again);
+  shared_->goes_on.Open();
+  ExpectUnrun(again);
+}
+
 // What the caller sends, and what it says of what it did not.
 using AtMostOnceTest = testing::RefusalFixture;
 
