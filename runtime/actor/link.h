@@ -100,11 +100,10 @@ struct Link {
   Time last_heard;                   // later when this process has slept itself
   Time heard_at;                     // really
   Time lost_at;                      // when `connected` became false
-  bool is_loss_pending = false;
-  uint64_t connection = 0;       // of its hello; 0: not counted
-  uint64_t session = 1;          // grows with each connection of this life
-  std::deque<Outgoing> backlog;  // not yet with ZeroMQ, in order
-  bool is_listed = false;        // among those with a backlog
+  uint64_t connection = 0;           // of its hello; 0: not counted
+  uint64_t session = 1;              // grows with each connection of this life
+  std::deque<Outgoing> backlog;      // not yet with ZeroMQ, in order
+  bool is_listed = false;            // among those with a backlog
   std::vector<Watch> watches;
   bool has_questions = false;  // of a watch that is open
   ReplyCache replies;

@@ -314,7 +314,7 @@ void Peers::Lost(const std::shared_ptr<Link>& link) {
     link->lost_at = link->heard_at == Time() ? Now() : link->heard_at;
   }
   const bool was_fresh = !link->beats || Now() - link->last_heard < node_->options().suspect_after;
-  if (link->state.load() >= LinkState::kDied || link->is_loss_pending) return;
+  if (link->state.load() >= LinkState::kDied || losses_.contains(link)) return;
   if (!was_fresh) {
     // Frozen or cut off for a while, one of us: the peer may have given us up meanwhile, so that
     // coming back must be told as such even when we had not noticed.
@@ -323,10 +323,9 @@ void Peers::Lost(const std::shared_ptr<Link>& link) {
     }
     return;
   }
-  link->is_loss_pending = true;
   const auto ward = wards_.find(link->incarnation);
   const bool is_awaited = ward != wards_.end() && ward->second.empty();
-  losses_.push_back({Now() + (is_awaited ? kObituaryWait : kGoodbyeGrace), link});
+  losses_.emplace(link, Now() + (is_awaited ? kObituaryWait : kGoodbyeGrace));
 }
 
 void Peers::ExpectObituary(Incarnation node) {
@@ -335,12 +334,25 @@ void Peers::ExpectObituary(Incarnation node) {
     std::erase_if(wards_, [](const auto& ward) { return !ward.second.empty(); });
   }
   wards_.emplace(node, "");
+  CountWards();
+}
+
+void Peers::ForgetObituary(Incarnation node) {
+  wards_.erase(node);
+  CountWards();
+}
+
+void Peers::CountWards() {
+  const auto run = std::count_if(wards_.begin(), wards_.end(),
+                                 [](const auto& ward) { return ward.second.empty(); });
+  node_->metrics().Get("child_processes").Set(run);
 }
 
 void Peers::Obituary(Incarnation node, const std::string& cause) {
   wards_[node] = cause;
-  for (Loss& loss : losses_) {
-    if (loss.link->incarnation == node) loss.due = std::min(loss.due, Now() + kGoodbyeGrace);
+  CountWards();
+  for (auto& [link, due] : losses_) {
+    if (link->incarnation == node) due = std::min(due, Now() + kGoodbyeGrace);
   }
   // While it is up its last words may still be on their way: then its connection ends by itself.
   ForEachLink([&](const std::shared_ptr<Link>& link) {
@@ -351,8 +363,7 @@ void Peers::Obituary(Incarnation node, const std::string& cause) {
 }
 
 void Peers::ConfirmLoss(const std::shared_ptr<Link>& link) {
-  if (!link->is_loss_pending) return;
-  link->is_loss_pending = false;
+  if (losses_.erase(link) == 0) return;
   if (link->state.load() >= LinkState::kDied) return;
   SetState(link, LinkState::kDied,
            EndOf(*link, "connection closed by the peer's host without a goodbye"));
@@ -365,11 +376,9 @@ std::string Peers::EndOf(const Link& link, const std::string& otherwise) const {
 
 void Peers::ConfirmLosses(Time now) {
   std::vector<std::shared_ptr<Link>> due;
-  std::erase_if(losses_, [&](const Loss& loss) {
-    if (loss.due > now) return false;
-    due.push_back(loss.link);
-    return true;
-  });
+  for (const auto& [link, when] : losses_) {
+    if (when <= now) due.push_back(link);
+  }
   for (const auto& link : due) ConfirmLoss(link);
 }
 
@@ -450,7 +459,7 @@ void Peers::Purge(Time now) {
 Time Peers::NextDue(Time now) const {
   Time due = next_beat_;
   for (Time probe : probes_) due = std::min(due, probe);
-  for (const Loss& loss : losses_) due = std::min(due, loss.due);
+  for (const auto& [link, when] : losses_) due = std::min(due, when);
   bool has_retry = !waiting_.empty();
   for (const Channel& channel : channels_) {
     has_retry = has_retry || (channel.is_connected && channel.is_hello_due);

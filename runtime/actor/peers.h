@@ -73,6 +73,8 @@ class Peers {
   // before a lost connection counts as its death.
   void ExpectObituary(Incarnation node);
   void Obituary(Incarnation node, const std::string& cause);
+  // Nobody will tell: it goes on without its owner.
+  void ForgetObituary(Incarnation node);
   // That endpoint serves with our own keys.
   void HasOurKeys(const std::string& endpoint);
   // Tells all peers that a life of an actor of ours has ended, and which one follows (0: none).
@@ -109,11 +111,6 @@ class Peers {
     int failed_handshakes = 0;      // in a row
     bool is_refusal_known = false;  // logged; until it is connected
   };
-  // A closed connection that is a death unless a goodbye turns up until then.
-  struct Loss {
-    Time due;
-    std::shared_ptr<Link> link;
-  };
   // Where a message came from.
   struct Source {
     std::string routing_id;      // at the ROUTER
@@ -140,6 +137,7 @@ class Peers {
   void FailCalls(const std::shared_ptr<Link>& link);
   void TransmitOwn(Outgoing message);
   void Shun(const std::shared_ptr<Link>& link);
+  void CountWards();
   void Lost(const std::shared_ptr<Link>& link);
   // How a process of ours ended, if that is known; else `otherwise`.
   std::string EndOf(const Link& link, const std::string& otherwise) const;
@@ -230,7 +228,8 @@ class Peers {
   int taken_ = 0;                               // messages received from a socket in its turn
   std::vector<Time> probes_;  // when to see who is gone, after a connection has closed
   bool is_leaving_ = false;
-  std::vector<Loss> losses_;
+  // Links whose closed connection is a death, unless a goodbye turns up until then.
+  std::map<std::shared_ptr<Link>, Time> losses_;
   std::set<std::string> with_our_keys_;       // endpoints
   std::map<Incarnation, std::string> wards_;  // processes of ours, and how they ended: "" not yet
   Time next_beat_;

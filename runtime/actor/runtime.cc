@@ -100,6 +100,10 @@ void Runtime::PeerEnded(Incarnation peer, const std::string& cause) {
   node_->reactor().Post([peer, cause](internal::Peers& peers) { peers.Obituary(peer, cause); });
 }
 
+void Runtime::ForgetPeerEnd(Incarnation peer) {
+  node_->reactor().Post([peer](internal::Peers& peers) { peers.ForgetObituary(peer); });
+}
+
 void Runtime::PeerHasOurKeys(const std::string& endpoint) {
   node_->reactor().Post([endpoint](internal::Peers& peers) { peers.HasOurKeys(endpoint); });
 }

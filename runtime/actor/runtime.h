@@ -146,9 +146,10 @@ class Runtime {
 
   // For who has started the process of another runtime (see Process): a lost connection to the
   // runtime of this incarnation is its death only once PeerEnded has told how it ended, or did not
-  // for a second; monitors get `cause`.
+  // for a second; monitors get `cause`. ForgetPeerEnd: nobody will tell, as it was let go.
   void ExpectPeerEnd(Incarnation peer);
   void PeerEnded(Incarnation peer, const std::string& cause);
+  void ForgetPeerEnd(Incarnation peer);
   // It serves with the keys of this runtime, whatever RuntimeKeys::server_public_key says.
   void PeerHasOurKeys(const std::string& endpoint);
 

@@ -139,6 +139,7 @@ Process::~Process() {
   watcher_.join();
   if (end_) return;
   RunningNames::Get().Release(runtime_, options_.name);
+  runtime_->ForgetPeerEnd(incarnation_);
   // It goes on without us; when it ends somebody has to take note of it, or it stays a zombie.
   std::thread([pid = pid_, fd = std::move(launched_->pid_fd)] {
     pollfd ended{fd.get(), POLLIN, 0};

@@ -2,6 +2,9 @@
 #include "runtime/actor/peers.h"
 
 #include <functional>
+#include <future>
+#include <memory>
+#include <string>
 
 #include <gtest/gtest.h>
 
@@ -11,11 +14,12 @@
 #include "runtime/actor/node.h"
 #include "runtime/actor/reply_cache.h"
 #include "runtime/base/clock.h"
+#include "tests/runtime/test_util.h"
 
 namespace packcast::internal {
 namespace {
 
-constexpr Duration kPatience = Seconds(30);
+using packcast::testing::kPatience;
 constexpr uint64_t kSession = 1;
 
 class PeersTest : public ::testing::Test {
@@ -72,6 +76,96 @@ TEST_F(PeersTest, ForgetsWhoWasSilentWhenItsConnectionEnded) {
   ASSERT_TRUE(Pump([&] { return Now() > silent_since + Milliseconds(20); }));
   peer.Close();
   EXPECT_TRUE(Pump([&] { return Metric("forgotten_peers_total") == 1; }));
+}
+
+// A peer whose connections the test makes and ends; steps go by the real clock.
+class LossTest : public PeersTest {
+ protected:
+  static constexpr Incarnation kPeer{2};
+  // How long the end of a process of ours is waited for.
+  static constexpr Duration kWait = Seconds(1);
+
+  LossTest() {
+    auto listener = packcast::testing::OnMessages(
+        [this](Context&, Message message) { sender_.set_value(message.from); });
+    EXPECT_TRUE(node_->Spawn("a", std::move(listener), nullptr, {}).ok());
+  }
+  ~LossTest() override { link_.reset(); }
+  bool PumpNow(const std::function<bool()>& done) {
+    const Time give_up = Now() + kPatience;
+    while (!done() && Now() < give_up) {
+      peers_.AwaitAndReceive(0);
+      peers_.Tick(Now());
+    }
+    return done();
+  }
+  void Send(FrameKind kind, const Value& body) {
+    Envelope envelope;
+    envelope.kind = kind;
+    envelope.to.actor = "a";
+    envelope.method = "m";
+    net::Frames frames;
+    frames.emplace_back(std::string_view(EncodeEnvelope(envelope)));
+    frames.emplace_back(std::string_view(Encode(body)));
+    ASSERT_TRUE(PumpNow([&] { return peer_.Send(&frames) == net::SendResult::kSent; }));
+  }
+  // The peer connects, be it for the first time, and is welcome.
+  void Connect() {
+    net::SocketOptions options;
+    options.routing_id = "peer";
+    peer_ = net::ZmqSocket::Open(context_, net::SocketType::kDealer, options).value();
+    ASSERT_TRUE(peer_.Connect(endpoint_).ok());
+    Hello hello;
+    hello.cluster = "packcast";
+    hello.node = "peer";
+    hello.incarnation = kPeer;
+    hello.connection = ++connections_;
+    Send(FrameKind::kHello, EncodeHello(hello));
+    ASSERT_TRUE(PumpNow([&] { return peer_.can_receive(); })) << "no welcome came";
+    if (link_ != nullptr) return;
+    Send(FrameKind::kTell, Value());
+    std::future<ActorRef> sender = sender_.get_future();
+    ASSERT_TRUE(PumpNow([&] { return sender.wait_for(Duration(0)) == std::future_status::ready; }));
+    link_ = sender.get().state()->link;
+  }
+  void Lose() {
+    peer_.Close();
+    ASSERT_TRUE(PumpNow([&] { return !link_->connected.load(); }));
+  }
+
+  const std::string endpoint_ = peers_.Open().value();
+  std::promise<ActorRef> sender_;
+  net::ZmqSocket peer_;
+  uint64_t connections_ = 0;
+  std::shared_ptr<Link> link_;
+};
+
+TEST_F(LossTest, TheEndOfAProcessOfOursIsWaitedForAnewAfterEachLoss) {
+  peers_.ExpectObituary(kPeer);
+  Connect();
+  Lose();
+  const Time first_due = Now() + kWait;
+  EXPECT_EQ(link_->state.load(), LinkState::kUp);
+  Connect();
+  Lose();
+  peers_.Tick(first_due);
+  EXPECT_EQ(link_->state.load(), LinkState::kUp) << "that loss is over";
+  peers_.Tick(Now() + kWait);
+  EXPECT_EQ(link_->state.load(), LinkState::kDied);
+}
+
+TEST_F(LossTest, OfAProcessThatWasLetGoNothingIsKeptNorWaitedFor) {
+  peers_.ExpectObituary(kPeer);
+  peers_.ExpectObituary(Incarnation(3));
+  EXPECT_EQ(Metric("child_processes"), 2);
+  peers_.Obituary(Incarnation(3), "exit code 0");
+  EXPECT_EQ(Metric("child_processes"), 1);
+  peers_.ForgetObituary(kPeer);
+  EXPECT_EQ(Metric("child_processes"), 0);
+  Connect();
+  Lose();
+  peers_.Tick(Now() + kWait / 2);
+  EXPECT_EQ(link_->state.load(), LinkState::kDied);
 }
 
 TEST(LivesTest, TheLastOneCounts) {

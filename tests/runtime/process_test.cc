@@ -139,6 +139,17 @@ class ProcessTest : public ::testing::Test {
       ASSERT_EQ(*answer, pid);
     }
   }
+  // Whether the runtime comes to wait for the ends of so many processes.
+  bool CountsChildren(int64_t wanted) {
+    const Time give_up = Now() + kPatience;
+    while (Now() < give_up) {
+      const Value metrics = runtime_->Metrics();
+      const Value* count = metrics.Find("child_processes");
+      if (count != nullptr && *count == Value(wanted)) return true;
+      std::this_thread::yield();
+    }
+    return false;
+  }
   // Whether the process is gone or a zombie, within the patience.
   static bool IsGone(pid_t pid) {
     const auto until = std::chrono::steady_clock::now() + kPatience;
@@ -380,7 +391,9 @@ TEST_F(ProcessTest, ADetachedOneGoesOnWithoutItsObject) {
     endpoint = process->endpoint();
     pid = process->pid();
     EXPECT_TRUE(process->Spawn<Engine>("Engine", "engine", "m", 0).ok());
+    EXPECT_TRUE(CountsChildren(1));
   }
+  EXPECT_TRUE(CountsChildren(0)) << "its end is nothing that we wait for";
   ExpectGoesOn(endpoint, pid);
   EXPECT_EQ(kill(pid, SIGTERM), 0);
   EXPECT_TRUE(IsGone(pid)) << "nor does it stay as a zombie";
