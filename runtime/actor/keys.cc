@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <sstream>
@@ -23,6 +24,78 @@ Status FileError(const std::string& path, int error) {
   if (error == EEXIST) return AlreadyExists(text);
   if (error == EACCES) return PermissionDenied(text);
   return Unavailable(text);
+}
+
+// Writes all of it, to the disk. 0, or an errno.
+int WriteOut(int fd, const std::string& text) {
+  for (size_t done = 0; done < text.size();) {
+    const ssize_t put = write(fd, text.data() + done, text.size() - done);
+    if (put > 0) done += static_cast<size_t>(put);
+    if (put <= 0 && errno != EINTR) return put < 0 ? errno : ENOSPC;
+  }
+  return fsync(fd) == 0 ? 0 : errno;
+}
+
+// Makes what its folder says of a file last. 0, or an errno.
+int SyncFolderOf(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+  const int fd = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return errno;
+  // Not all file systems can.
+  const int error = fsync(fd) == 0 || errno == EINVAL ? 0 : errno;
+  close(fd);
+  return error;
+}
+
+Status MakeFile(const std::string& path, const std::string& text) {
+  const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (fd < 0) return FileError(path, errno);
+  int error = WriteOut(fd, text);
+  close(fd);
+  if (error != 0) unlink(path.c_str());
+  if (error == 0) error = SyncFolderOf(path);
+  return error == 0 ? OkStatus() : FileError(path, error);
+}
+
+// Where the file really is: a link to it stays one.
+StatusOr<std::string> RealPath(const std::string& path) {
+  char* const real = realpath(path.c_str(), nullptr);
+  if (real == nullptr) return FileError(path, errno);
+  std::string text = real;
+  std::free(real);
+  return text;
+}
+
+// Gives the file at `fd` the owner and rights of another: whoever changes keys for a service (with
+// sudo) must not lock it out. 0, or an errno.
+int TakeAfter(int fd, const struct stat& other) {
+  struct stat mine {};
+  if (fstat(fd, &mine) != 0) return errno;
+  const bool is_other = mine.st_uid != other.st_uid;
+  const bool is_other_group = mine.st_gid != other.st_gid;  // which may not read it anyway
+  if ((is_other || is_other_group) && fchown(fd, other.st_uid, other.st_gid) != 0 && is_other) {
+    return errno;
+  }
+  return fchmod(fd, other.st_mode & S_IRWXU) == 0 ? 0 : errno;
+}
+
+// Whole or not at all: written beside it, then put in its place.
+Status ReplaceFile(const std::string& path, const std::string& text) {
+  PC_ASSIGN_OR_RETURN(const std::string real, RealPath(path));
+  struct stat info {};
+  if (stat(real.c_str(), &info) != 0) return FileError(path, errno);
+  // A name of its own: what an interrupted run has left is in nobody's way.
+  std::string beside = real + ".XXXXXX";
+  const int fd = mkostemp(beside.data(), O_CLOEXEC);
+  if (fd < 0) return FileError(path, errno).WithContext("writing beside it");
+  int error = TakeAfter(fd, info);
+  if (error == 0) error = WriteOut(fd, text);
+  close(fd);
+  if (error == 0 && rename(beside.c_str(), real.c_str()) != 0) error = errno;
+  if (error != 0) unlink(beside.c_str());
+  if (error == 0) error = SyncFolderOf(real);
+  return error == 0 ? OkStatus() : FileError(path, error);
 }
 
 Status CheckKey(const char* what, const std::string& key) {
@@ -62,22 +135,7 @@ Status SaveKeys(const std::string& path, const RuntimeKeys& keys, bool replace) 
   text += "public " + keys.public_key + "\nsecret " + keys.secret_key + "\n";
   if (!keys.server_public_key.empty()) text += "server " + keys.server_public_key + "\n";
   for (const std::string& key : keys.allowed) text += "allow " + key + "\n";
-  // Whole or not at all: written beside it, then put in its place.
-  const std::string beside = replace ? path + ".new" : path;
-  const int fd = open(beside.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-  if (fd < 0) return FileError(beside, errno);
-  int error = 0;
-  for (size_t done = 0; done < text.size() && error == 0;) {
-    const ssize_t put = write(fd, text.data() + done, text.size() - done);
-    if (put > 0) done += static_cast<size_t>(put);
-    if (put <= 0 && errno != EINTR) error = put < 0 ? errno : ENOSPC;
-  }
-  if (error == 0 && fsync(fd) != 0) error = errno;
-  close(fd);
-  if (error == 0 && (!replace || rename(beside.c_str(), path.c_str()) == 0)) return OkStatus();
-  const Status failed = FileError(path, error == 0 ? errno : error);
-  unlink(beside.c_str());
-  return failed;
+  return replace ? ReplaceFile(path, text) : MakeFile(path, text);
 }
 
 StatusOr<RuntimeKeys> LoadKeys(const std::string& path) {

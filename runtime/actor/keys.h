@@ -14,8 +14,9 @@ namespace packcast {
 // A new pair; nothing is allowed beyond itself.
 RuntimeKeys MakeKeys();
 
-// Writes a file that only its owner may read. Errors: kAlreadyExists, unless `replace`; those of
-// the file system.
+// Writes a new file that only its owner may read. With `replace` one that is there, whose owner and
+// place stay, also behind a link. All of it is written, or nothing has changed. Errors:
+// kAlreadyExists, kNotFound (to be replaced); those of the file system.
 Status SaveKeys(const std::string& path, const RuntimeKeys& keys, bool replace = false);
 
 // Errors name the file and the line, never a key: kNotFound, kInvalidArgument (not such a file),

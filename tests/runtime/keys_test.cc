@@ -1,9 +1,14 @@
 // CURVE keys: their files, and whom a runtime with keys lets in.
 #include "runtime/actor/keys.h"
 
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <optional>
 #include <sstream>
@@ -16,6 +21,18 @@
 #include "runtime/base/clock.h"
 #include "tests/runtime/test_util.h"
 
+namespace {
+int synced_files = 0;
+int synced_folders = 0;
+}  // namespace
+
+// In the place of the system's: counts.
+extern "C" int fsync(int fd) {
+  struct stat info {};
+  if (fstat(fd, &info) == 0) ++(S_ISDIR(info.st_mode) ? synced_folders : synced_files);
+  return static_cast<int>(syscall(SYS_fsync, fd));
+}
+
 namespace packcast {
 namespace {
 
@@ -24,15 +41,23 @@ using testing::kPatience;
 class KeysFileTest : public ::testing::Test {
  protected:
   KeysFileTest() {
-    std::string folder = ::testing::TempDir() + "/keys-XXXXXX";
-    EXPECT_NE(mkdtemp(folder.data()), nullptr);
-    path_ = folder + "/a.keys";
+    EXPECT_NE(mkdtemp(folder_.data()), nullptr);
+    path_ = folder_ + "/a.keys";
+  }
+  // What is in the folder.
+  std::vector<std::string> Names() {
+    std::vector<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
+      names.push_back(entry.path().filename());
+    }
+    return names;
   }
   void Write(const std::string& text) {
     std::ofstream(path_) << text;
     chmod(path_.c_str(), 0600);
   }
   Status Load() { return LoadKeys(path_).status(); }
+  std::string folder_ = ::testing::TempDir() + "/keys-XXXXXX";
   std::string path_;
 };
 
@@ -80,6 +105,96 @@ TEST_F(KeysFileTest, WhatIsWrongIsNamedAndNoKeyIsTold) {
     EXPECT_EQ(Load().message().find(keys.secret_key.substr(1, 20)), std::string::npos);
     EXPECT_NE(Load().message().find(path_), std::string::npos);
   }
+}
+
+TEST_F(KeysFileTest, OnlyOneThatIsThereIsReplaced) {
+  EXPECT_EQ(SaveKeys(path_, MakeKeys(), true).code(), StatusCode::kNotFound);
+  EXPECT_EQ(Names(), std::vector<std::string>());
+}
+
+TEST_F(KeysFileTest, OneThatIsReplacedKeepsItsOwnerAndRights) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root can give files away";
+  constexpr uid_t kOwner = 4711;
+  constexpr gid_t kGroup = 4712;
+  ASSERT_EQ(SaveKeys(path_, MakeKeys()), OkStatus());
+  ASSERT_EQ(chown(path_.c_str(), kOwner, kGroup), 0);
+  ASSERT_EQ(chmod(path_.c_str(), 0400), 0);
+  const RuntimeKeys keys = MakeKeys();
+  ASSERT_EQ(SaveKeys(path_, keys, true), OkStatus());
+  struct stat info {};
+  ASSERT_EQ(stat(path_.c_str(), &info), 0);
+  EXPECT_EQ(info.st_uid, kOwner);
+  EXPECT_EQ(info.st_gid, kGroup);
+  EXPECT_EQ(info.st_mode & 0777, 0400u);
+  EXPECT_EQ(LoadKeys(path_)->public_key, keys.public_key);
+}
+
+TEST_F(KeysFileTest, ALinkStaysOneAndLeadsToTheNewKeys) {
+  ASSERT_EQ(mkdir((folder_ + "/elsewhere").c_str(), 0700), 0);
+  const std::string real = folder_ + "/elsewhere/real.keys";
+  ASSERT_EQ(SaveKeys(real, MakeKeys()), OkStatus());
+  ASSERT_EQ(symlink("elsewhere/real.keys", path_.c_str()), 0);
+  const RuntimeKeys keys = MakeKeys();
+  ASSERT_EQ(SaveKeys(path_, keys, true), OkStatus());
+  struct stat info {};
+  ASSERT_EQ(lstat(path_.c_str(), &info), 0);
+  EXPECT_TRUE(S_ISLNK(info.st_mode));
+  EXPECT_EQ(LoadKeys(real)->public_key, keys.public_key);
+  ASSERT_EQ(unlink(real.c_str()), 0);
+  EXPECT_EQ(SaveKeys(path_, keys, true).code(), StatusCode::kNotFound) << "it leads nowhere";
+  EXPECT_EQ(SaveKeys(path_, keys).code(), StatusCode::kAlreadyExists);
+}
+
+TEST_F(KeysFileTest, WhatAnInterruptedRunHasLeftIsInNobodysWay) {
+  ASSERT_EQ(SaveKeys(path_, MakeKeys()), OkStatus());
+  std::ofstream(path_ + ".new") << "public ";
+  std::ofstream(path_ + ".XXXXXX") << "public ";
+  const RuntimeKeys keys = MakeKeys();
+  EXPECT_EQ(SaveKeys(path_, keys, true), OkStatus());
+  EXPECT_EQ(LoadKeys(path_)->public_key, keys.public_key);
+}
+
+TEST_F(KeysFileTest, TheFileAndItsPlaceAreOnTheDiskBeforeItIsSaidToBeThere) {
+  for (const bool replace : {false, true}) {
+    synced_files = synced_folders = 0;
+    ASSERT_EQ(SaveKeys(path_, MakeKeys(), replace), OkStatus());
+    EXPECT_EQ(synced_files, 1);
+    EXPECT_EQ(synced_folders, 1);
+  }
+}
+
+// Files of this process end after so many bytes: a write that does not fit is cut short, and the
+// next one fails.
+class ShortFiles {
+ public:
+  explicit ShortFiles(rlim_t bytes) : handler_(signal(SIGXFSZ, SIG_IGN)) {
+    getrlimit(RLIMIT_FSIZE, &before_);
+    rlimit few = before_;
+    few.rlim_cur = bytes;
+    setrlimit(RLIMIT_FSIZE, &few);
+  }
+  ~ShortFiles() {
+    setrlimit(RLIMIT_FSIZE, &before_);
+    signal(SIGXFSZ, handler_);
+  }
+
+ private:
+  rlimit before_ = {};
+  const sighandler_t handler_;
+};
+
+TEST_F(KeysFileTest, AWriteThatFailsHalfwayChangesNothing) {
+  const auto save = [&](const RuntimeKeys& keys, bool replace) {
+    const ShortFiles few(100);
+    return SaveKeys(path_, keys, replace);
+  };
+  EXPECT_EQ(save(MakeKeys(), false).code(), StatusCode::kUnavailable);
+  EXPECT_EQ(Names(), std::vector<std::string>());
+  const RuntimeKeys keys = MakeKeys();
+  ASSERT_EQ(SaveKeys(path_, keys), OkStatus());
+  EXPECT_EQ(save(MakeKeys(), true).code(), StatusCode::kUnavailable);
+  EXPECT_EQ(Names(), std::vector<std::string>{"a.keys"});
+  EXPECT_EQ(LoadKeys(path_)->public_key, keys.public_key);
 }
 
 class KeysTest : public ::testing::Test {
