@@ -5,12 +5,12 @@
 #include <map>
 #include <mutex>
 #include <string>
-#include <system_error>
 #include <thread>
 #include <utility>
 
 #include "runtime/base/check.h"
 #include "runtime/base/spin.h"
+#include "runtime/base/thread.h"
 
 namespace packcast::internal {
 
@@ -25,19 +25,25 @@ struct Executor::State {
   int live_threads = 0;                            // the control thread is one of them
   int wanted_threads = 0;
   bool stopping = false;
-
-  void Launch(const std::shared_ptr<State>& self, bool control_only) {
-    std::thread thread([self, control_only] { Run(self, control_only); });
-    const std::thread::id id = thread.get_id();
-    threads.emplace(id, std::move(thread));
-    ++live_threads;
-  }
 };
 
-Executor::Executor(int default_threads) : state_(std::make_shared<State>()) {
+Executor::Executor() : state_(std::make_shared<State>()) {}
+
+Status Executor::Launch(bool control_only) {
+  PC_ASSIGN_OR_RETURN(std::thread thread, StartThread("actors", [state = state_, control_only] {
+                        Run(state, control_only);
+                      }));
+  const std::thread::id id = thread.get_id();
+  state_->threads.emplace(id, std::move(thread));
+  ++state_->live_threads;
+  return OkStatus();
+}
+
+Status Executor::Start(int default_threads) {
   std::lock_guard lock(state_->mutex);
   state_->wanted_threads = default_threads + 1;
-  for (int k = 0; k <= default_threads; ++k) state_->Launch(state_, k == 0);
+  for (int k = 0; k <= default_threads; ++k) PC_RETURN_IF_ERROR(Launch(k == 0));
+  return OkStatus();
 }
 
 Executor::~Executor() { PC_CHECK(state_->stopping) << "Executor::Stop was not called"; }
@@ -51,11 +57,11 @@ Status Executor::AddThreads(int count) {
                              " threads, the most is " + std::to_string(kMostThreads) +
                              ": use fewer groups, or groups of less concurrency");
   }
-  try {
-    while (state_->live_threads < wanted) state_->Launch(state_, false);
-  } catch (const std::system_error& error) {
+  while (state_->live_threads < wanted) {
+    const Status launched = Launch(false);
+    if (launched.ok()) continue;
     state_->any_ready.NotifyAll();  // those that were made go again
-    return ResourceExhausted(std::string("no thread for the actor: ") + error.what());
+    return launched;
   }
   state_->wanted_threads = wanted;
   return OkStatus();

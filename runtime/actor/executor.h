@@ -15,9 +15,12 @@ class Executor {
   // Of all threads that AddThreads can make it.
   static constexpr int kMostThreads = 1024;
 
-  explicit Executor(int default_threads);
+  Executor();
   // Stop must have been called.
   ~Executor();
+
+  // Once, before all else but Post. Errors: kResourceExhausted (no more threads than some).
+  Status Start(int default_threads);
 
   // False after Stop: then `work` is left as it was.
   bool Post(bool control, std::function<void()>&& work);
@@ -37,6 +40,7 @@ class Executor {
  private:
   struct State;
   static void Run(const std::shared_ptr<State>& state, bool control_only);
+  Status Launch(bool control_only);  // needs the state's mutex
 
   const std::shared_ptr<State> state_;
 };

@@ -58,7 +58,6 @@ Status CheckSpawn(const SpawnOptions& options, bool has_factory, const MethodCat
 Node::Node(RuntimeOptions options, Incarnation incarnation)
     : options_(std::move(options)),
       incarnation_(incarnation),
-      executor_(options_.executor_threads),
       reactor_(std::make_unique<Reactor>(this)) {}
 
 Node::~Node() = default;
@@ -83,6 +82,7 @@ Status Node::CheckOptions(const RuntimeOptions& options) {
 
 Status Node::Start(Runtime* runtime) {
   runtime_ = runtime;
+  PC_RETURN_IF_ERROR(executor_.Start(options_.executor_threads));
   return reactor_->Start();
 }
 

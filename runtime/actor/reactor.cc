@@ -9,6 +9,7 @@
 #include "runtime/actor/peers.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/spin.h"
+#include "runtime/base/thread.h"
 
 namespace packcast::internal {
 namespace {
@@ -21,8 +22,9 @@ Reactor::Reactor(Node* node)
 Reactor::~Reactor() { Stop(); }
 
 Status Reactor::Start() {
+  PC_RETURN_IF_ERROR(context_.Start());
   PC_ASSIGN_OR_RETURN(endpoint_, peers_->Open());
-  thread_ = std::thread([this] { Run(); });
+  PC_ASSIGN_OR_RETURN(thread_, StartThread("the reactor", [this] { Run(); }));
   return OkStatus();
 }
 

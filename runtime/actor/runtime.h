@@ -100,7 +100,8 @@ class Runtime {
   using Options = RuntimeOptions;
 
   // Errors: kInvalidArgument (options), kPermissionDenied (bind beyond loopback without keys and
-  // without `insecure`), kUnavailable (address in use).
+  // without `insecure`), kUnavailable (address in use), kResourceExhausted
+  // (threads).
   static StatusOr<std::unique_ptr<Runtime>> Start(Options options);
   // Calls Shutdown(1 s) unless it was called before. Not from an actor.
   ~Runtime();
@@ -115,7 +116,8 @@ class Runtime {
   Incarnation incarnation() const;
 
   // Starts an actor. The first life of a name has the runtime's incarnation, later ones their own.
-  // Errors: kAlreadyExists, kInvalidArgument, kCancelled after Shutdown.
+  // Errors: kAlreadyExists, kInvalidArgument, kCancelled after Shutdown, kResourceExhausted (no
+  // threads for its groups).
   StatusOr<ActorRef> Spawn(std::string name, std::unique_ptr<Actor> actor,
                            SpawnOptions options = {});
   // The same, able to restart. `factory` is called here for the first life (what it throws is

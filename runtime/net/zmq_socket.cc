@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "protocol/limits.h"
+#include "runtime/base/thread.h"
 
 namespace packcast::net {
 namespace {
@@ -60,7 +61,7 @@ MonitorEvent::Kind KindOf(int event) {
 
 }  // namespace
 
-ZmqContext::ZmqContext(int io_threads) : context_(zmq_ctx_new()) {
+ZmqContext::ZmqContext(int io_threads) : context_(zmq_ctx_new()), io_threads_(io_threads) {
   zmq_ctx_set(context_, ZMQ_IO_THREADS, io_threads);
   zmq_ctx_set(context_, ZMQ_MAX_SOCKETS, static_cast<int>(2 * limits::kMembers));
 }
@@ -68,6 +69,15 @@ ZmqContext::ZmqContext(int io_threads) : context_(zmq_ctx_new()) {
 ZmqContext::~ZmqContext() {
   while (zmq_ctx_term(context_) != 0 && zmq_errno() == EINTR) {
   }
+}
+
+Status ZmqContext::Start() {
+  // And one that closes sockets.
+  PC_RETURN_IF_ERROR(CheckThreadsLeft("ZeroMQ", io_threads_ + 1));
+  void* const first = zmq_socket(context_, ZMQ_PAIR);
+  if (first == nullptr) return ResourceExhausted("cannot open a ZeroMQ socket: " + LastError());
+  zmq_close(first);
+  return OkStatus();
 }
 
 Frame::Frame() { zmq_msg_init(&message_); }

@@ -23,10 +23,14 @@ class ZmqContext {
   ~ZmqContext();
   ZmqContext(const ZmqContext&) = delete;
   ZmqContext& operator=(const ZmqContext&) = delete;
+  // Makes its threads now: libzmq does with the first socket, and aborts the process when it
+  // cannot. Errors: kResourceExhausted.
+  Status Start();
   void* handle() const { return context_; }
 
  private:
   void* context_;
+  const int io_threads_;
 };
 
 // One frame of a message: bytes that ZeroMQ holds, or memory of the caller's. Movable; used by one

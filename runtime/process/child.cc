@@ -16,6 +16,7 @@
 #include <string_view>
 #include <thread>
 
+#include "runtime/base/thread.h"
 #include "runtime/process/child_settings.h"
 #include "runtime/process/host.h"
 
@@ -47,29 +48,33 @@ class Lifeline {
  public:
   // Raises gone_fd() when the parent is gone, or has asked for an end; then sees to it that this
   // process ends.
-  void Watch() {
+  Status Watch() {
     fcntl(ChildSettings::kLifelineFd, F_SETFD, FD_CLOEXEC);
     // Detached: it lives as long as the process, and so does this object.
-    std::thread([this] {
-      std::string words;
-      char text[64];
-      ssize_t got = 0;
-      do {
-        got = read(ChildSettings::kLifelineFd, text, sizeof text);
-        if (got > 0 && words.size() < sizeof text) words.append(text, static_cast<size_t>(got));
-      } while (got > 0 || (got < 0 && errno == EINTR));
-      const Duration patience = PatienceIn(words);
-      patience_ = patience;
-      eventfd_write(gone_fd_, 1);
-      std::this_thread::sleep_for(ClampedWait(patience) + kHardEndAfter);  // a deadline
-      _exit(kHardEnd);
-    }).detach();
+    PC_ASSIGN_OR_RETURN(std::thread watcher, StartThread("watching the owner", [this] { Run(); }));
+    watcher.detach();
+    return OkStatus();
   }
   int gone_fd() const { return gone_fd_; }
   // Once gone_fd() is raised, or a signal asks for the end.
   Duration patience() const { return patience_.load(); }
 
  private:
+  void Run() {
+    std::string words;
+    char text[64];
+    ssize_t got = 0;
+    do {
+      got = read(ChildSettings::kLifelineFd, text, sizeof text);
+      if (got > 0 && words.size() < sizeof text) words.append(text, static_cast<size_t>(got));
+    } while (got > 0 || (got < 0 && errno == EINTR));
+    const Duration patience = PatienceIn(words);
+    patience_ = patience;
+    eventfd_write(gone_fd_, 1);
+    std::this_thread::sleep_for(ClampedWait(patience) + kHardEndAfter);  // a deadline
+    _exit(kHardEnd);
+  }
+
   const int gone_fd_ = eventfd(0, EFD_CLOEXEC);
   std::atomic<Duration> patience_{kPatience};
 };
@@ -83,7 +88,9 @@ void SayReady(const std::string& line) {
 
 StatusOr<std::unique_ptr<Runtime>> StartRuntime(const ChildSettings& child,
                                                 const ActorClasses& classes,
-                                                const std::function<Status(Runtime&)>& setup) {
+                                                const std::function<Status(Runtime&)>& setup,
+                                                Lifeline* lifeline) {
+  if (!child.detached) PC_RETURN_IF_ERROR(lifeline->Watch());
   PC_ASSIGN_OR_RETURN(std::unique_ptr<Runtime> runtime, Runtime::Start(child.ToOptions()));
   PC_RETURN_IF_ERROR(NewActor<internal::Host>(*runtime, &classes)
                          .Name(internal::Host::kName)
@@ -109,8 +116,7 @@ int RunChild(const ChildSettings& child, const ActorClasses& classes,
     SayReady("error no descriptors are left");
     return 1;
   }
-  if (!child.detached) lifeline.Watch();
-  const auto runtime = StartRuntime(child, classes, setup);
+  const auto runtime = StartRuntime(child, classes, setup, &lifeline);
   if (!runtime.ok()) {
     SayReady("error " + runtime.status().message());
     std::fprintf(stderr, "%s: %s\n", child.node.c_str(), runtime.status().message().c_str());

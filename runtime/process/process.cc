@@ -17,6 +17,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/random.h"
+#include "runtime/base/thread.h"
 #include "runtime/process/child_settings.h"
 #include "runtime/process/host.h"
 #include "runtime/process/launch.h"
@@ -119,6 +120,7 @@ StatusOr<std::unique_ptr<Process>> Process::Start(Runtime& runtime, ProcessOptio
   runtime.ExpectPeerEnd(child.incarnation);
   std::unique_ptr<Process> process(new Process(&runtime, std::move(options), child.incarnation,
                                                *std::move(launched), std::move(stop)));
+  PC_RETURN_IF_ERROR(process->StartWatching());
   PC_RETURN_IF_ERROR(process->WaitReady());
   return process;
 }
@@ -130,23 +132,41 @@ Process::Process(Runtime* runtime, ProcessOptions options, Incarnation incarnati
       incarnation_(incarnation),
       launched_(std::make_unique<internal::Launched>(std::move(launched))),
       pid_(launched_->pid),
-      stop_fd_(std::make_unique<internal::UniqueFd>(std::move(stop))),
-      watcher_([this] { Watch(); }) {}
+      stop_fd_(std::make_unique<internal::UniqueFd>(std::move(stop))) {}
+
+Status Process::StartWatching() {
+  StatusOr<std::thread> watcher = StartThread("watching a process", [this] { Watch(); });
+  if (watcher.ok()) {
+    watcher_ = *std::move(watcher);
+    return OkStatus();
+  }
+  // Nobody would notice its end, or hear its words.
+  (void)Signal(SIGKILL);
+  NoteEnd(Reap());
+  return watcher.status().WithContext("process " + options_.name);
+}
 
 Process::~Process() {
   if (!options_.detached) Stop(Seconds(1));
   eventfd_write(stop_fd_->get(), 1);
-  watcher_.join();
+  if (watcher_.joinable()) watcher_.join();
   if (end_) return;
   RunningNames::Get().Release(runtime_, options_.name);
   runtime_->ForgetPeerEnd(incarnation_);
   // It goes on without us; when it ends somebody has to take note of it, or it stays a zombie.
-  std::thread([pid = pid_, fd = std::move(launched_->pid_fd)] {
-    pollfd ended{fd.get(), POLLIN, 0};
-    while (poll(&ended, 1, -1) < 0) {
-    }
-    waitid(P_PID, static_cast<id_t>(pid), nullptr, WEXITED);
-  }).detach();
+  const auto fd = std::make_shared<internal::UniqueFd>(std::move(launched_->pid_fd));
+  StatusOr<std::thread> reaper =
+      StartThread("the end of a process that was let go", [pid = pid_, fd] {
+        pollfd ended{fd->get(), POLLIN, 0};
+        while (poll(&ended, 1, -1) < 0) {
+        }
+        waitid(P_PID, static_cast<id_t>(pid), nullptr, WEXITED);
+      });
+  if (reaper.ok()) {
+    reaper->detach();
+  } else {
+    LogWarning("process ", options_.name, ": ", reaper.status().message());
+  }
 }
 
 Status Process::WaitReady() {
@@ -307,7 +327,10 @@ void Process::Watch() {
   pthread_sigmask(SIG_BLOCK, &pipe_signal, nullptr);
   if (!Listen(true, Time())) return;
   Listen(false, Now() + kWordsAfterEnd);
-  const ProcessEnd end = Reap();
+  NoteEnd(Reap());
+}
+
+void Process::NoteEnd(const ProcessEnd& end) {
   runtime_->PeerEnded(incarnation_, end.ToString());
   RunningNames::Get().Release(runtime_, options_.name);
   std::lock_guard lock(mutex_);

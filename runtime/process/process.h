@@ -61,7 +61,8 @@ class Process {
  public:
   // Waits until the child is ready. Errors: kNotFound (the program), kDeadlineExceeded, kPeerDied
   // (it ended first; with its last words), kFailedPrecondition (what its setup returned),
-  // kAlreadyExists (one of that name, started here, still runs).
+  // kAlreadyExists (one of that name, started here, still runs), kResourceExhausted (descriptors,
+  // threads).
   static StatusOr<std::unique_ptr<Process>> Start(Runtime& runtime, ProcessOptions options);
   // Stop(1 s), unless it is detached.
   ~Process();
@@ -104,6 +105,7 @@ class Process {
  private:
   Process(Runtime* runtime, ProcessOptions options, Incarnation incarnation,
           internal::Launched launched, internal::UniqueFd stop);
+  Status StartWatching();
   Status WaitReady();
   Status SpawnThere(const std::string& actor_class, const std::string& name, Value arguments,
                     const SpawnOptions& options);
@@ -112,6 +114,7 @@ class Process {
   void ReadWords(bool* is_open);
   void PassWordsOn();
   ProcessEnd Reap();
+  void NoteEnd(const ProcessEnd& end);
 
   Runtime* const runtime_;
   const ProcessOptions options_;

@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "runtime/base/clock.h"
+#include "tests/runtime/no_threads.h"
 #include "tests/runtime/test_util.h"
 
 namespace packcast {
@@ -46,6 +47,33 @@ int Threads() {
   while (readdir(tasks) != nullptr) ++count;
   closedir(tasks);
   return count;
+}
+
+TEST(NoThreadsTest, ARuntimeDoesNotStartAndSaysWhy) {
+  const testing::NoThreads none;
+  const Status status = Runtime::Start({.name = "node"}).status();
+  EXPECT_EQ(status.code(), StatusCode::kResourceExhausted) << status;
+  EXPECT_NE(status.message().find("raise the limit on threads"), std::string::npos) << status;
+}
+
+TEST(NoThreadsTest, AnActorWithAGroupIsNotMadeAndOneWithoutIs) {
+  auto runtime = testing::StartRuntime("node");
+  const auto spawn = [&] {
+    return NewActor<Engine>(*runtime, std::make_shared<Engine::Shared>())
+        .Group("compute", 4)
+        .Name("engine")
+        .Spawn();
+  };
+  {
+    const testing::NoThreads none;
+    EXPECT_EQ(spawn().status().code(), StatusCode::kResourceExhausted);
+    EXPECT_EQ(runtime->Find("engine").status().code(), StatusCode::kNotFound);
+    const ActorRef echo = runtime->Spawn("echo", testing::Echo()).value();
+    EXPECT_TRUE(echo.Call("echo", Value()).Get(kPatience).ok());
+  }
+  const auto engine = spawn();
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  EXPECT_EQ(engine->Call(&Engine::Load).Get(kPatience).value(), 7);
 }
 
 TEST(GroupThreadsTest, AGroupThatBlocksTakesNoThreadOfOthers) {

@@ -24,6 +24,7 @@ constexpr uint64_t kSession = 1;
 
 class PeersTest : public ::testing::Test {
  protected:
+  PeersTest() { EXPECT_EQ(node_->executor().Start(2), OkStatus()); }
   ~PeersTest() override { node_->Shutdown(Duration(0)); }
   static RuntimeOptions Options() {
     RuntimeOptions options;

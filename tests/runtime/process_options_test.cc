@@ -1,4 +1,7 @@
 // What a child process takes over from its owner, and what it is told.
+#include <sys/wait.h>
+
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <string>
@@ -9,6 +12,7 @@
 #include "runtime/actor/keys.h"
 #include "runtime/process/child.h"
 #include "runtime/process/process.h"
+#include "tests/runtime/no_threads.h"
 #include "tests/runtime/test_util.h"
 
 namespace packcast {
@@ -50,6 +54,20 @@ ActorClasses Classes() {
   ActorClasses classes;
   classes.Add<Holder>("Holder").Add<Slow>("Slow");
   return classes;
+}
+
+TEST(ProcessOptionsTest, OneThatNoThreadCanWatchIsNotStartedAndSoIsNothingLeftOfIt) {
+  auto runtime = testing::StartRuntime("owner");
+  for (const bool detached : {false, true}) {
+    {
+      const testing::NoThreads none;
+      const auto process = Process::Start(*runtime, {.name = "child", .detached = detached});
+      EXPECT_EQ(process.status().code(), StatusCode::kResourceExhausted) << process.status();
+    }
+    EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1) << "no child, no zombie";
+    EXPECT_EQ(errno, ECHILD);
+  }
+  EXPECT_TRUE(Process::Start(*runtime, {.name = "child"}).ok());
 }
 
 TEST(ProcessOptionsTest, AnActorThereMayHaveGroups) {

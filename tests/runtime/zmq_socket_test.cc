@@ -7,6 +7,8 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/runtime/no_threads.h"
+
 namespace packcast::net {
 namespace {
 
@@ -85,6 +87,18 @@ class FewDescriptors {
  private:
   rlimit before_ = {};
 };
+
+// libzmq makes its threads with the first socket, and ends the process when it cannot.
+TEST(ZmqContextTest, SaysThatThereAreNoThreadsForIt) {
+  ZmqContext context;
+  {
+    const testing::NoThreads none;
+    EXPECT_EQ(context.Start().code(), StatusCode::kResourceExhausted);
+  }
+  ASSERT_EQ(context.Start(), OkStatus());
+  const testing::NoThreads none;
+  EXPECT_TRUE(ZmqSocket::Open(context, SocketType::kRouter, {}).ok());
+}
 
 // A monitor that nobody reads blocks its socket's end for ever.
 TEST(ZmqSocketTest, AMonitorThatCannotOpenLeavesASocketThatCloses) {
