@@ -8,10 +8,12 @@
 #include <vector>
 
 #include "actors/coordinator_machine.h"
+#include "actors/states.h"
 #include "runtime/actor/actor.h"
 #include "runtime/actor/runtime.h"
 #include "runtime/base/check.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/failpoint.h"
 #include "runtime/base/log.h"
 #include "runtime/base/random.h"
 
@@ -128,9 +130,11 @@ void CoordinatorShell::OnPeer(Context& context, const PeerEvent& event) {
 }
 
 void CoordinatorShell::Feed(Context& context, const CoordinatorEvent& event) {
+  const std::string_view from = StateName(machine_);
   CoordinatorEffects effects = machine_.On(event, Now());
   const Status status = machine_.CheckInvariants();
   PC_CHECK(status.ok()) << status.ToString();
+  PassFailpoint({"coordinator", from, StateName(machine_)});
   for (CoordinatorEffect& effect : effects) Carry(std::move(effect));
   for (const MemberId& refused : std::exchange(refused_, {})) {
     const auto member = members_.extract(refused);
@@ -154,6 +158,7 @@ void CoordinatorShell::Carry(CoordinatorEffect effect) {
     if (member == members_.end()) return;
     const auto* expelled = std::get_if<Expelled>(&send->message);
     if (expelled != nullptr && !expelled->may_rejoin) refused_.push_back(send->to);
+    PassFailpoint({"coordinator", "send", MessageName(send->message)});
     const Status sent =
         member->second.Tell(std::string(MessageName(send->message)), MessageBody(send->message));
     // Noticed and recovered from by the monitor or a phase deadline.

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "actors/states.h"
 #include "runtime/base/check.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
@@ -107,9 +108,11 @@ void MemberShell::OnPeer(Context& context, const PeerEvent& event) {
 }
 
 void MemberShell::Feed(Context& context, const TrainerEvent& event) {
+  const std::string_view from = StateName(machine());
   MemberEffects effects = Step(event, Now());
   const Status status = Check();
   PC_CHECK(status.ok()) << status.ToString();
+  PassFailpoint({role_name(), from, StateName(machine())});
   {
     std::lock_guard lock(shared_->mutex);
     shared_->joined = machine().joined();
@@ -121,6 +124,7 @@ void MemberShell::Feed(Context& context, const TrainerEvent& event) {
 
 void MemberShell::CarryCommon(Context& context, MemberEffect effect) {
   if (auto* send = std::get_if<SendToCoordinator>(&effect)) {
+    PassFailpoint({role_name(), "send", MessageName(send->message)});
     const Status sent =
         coordinator_.Tell(std::string(MessageName(send->message)), MessageBody(send->message));
     // A lost session is noticed by the monitor, which is what recovers.
@@ -128,7 +132,11 @@ void MemberShell::CarryCommon(Context& context, MemberEffect effect) {
     return;
   }
   if (auto* join = std::get_if<JoinGenerations>(&effect)) {
-    engine_.Join(*join);
+    if (const Status status = WorkFailpoint("join"); !status.ok()) {
+      Post(GenerationsReady{join->key, status});
+    } else {
+      engine_.Join(*join);
+    }
     return;
   }
   if (auto* close = std::get_if<CloseGeneration>(&effect)) {

@@ -15,6 +15,7 @@
 #include "actors/trainer_machine.h"
 #include "actors/weight_source.h"
 #include "runtime/actor/actor.h"
+#include "runtime/base/failpoint.h"
 
 namespace packcast {
 
@@ -77,12 +78,15 @@ class MemberShell : public Actor {
   Shared& shared() { return *shared_; }
   const std::shared_ptr<Shared>& shared_ptr() { return shared_; }
   EpochInfo InfoOf(const EpochKey& key) const;
+  // Before or after local work; an error fails it.
+  Status WorkFailpoint(std::string_view work) const { return Failpoint({role_name(), work}); }
 
   // Of the attempt prepared last.
   PrepareAttempt attempt_;
 
  private:
   void Feed(Context& context, const TrainerEvent& event);
+  std::string_view role_name() const { return RoleName(machine().config().role); }
   void HandleLocal(Context& context, ShellEvent event);
   void CarryCommon(Context& context, MemberEffect effect);
   void SendProgress(Context& context);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "runtime/base/failpoint.h"
 #include "runtime/base/log.h"
 
 namespace packcast {
@@ -24,7 +25,8 @@ MemberEffects TrainerShell::Step(const TrainerEvent& event, Time now) {
 
 void TrainerShell::Carry(Context&, MemberEffect effect) {
   if (auto* prepare = std::get_if<PrepareAttempt>(&effect)) {
-    Post(engine().Prepare(*prepare));
+    const Status status = WorkFailpoint("prepare");
+    Post(status.ok() ? engine().Prepare(*prepare) : PrepareDone{prepare->key, status, {}, {}, ""});
   } else if (auto* start = std::get_if<StartStream>(&effect)) {
     StartSending(*start);
   } else if (auto* halt = std::get_if<HaltSource>(&effect)) {
@@ -90,8 +92,9 @@ void TrainerShell::Abort(const AbortLocal& abort) {
                  [self = shared_ptr(), side = side_, abort](AbortOutcome outcome) {
                    self->drive.Post([self, side, abort, outcome] {
                      AbortDone done{abort.key, outcome};
+                     if (!Failpoint("trainer.abort").ok()) done.outcome = AbortOutcome::kWedged;
                      // What may still be read is never released: the process is to end.
-                     if (outcome == AbortOutcome::kWedged) {
+                     if (done.outcome == AbortOutcome::kWedged) {
                        self->inbox.Post(MemberEvent(done));
                        return;
                      }

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "runtime/base/clock.h"
+#include "runtime/base/failpoint.h"
 
 namespace packcast {
 
@@ -55,7 +56,10 @@ void WorkerShell::Prepare(const PrepareAttempt& attempt) {
   shared().drive.Post([this, self = shared_ptr(), side = side_, attempt] {
     PrepareDone done;
     done.key = attempt.key;
-    done.status = side->binding.Bind(side->sink, *attempt.manifest, attempt.contract->install);
+    done.status = Failpoint("worker.prepare");
+    if (done.status.ok()) {
+      done.status = side->binding.Bind(side->sink, *attempt.manifest, attempt.contract->install);
+    }
     if (self->drive.closed()) return;  // the sink has stopped the worker, and `this` is gone
     if (done.status.ok()) done = engine().Prepare(attempt);
     self->inbox.Post(MemberEvent(std::move(done)));
@@ -98,6 +102,7 @@ void WorkerShell::Quiesce(const EpochKey& key) {
         side->quiesce_open = false;
         waiting = std::exchange(side->waiting, nullptr);
       }
+      if (status.ok()) status = Failpoint("worker.quiesce");
       self->inbox.Post(MemberEvent(QuiesceDone{key, std::move(status)}));
       if (waiting) waiting();
     });
@@ -115,6 +120,7 @@ void WorkerShell::Install(const EpochKey& key) {
                               self->drive.Post([self, side, serving, info, key, status, pause] {
                                 InstallDone done{key, status, std::nullopt, pause};
                                 if (status.ok()) side->AfterInstall(&done);
+                                if (done.status.ok()) done.status = Failpoint("worker.install");
                                 // Here, and not on the actor later: who drives reads it next.
                                 if (done.status.ok()) {
                                   serving->Installed(info.version, info.label, !side->paused_since);
@@ -147,9 +153,11 @@ void WorkerShell::Abort(const EpochKey& key) {
       [self = shared_ptr(), side = side_, key, info = InfoOf(key)](AbortOutcome outcome) {
         const auto finish = [self, side, key, info, outcome] {
           self->drive.Post([self, side, key, info, outcome] {
+            AbortDone done{key, outcome};
+            if (!Failpoint("worker.abort").ok()) done.outcome = AbortOutcome::kWedged;
             // Memory that may still be written is the sink's no more: the process is to end.
-            if (outcome != AbortOutcome::kWedged) side->sink->Discard(side->WithBank(info));
-            self->inbox.Post(MemberEvent(AbortDone{key, outcome}));
+            if (done.outcome != AbortOutcome::kWedged) side->sink->Discard(side->WithBank(info));
+            self->inbox.Post(MemberEvent(done));
           });
         };
         {

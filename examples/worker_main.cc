@@ -1,4 +1,8 @@
 // A worker rank as a program: a stand-in for an inference engine, with its weights in host memory.
+#include <unistd.h>
+
+#include <string>
+
 #include <CLI/CLI.hpp>
 
 #include "actors/sources/memory_sink.h"
@@ -6,6 +10,7 @@
 #include "examples/child_process.h"
 #include "examples/device_flag.h"
 #include "examples/flag_checks.h"
+#include "examples/json.h"
 #include "examples/model_flags.h"
 #include "examples/role.h"
 #include "protocol/limits.h"
@@ -14,6 +19,7 @@ namespace packcast::examples {
 namespace {
 
 constexpr Duration kTurn = Milliseconds(200);
+constexpr Duration kRereadPause = Milliseconds(100);
 
 struct Flags {
   RoleFlags role;
@@ -22,6 +28,34 @@ struct Flags {
   uint32_t worker = 0;
   bool expecting = false;
   int device = -1;
+  int serving_fd = -1;
+};
+
+// Tells a test, now and then, what the memory that serves really holds.
+class ServingReader {
+ public:
+  ServingReader(const MemorySink* sink, int fd) : sink_(sink), fd_(fd) {}
+  void Turn() {
+    const Time now = SteadyNow();
+    if (fd_ < 0 || now < next_) return;
+    next_ = now + kRereadPause;
+    const SinkState state = sink_->state();
+    ValueMap line{{"version", ToString(state.version)},
+                  {"installs", state.installs},
+                  {"in_service", state.in_service()},
+                  {"dirty", state.dirty}};
+    // Nothing changes it meanwhile: that happens in a turn.
+    const StatusOr<Digest> digest = sink_->ServingDigest();
+    if (digest.ok()) line.emplace_back("digest", ToHex(*digest));
+    const std::string text = ToJson(line) + "\n";
+    if (write(fd_, text.data(), text.size()) < 0) fd_ = -1;
+  }
+
+ private:
+  static Time SteadyNow() { return std::chrono::steady_clock::now(); }
+  const MemorySink* sink_;
+  int fd_;
+  Time next_{};
 };
 
 StatusOr<std::unique_ptr<MemorySink>> MakeSink(const Flags& flags) {
@@ -50,7 +84,9 @@ Status Run(Flags flags) {
   CatchSignals();
   SayReady(flags.role.ready_fd, options.name);
   // An engine would run its decode loop here, and drive the worker between steps.
+  ServingReader reader(sink.get(), flags.serving_fd);
   while (!stop_requested) {
+    reader.Turn();
     const Status status = worker->Drive(kTurn);
     if (status.code() == StatusCode::kCancelled) return OkStatus();
     PC_RETURN_IF_ERROR(status);
@@ -80,6 +116,7 @@ int main(int argc, char** argv) {
       ->check(BufferLimit())
       ->capture_default_str();
   AddDeviceFlag(&app, &flags.device);
+  app.add_option("--serving-fd", flags.serving_fd, "where to tell what serves")->group("");
   CLI::Option* model =
       app.add_option("--expect-model", flags.expect.files, "refuse rows unlike this .safetensors");
   CLI::Option* shapes =

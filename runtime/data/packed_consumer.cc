@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "runtime/base/failpoint.h"
 #include "runtime/data/broadcast_end.h"
 #include "runtime/data/broadcast_setup.h"
 #include "runtime/data/phase_timer.h"
@@ -297,6 +298,7 @@ Status PackedConsumer::Impl::Unpack() {
     if (step.at_region < step.regions.size()) break;
     PC_ASSIGN_OR_RETURN(const bool verified, Verify(step));
     if (!verified) break;
+    PC_RETURN_IF_ERROR(Failpoint("member.unpack"));
     PC_RETURN_IF_ERROR(Deliver(step.regions, &step));
     if (step.direct) --direct_granted_;
     PC_RETURN_IF_ERROR(GiveBufferBack(step));

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "runtime/base/failpoint.h"
 #include "runtime/data/broadcast_end.h"
 #include "runtime/data/broadcast_setup.h"
 #include "runtime/data/phase_timer.h"
@@ -203,6 +204,7 @@ Status PackedProducer::Impl::LaunchReady() {
       ring_->Launch(step.slot);
       operation.spans.push_back({ring_->data(step.slot), step.bytes});
     }
+    PC_RETURN_IF_ERROR(Failpoint("root.launch"));
     PC_RETURN_IF_ERROR(collective_->Launch(std::move(operation)));
     if (!step.direct || !options_.hash) PC_RETURN_IF_ERROR(Seal(&step, launched_));
     ++launched_;
@@ -214,6 +216,7 @@ Status PackedProducer::Impl::LaunchReady() {
 Status PackedProducer::Impl::Seal(OutStep* step, uint64_t sequence) {
   step->sealed = true;
   if (!options_.hash) return OkStatus();
+  PC_RETURN_IF_ERROR(Failpoint("root.seal"));
   result_.content_digest = Combine(result_.content_digest, step->hash.digest());
   return collective_->Seal(Sequence(sequence), step->hash.digest());
 }

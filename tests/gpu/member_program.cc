@@ -21,7 +21,7 @@
 #include "actors/trainer.h"
 #include "actors/worker.h"
 #include "runtime/actor/runtime.h"
-#include "runtime/base/failpoint.h"
+#include "runtime/base/failpoint_actions.h"
 #include "runtime/data/cuda/device.h"
 #include "tests/gpu/bare_communicator.h"
 #include "tests/gpu/member_process.h"

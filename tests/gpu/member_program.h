@@ -7,7 +7,7 @@
 //
 //   join ADDRESS       comes into the cluster of the coordinator there
 //   leave              goes, in good order; the process stays, and may join again
-//   arm [SPEC]         sets failpoints (runtime/base/failpoint.h)
+//   arm [SPEC]         sets failpoints (runtime/base/failpoint_actions.h)
 //   sync LABEL MS      trainer: Trainer::Sync with this deadline
 //   digest             worker: "ok HEX", the content of the memory that serves, read back
 //   usage              "ok NUMBERS": usage.h

@@ -24,6 +24,11 @@ if [[ -n $needed ]]; then
   exit 1
 fi
 
+if grep -q PACKCAST_FAILPOINTS "$scratch/installed/lib/libpackcast.so"; then
+  echo "consume.sh: libpackcast.so fails when an environment variable says so" >&2
+  exit 1
+fi
+
 cmake -S tests/package -B "$scratch/build" -DCMAKE_PREFIX_PATH="$scratch/installed"
 cmake --build "$scratch/build"
 "$scratch/build/consumer"

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "actors/states.h"
+#include "runtime/base/failpoint.h"
 #include "tests/sim/describe.h"
 
 namespace packcast::sim {
@@ -43,11 +45,13 @@ void CoordinatorShell::Feed(const CoordinatorEvent& event) {
   }
   TraceEvent(event);
   CountEarly(event);
+  const std::string_view from = StateName(machine_);
   CoordinatorEffects effects = machine_.On(event, world_->now());
   if (Status status = machine_.CheckInvariants(); !status.ok()) world_->Violate(status.message());
   if (effects.size() > 64 + 16 * (machine_.membership().all().size() + 16)) {
     world_->Violate("S7: too many effects of one step");
   }
+  PassFailpoint({"coordinator", from, StateName(machine_)});
   for (CoordinatorEffect& effect : effects) {
     std::visit([this](auto& e) { Do(e); }, effect);
   }
@@ -132,6 +136,7 @@ void CoordinatorShell::CheckStopping(std::string_view what) {
 }
 
 void CoordinatorShell::Do(const SendToMember& effect) {
+  PassFailpoint({"coordinator", "send", MessageName(effect.message)});
   world_->trace.Add(world_->now(), process_->name, "  send", NumberOf(effect.message),
                     [&] { return effect.to.name + ": " + Describe(effect.message); });
   CheckDecision(effect);

@@ -4,6 +4,8 @@
 #include <iterator>
 #include <utility>
 
+#include "actors/states.h"
+#include "runtime/base/failpoint.h"
 #include "tests/sim/describe.h"
 
 namespace packcast::sim {
@@ -74,6 +76,7 @@ void MemberShell::Cancel(uint64_t label) {
 
 void MemberShell::Step(const TrainerEvent& event) {
   const MemberPhase before = member().phase();
+  const std::string_view from = StateName(member());
   MemberEffects effects;
   if (auto* machine = std::get_if<TrainerMachine>(&machine_)) {
     effects = machine->On(event, world_->now());
@@ -84,6 +87,7 @@ void MemberShell::Step(const TrainerEvent& event) {
     if (Status status = member.CheckInvariants(); !status.ok()) Violate(status.message());
   }
   if (effects.size() > kEffectsMax) Violate("S7: too many effects of one step");
+  PassFailpoint({RoleName(member().config().role), from, StateName(member())});
   for (const MemberEffect& effect : effects) {
     world_->trace.Add(world_->now(), process_->name, NameOf(effect), NumberOf(effect),
                       [&] { return Describe(effect); });
@@ -160,6 +164,7 @@ bool MemberShell::Trouble(double chance, Fault fault) {
 }
 
 void MemberShell::Do(const SendToCoordinator& effect) {
+  PassFailpoint({RoleName(member().config().role), "send", MessageName(effect.message)});
   MemberMessage message = effect.message;
   if (const auto* aborted = std::get_if<AttemptAborted>(&message)) {
     const bool works = job_ != Job::kNone && job_key_ == aborted->key;

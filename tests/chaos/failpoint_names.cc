@@ -1,0 +1,82 @@
+#include "tests/chaos/failpoint_names.h"
+
+#include <set>
+#include <sstream>
+#include <utility>
+
+namespace packcast::chaos {
+namespace {
+
+// What comes after the dot. From a state: where a step may lead.
+constexpr std::pair<const char*, const char*> kSteps[] = {
+    {"coordinator.idle", "idle wait_replicas offers"},
+    {"coordinator.wait_replicas", "idle wait_replicas offers"},
+    {"coordinator.offers", "offers prepare quiesce transfer install abort"},
+    {"coordinator.prepare", "prepare rendezvous quiesce transfer abort"},
+    {"coordinator.rendezvous", "idle rendezvous quiesce transfer abort"},
+    {"coordinator.quiesce", "quiesce transfer abort"},
+    {"coordinator.transfer", "transfer install abort"},
+    {"coordinator.install", "idle wait_replicas offers install"},
+    {"coordinator.abort", "idle wait_replicas offers prepare abort"},
+    {"coordinator.send",
+     "welcome expelled sync.wanted manifest.part propose prepare rendezvous quiesce start commit "
+     "abort drain sync.done shutdown"},
+    {"trainer.out", "out idle"},
+    {"trainer.idle", "out idle proposed preparing broken"},
+    {"trainer.proposed", "out idle proposed preparing broken"},
+    {"trainer.preparing", "preparing prepared streaming broken aborting"},
+    {"trainer.prepared", "prepared joining streaming aborting"},
+    {"trainer.joining", "prepared joining broken aborting"},
+    {"trainer.streaming", "idle streaming streamed broken halting aborting"},
+    {"trainer.streamed", "idle streamed halting aborting"},
+    {"trainer.broken", "broken halting aborting"},
+    {"trainer.halting", "halting halted aborting"},
+    {"trainer.halted", "halted aborting"},
+    {"trainer.aborting", "out idle proposed aborting"},
+    {"trainer.send",
+     "join manifest.part sync.call sync.cancel offer prepared refused generation.joined staged "
+     "failed halted aborted"},
+    {"worker.out", "out idle"},
+    {"worker.idle", "out idle proposed preparing broken"},
+    {"worker.proposed", "out idle proposed preparing broken"},
+    {"worker.preparing", "preparing prepared streaming broken aborting"},
+    {"worker.prepared", "prepared joining quiescing streaming aborting"},
+    {"worker.joining", "prepared joining broken aborting"},
+    {"worker.quiescing", "prepared quiescing aborting"},
+    {"worker.streaming", "streaming staged broken aborting"},
+    {"worker.staged", "staged installing aborting"},
+    {"worker.installing", "out idle installing"},
+    {"worker.broken", "broken aborting"},
+    {"worker.aborting", "out idle aborting"},
+    {"worker.send",
+     "join offer prepared refused generation.joined quiesced staged installed failed aborted"}};
+
+constexpr std::pair<const char*, const char*> kWork[] = {
+    {"trainer", "prepare join abort"},
+    {"worker", "prepare join quiesce install abort"},
+    {"root", "launch seal"},
+    {"member", "unpack"}};
+
+const std::set<std::string> kRare = {"coordinator.rendezvous.idle", "trainer.aborting.proposed",
+                                     "trainer.idle.broken",         "trainer.proposed.broken",
+                                     "worker.idle.broken",          "worker.proposed.broken"};
+
+}  // namespace
+
+std::vector<FailpointName> FailpointNames() {
+  std::vector<FailpointName> names;
+  const auto add = [&](const auto& table, bool is_step) {
+    for (const auto& [first, rest] : table) {
+      std::istringstream words(rest);
+      for (std::string word; words >> word;) {
+        const std::string name = std::string(first) + "." + word;
+        names.push_back({name, is_step, !is_step, kRare.contains(name)});
+      }
+    }
+  };
+  add(kSteps, true);
+  add(kWork, false);
+  return names;
+}
+
+}  // namespace packcast::chaos
