@@ -1,9 +1,14 @@
 #include "runtime/net/zmq_socket.h"
 
+#include <arpa/inet.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <map>
+#include <memory>
+#include <thread>
 
 #include <gtest/gtest.h>
 
@@ -25,11 +30,12 @@ TEST(SocketOptionsTest, NothingDangerousIsLeftToDefaults) {
     const auto numbers = Numbers(type);
     EXPECT_EQ(numbers.at("LINGER"), 0);
     EXPECT_EQ(numbers.at("MAXMSGSIZE"), static_cast<int64_t>(limits::kControlFrameBytes));
-    EXPECT_GT(numbers.at("HEARTBEAT_IVL"), 0);
     EXPECT_LE(numbers.at("HANDSHAKE_IVL"), 5000);
     EXPECT_EQ(numbers.at("SNDTIMEO"), 0);
   }
   EXPECT_EQ(Numbers(SocketType::kRouter).at("ROUTER_MANDATORY"), 1);
+  EXPECT_EQ(Numbers(SocketType::kRouter).at("HEARTBEAT_IVL"), 0);
+  EXPECT_GT(Numbers(SocketType::kDealer).at("HEARTBEAT_IVL"), 0);
   EXPECT_EQ(Numbers(SocketType::kDealer).at("IMMEDIATE"), 1);
   EXPECT_GT(Numbers(SocketType::kDealer).at("RECONNECT_IVL_MAX"), 0);
 }
@@ -69,6 +75,75 @@ TEST(ZmqSocketTest, BindsAFreePortAndRefusesUnknownPeers) {
   EXPECT_EQ(dealer.Send(&frames), SendResult::kFull);  // not connected: nothing is queued
   EXPECT_FALSE(IsLocalEndpoint("tcp://0.0.0.0:5555"));
   EXPECT_EQ(dealer.Connect("nonsense").code(), StatusCode::kInvalidArgument);
+}
+
+// A DEALER by hand, with the routing id "twin".
+class RawDealer {
+ public:
+  explicit RawDealer(const std::string& endpoint) : fd_(socket(AF_INET, SOCK_STREAM, 0)) {
+    sockaddr_in to = {};
+    to.sin_family = AF_INET;
+    to.sin_port = htons(static_cast<uint16_t>(std::stoi(endpoint.substr(endpoint.rfind(':') + 1))));
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(connect(fd_, reinterpret_cast<sockaddr*>(&to), sizeof(to)), 0);
+    std::string greeting("\xff\0\0\0\0\0\0\0\1\x7f\3\0NULL", 16);
+    greeting.resize(64);
+    const std::string ready("\5READY\x0bSocket-Type\0\0\0\6DEALER\x08Identity\0\0\0\4twin", 45);
+    Write(greeting + "\4" + static_cast<char>(ready.size()) + ready);
+    std::string answer;
+    char byte = 0;
+    while (answer.find("READY") == std::string::npos && read(fd_, &byte, 1) == 1) answer += byte;
+  }
+  ~RawDealer() {
+    // Nothing may be left unread: the end shall be no reset, which would overtake what was sent.
+    char bytes[4096];
+    while (recv(fd_, bytes, sizeof(bytes), MSG_DONTWAIT) > 0) {
+    }
+    close(fd_);
+  }
+  void Say(const std::string& word) {
+    Write(std::string(1, '\0') + static_cast<char>(word.size()) + word);
+  }
+
+ private:
+  void Write(const std::string& bytes) {
+    EXPECT_EQ(write(fd_, bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
+  }
+  const int fd_;
+};
+
+// libzmq has an assertion there: zeromq/libzmq, issue 4364.
+TEST(ZmqSocketTest, AConnectionThatWasTakenOverCannotEndTheProcess) {
+  ZmqContext context;
+  SocketOptions options;
+  options.heartbeat_interval = Milliseconds(10);
+  ZmqSocket router = ZmqSocket::Open(context, SocketType::kRouter, options).value();
+  const std::string endpoint = router.Bind("tcp://127.0.0.1:*").value();
+  const auto hears = [&router](const std::string& word) {
+    Frames frames;
+    const Time until = std::chrono::steady_clock::now() + Seconds(60);
+    while (router.Receive(&frames) != ReceiveResult::kMessage) {
+      if (std::chrono::steady_clock::now() > until) return false;
+      std::this_thread::yield();
+    }
+    return frames.back().view() == word;
+  };
+  for (int k = 0; k < 3; ++k) {
+    auto first = std::make_unique<RawDealer>(endpoint);
+    first->Say("first");
+    EXPECT_TRUE(hears("first"));
+    RawDealer second(endpoint);
+    second.Say("second");
+    EXPECT_TRUE(hears("second"));
+    first->Say("nobody reads this");
+    first.reset();
+    // Its end is known when a few pings would have been sent; others are served meanwhile.
+    const Time until = std::chrono::steady_clock::now() + 10 * options.heartbeat_interval;
+    while (std::chrono::steady_clock::now() < until) {
+      second.Say("still here");
+      ASSERT_TRUE(hears("still here"));
+    }
+  }
 }
 
 // Leaves the process `count` descriptors to open.
