@@ -155,9 +155,9 @@ void CoordinatorMachine::ExpelUnit(const std::string& unit, const std::string& c
   for (const ExpelledUnit& expelled : epoch.expelled) {
     if (expelled.unit == unit) return;
   }
-  epoch.expelled.push_back({unit, culprit, reason.ToString()});
-  Publish("replica.expelled",
-          {{"replica", unit}, {"culprit", culprit}, {"reason", reason.ToString()}});
+  const std::string why = WireText(reason.ToString());
+  epoch.expelled.push_back({unit, culprit, why});
+  Publish("replica.expelled", {{"replica", unit}, {"culprit", culprit}, {"reason", why}});
 }
 
 // A participant that does not answer: out until it joins again, as if its process were gone.

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "actors/coordinator_machine.h"
+#include "protocol/limits.h"
 
 namespace packcast {
 
@@ -187,6 +188,8 @@ void CoordinatorMachine::OnStaged(Participant* participant, const Staged& staged
   p.staged = true;
   p.content_digest = staged.content_digest;
   p.phases = staged.phases;
+  if (p.phases.size() > limits::kPhases) p.phases.resize(limits::kPhases);
+  for (Phase& phase : p.phases) phase.name = WireText(phase.name, limits::kNameBytes);
   p.bytes = staged.bytes;
   // Who was through early took no time of the transfer phase.
   const bool began = epoch_->phase != EpochPhase::kOffers;

@@ -73,7 +73,8 @@ void CoordinatorMachine::Handle(const FromMember& event) {
     const Member& sender = *membership_.Find(event.from);
     if (sender.role != Role::kTrainer || sender.rank_in_unit != 0) return;  // only roots send rows
     if (Status status = manifests_.Add(*part); !status.ok()) {
-      Publish("manifest.bad", {{"member", event.from.name}, {"error", status.ToString()}});
+      Publish("manifest.bad",
+              {{"member", event.from.name}, {"error", WireText(status.ToString())}});
     }
   } else {
     HandleEpochMessage(event.from, event.message);
@@ -168,7 +169,8 @@ void CoordinatorMachine::Handle(const MemberLost& event) {
   membership_.Remove(event.member.name);
   // It may have given its ends up.
   std::erase_if(generations_, [&](const Generation& g) { return g.Has(event.member); });
-  Publish("member.lost", {{"member", event.member.name}, {"cause", event.cause.ToString()}});
+  Publish("member.lost",
+          {{"member", event.member.name}, {"cause", WireText(event.cause.ToString())}});
   if (role == Role::kTrainer) {
     DropPending(event.cause.WithContext("trainer " + event.member.name), &event.member);
   }

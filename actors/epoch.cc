@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <set>
 
+#include "protocol/text.h"
+
 namespace packcast {
 
 std::string_view EpochPhaseName(EpochPhase phase) {
@@ -65,7 +67,7 @@ Participant Participant::Anew() const {
 }
 
 void Epoch::Blame(const Status& reason, const std::string& who) {
-  failure = reason;
+  failure = Status(reason.code(), WireText(reason.message()));
   culprit = who;
   hearsay = false;
   suspect.reset();
@@ -220,7 +222,7 @@ Value EpochReport(const Epoch& epoch, const Status& status, Time now) {
   report.emplace_back("workers", WorkersValue(epoch, committed));
   if (!epoch.expelled.empty()) report.emplace_back("expelled", ExpelledValue(epoch));
   const Status& error = status.ok() ? epoch.failure : status;
-  if (!error.ok()) report.emplace_back("error", error.ToString());
+  if (!error.ok()) report.emplace_back("error", WireText(error.ToString()));
   if (!epoch.culprit.empty()) report.emplace_back("culprit", epoch.culprit);
   return report;
 }

@@ -130,6 +130,7 @@ struct Epoch {
   std::vector<std::string> failed_once;  // units
   bool rows_sent = false;                // to all participants who lack them
 
+  // Keeps of the reason what a message can carry: members may say more.
   void Blame(const Status& reason, const std::string& who);
   Participant* Find(const MemberId& id);
   const Participant* FindName(const std::string& name) const;

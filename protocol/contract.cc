@@ -174,6 +174,24 @@ Status CheckInstall(const ContractPolicy& policy, const std::vector<MemberOffer>
   return OkStatus();
 }
 
+// Everything below looks at all pairs of transports.
+Status CheckOffer(const MemberOffer& offer) {
+  const auto bad = [&](const std::string& what) {
+    return FailedPrecondition(offer.member.name + " offers " + what);
+  };
+  const size_t count = offer.offer.transports.size();
+  if (count > limits::kTransports) {
+    return bad(std::to_string(count) + " transports; at most " +
+               std::to_string(limits::kTransports) + " are allowed");
+  }
+  for (const TransportOffer& way : offer.offer.transports) {
+    if (way.kind.size() <= limits::kNameBytes && way.library.size() <= limits::kNameBytes) continue;
+    return bad("a transport whose kind or library has more than " +
+               std::to_string(limits::kNameBytes) + " bytes");
+  }
+  return OkStatus();
+}
+
 // Sets `bound` to `limit` if that is lower, and is told by whom.
 template <class T>
 bool Lower(T limit, T* bound) {
@@ -381,6 +399,9 @@ PlanOptions PlanOptionsOf(const Contract& contract, const Flow& flow, const Mani
 StatusOr<Contract> MakeContract(const ContractPolicy& policy, std::vector<MemberOffer> offers,
                                 uint32_t rows) {
   PC_ASSIGN_OR_RETURN(const Sides sides, SidesOf(offers));
+  for (const auto* side : {&sides.trainers, &sides.workers}) {
+    for (const MemberOffer& offer : *side) PC_RETURN_IF_ERROR(CheckOffer(offer));
+  }
   Contract contract;
   contract.install = policy.install;
   contract.integrity = policy.integrity;

@@ -48,8 +48,14 @@ inline constexpr size_t kPlanSteps = 1u << 22;
 // The counter of a term. Far from overflow: a coordinator goes beyond what any member promised.
 inline constexpr uint64_t kTermCounter = uint64_t{1} << 62;
 
+// Transports in one offer; the name of each, and of its library, has at most kNameBytes.
+inline constexpr size_t kTransports = 64;
+
 // Flows of one contract: transports times roots.
 inline constexpr size_t kFlows = 64;
+
+// Phases that one rank's report of an attempt is made of; more are left out.
+inline constexpr size_t kPhases = 64;
 
 // Receivers in one chain of peer copies: with each, a buffer more passes before the last byte has
 // arrived, and from so many on NCCL's own chain of small pieces is as fast.

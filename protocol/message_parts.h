@@ -41,7 +41,8 @@ struct fields::Convert<EpochKey> {  // [model, counter, nonce, epoch, attempt]: 
   }
 };
 
-// A Status on the wire. What an error quotes may be no UTF-8, and it must arrive all the same.
+// A Status on the wire. What an error quotes may be no UTF-8, and it must arrive all the same. It
+// is cut when it leaves and when it comes in, so that what quotes it can travel too.
 struct WireStatus {
   int code = 0;
   std::string message;
@@ -50,7 +51,7 @@ struct WireStatus {
   }
   Status ToStatus() const {
     const bool known = code >= 0 && code <= static_cast<int>(StatusCode::kStale);
-    return Status(known ? static_cast<StatusCode>(code) : StatusCode::kInternal, message);
+    return Status(known ? static_cast<StatusCode>(code) : StatusCode::kInternal, WireText(message));
   }
   template <class V>
   void Fields(V& v) {

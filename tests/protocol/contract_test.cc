@@ -365,6 +365,20 @@ TEST(Contract, TooSmallABufferNamesWhoWantsIt) {
   ExpectRefused({.buffer_bytes = 100}, {Trainer(), Worker(0)}, {"the policy"});
 }
 
+TEST(Contract, ARankOffersOnlySoManyTransportsWithSuchNames) {
+  MemberOffer worker = Worker(0);
+  worker.offer.transports.resize(limits::kTransports, {.kind = "zmq"});
+  EXPECT_EQ(Decide({}, {Trainer(), worker}).status(), OkStatus());
+  worker.offer.transports.push_back({.kind = "zmq"});
+  ExpectRefused({}, {Trainer(), worker}, {"worker/0 offers 65 transports", "at most 64"});
+  const std::string longer(limits::kNameBytes + 1, 'n');
+  worker.offer.transports = {{.kind = "zmq"}, {.kind = longer}};
+  ExpectRefused({}, {Trainer(), worker}, {"worker/0", "more than 256 bytes"});
+  MemberOffer trainer = Trainer();
+  trainer.offer.transports.front().library = longer;
+  ExpectRefused({}, {trainer, Worker(0)}, {"trainer/0", "more than 256 bytes"});
+}
+
 TEST(Contract, NeedsATrainer) {
   ExpectRefused({}, {}, {"nobody"});
   ExpectRefused({}, {Worker(0)}, {"no trainer"});

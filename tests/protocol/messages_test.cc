@@ -161,6 +161,8 @@ TEST(Messages, StatusesOfAnyTextArrive) {
   EXPECT_EQ(std::get<Failed>(back).status.ToStatus(), Internal("open caf?"));
   const Status longest = Internal(std::string(limits::kStringBytes + 1, 'x'));
   EXPECT_EQ(WireStatus::From(longest).message.size(), limits::kStatusTextBytes);
+  const WireStatus uncut{static_cast<int>(StatusCode::kInternal), longest.message()};
+  EXPECT_EQ(uncut.ToStatus().message().size(), limits::kStatusTextBytes);
 }
 
 TEST(Messages, TermsNearTheEndAreRefused) {
