@@ -3,7 +3,8 @@
 import os
 
 CPP = (".h", ".cc", ".cu", ".cuh")
-_SKIPPED_FOLDERS = {".git", "out", "__pycache__", "node_modules"}
+# "corpus": bytes that only a fuzz target reads.
+_SKIPPED_FOLDERS = {".git", "out", "__pycache__", "node_modules", "corpus"}
 
 
 def root():
