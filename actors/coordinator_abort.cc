@@ -32,15 +32,17 @@ void CoordinatorMachine::BeginAbort(const Status& reason, const std::string& cul
 // Ends the present attempt everywhere, for the reason that the epoch's record has.
 void CoordinatorMachine::GiveUp() {
   Epoch& epoch = *epoch_;
-  Publish("epoch.abort", {{"epoch", epoch.key.epoch.value},
-                          {"attempt", epoch.key.attempt.value},
-                          {"reason", epoch.failure.ToString()},
-                          {"culprit", epoch.culprit}});
+  if (!epoch.catch_up) {
+    Publish("epoch.abort", {{"epoch", epoch.key.epoch.value},
+                            {"attempt", epoch.key.attempt.value},
+                            {"reason", epoch.failure.ToString()},
+                            {"culprit", epoch.culprit}});
+  }
   // Not all may have taken the proposal in, and all must before there can be a second attempt.
   if (epoch.phase == EpochPhase::kOffers) epoch.contract.reset();
   epoch.ahead = false;
   EnterPhase(EpochPhase::kAborting, config_.deadlines.abort);
-  generations_.clear();  // S9: any abort retires them
+  ForgetGenerations();  // S9: any abort retires them
   const AbortAttempt abort{epoch.key, WireStatus::From(epoch.failure), epoch.culprit};
   for (Participant& p : epoch.participants) {
     p.halted = false;
@@ -157,6 +159,7 @@ void CoordinatorMachine::ExpelUnit(const std::string& unit, const std::string& c
   }
   const std::string why = WireText(reason.ToString());
   epoch.expelled.push_back({unit, culprit, why});
+  if (epoch.catch_up) return;  // put off, and its report says so
   Publish("replica.expelled", {{"replica", unit}, {"culprit", culprit}, {"reason", why}});
 }
 
@@ -214,7 +217,7 @@ void CoordinatorMachine::DrainWhenHalted() {
 
 void CoordinatorMachine::AfterAbort() {
   Epoch& epoch = *epoch_;
-  if (epoch.final) {
+  if (epoch.final || epoch.catch_up) {  // who is left catches up in another one
     EndEpoch(epoch.failure);
     return;
   }
@@ -266,15 +269,24 @@ void CoordinatorMachine::EndEpoch(Status status) {
   Epoch& epoch = *epoch_;
   epoch.phase_seconds.push_back(
       {std::string(EpochPhaseName(epoch.phase)), ToSeconds(now_ - epoch.phase_began)});
+  if (epoch.catch_up) {
+    EndCatchUp(status);
+  } else {
+    EndSync(status);
+  }
+  const std::vector<FromMember> joins = std::exchange(late_joins_, {});
+  for (const FromMember& join : joins) Handle(join);
+  StartNextSync();
+}
+
+void CoordinatorMachine::EndSync(const Status& status) {
+  const Epoch& epoch = *epoch_;
   const Value report = EpochReport(epoch, status, now_);
   const PendingSync sync{epoch.label, epoch.manifest->digest(), epoch.callers, {}};
   reports_.push_back(report);
   Publish("epoch.end", {{"report", report}});
   epoch_.reset();
   AnswerSync(sync, status, report);
-  const std::vector<FromMember> joins = std::exchange(late_joins_, {});
-  for (const FromMember& join : joins) Handle(join);
-  StartNextSync();
 }
 
 }  // namespace packcast

@@ -112,7 +112,7 @@ StatusOr<std::optional<Value>> CoordinatorMachine::ControlSync(const ControlCall
 // Labels of syncs that run, are queued, or were asked for and not called yet.
 std::set<uint64_t> CoordinatorMachine::OpenLabels() const {
   std::set<uint64_t> open;
-  if (epoch_) open.insert(epoch_->label);
+  if (epoch_ && !epoch_->catch_up) open.insert(epoch_->label);
   for (const PendingSync& sync : pending_) open.insert(sync.label);
   for (const SyncWaiter& waiter : waiters_) open.insert(waiter.label);
   return open;
@@ -120,7 +120,7 @@ std::set<uint64_t> CoordinatorMachine::OpenLabels() const {
 
 StatusOr<std::optional<Value>> CoordinatorMachine::ControlCancel(const ControlCall& call) {
   PC_ASSIGN_OR_RETURN(const auto label, OptionalUint(call.body, "label"));
-  if (epoch_ && (!label || *label == epoch_->label)) {
+  if (epoch_ && Runs(label.value_or(epoch_->label))) {
     if (epoch_->decided()) {
       return FailedPrecondition("sync(" + std::to_string(epoch_->label) +
                                 ") is committed and cannot be cancelled");
@@ -206,27 +206,62 @@ Value CoordinatorMachine::StatusValue() const {
   if (epoch_) {
     status.emplace_back("epoch", epoch_->key.epoch.value);
     status.emplace_back("attempt", epoch_->key.attempt.value);
-    status.emplace_back("label", epoch_->label);
+    if (epoch_->catch_up) {
+      status.emplace_back("catch_up", ValueMap{{"version", ToString(epoch_->catch_up->version)},
+                                               {"provider", epoch_->catch_up->provider.name}});
+    } else {
+      status.emplace_back("label", epoch_->label);
+    }
     ValueArray waiting;
     for (const Participant* p : epoch_->Waiting()) waiting.push_back(p->id.name);
     status.emplace_back("waiting_for", std::move(waiting));
   }
+  ValueArray behind;
+  const Standing standing = StandingOf(membership_);
+  for (const auto& [replica, lacking] : standing.behind) {
+    if (StandingOfReplica(standing, replica) != "current") behind.push_back(replica);
+  }
+  status.emplace_back("behind", std::move(behind));
   return status;
+}
+
+// As people and scripts read it.
+std::string CoordinatorMachine::StandingOfReplica(const Standing& standing,
+                                                  const std::string& replica) const {
+  if (membership_.drained().contains(replica)) return "drained";
+  if (!standing.replicas.contains(replica)) return "incomplete";
+  if (!standing.behind.contains(replica)) return "current";
+  if (!epoch_) return "behind";
+  for (const Participant& p : epoch_->participants) {
+    if (p.role != Role::kWorker || p.unit != replica || p.lost || p.excluded) continue;
+    if (epoch_->catch_up) return "catching up";
+    if (epoch_->decided()) return "current";  // it installs
+  }
+  return "behind";
 }
 
 Value CoordinatorMachine::MembersValue() const {
   ValueArray out;
+  const Standing standing = StandingOf(membership_);
   for (const auto& [name, member] : membership_.all()) {
-    out.push_back(ValueMap{{"name", name},
-                           {"role", std::string(RoleName(member.role))},
-                           {"unit", member.unit},
-                           {"rank", member.rank_in_unit},
-                           {"unit_size", member.unit_size},
-                           {"version", ToString(member.serving)},
-                           {"dirty", member.dirty},
-                           {"installs", member.install_count},
-                           {"drained", membership_.drained().contains(member.unit)},
-                           {"offer", OfferToValue(member.offer)}});
+    ValueMap value{{"name", name},
+                   {"role", std::string(RoleName(member.role))},
+                   {"unit", member.unit},
+                   {"rank", member.rank_in_unit},
+                   {"unit_size", member.unit_size},
+                   {"version", ToString(member.serving)},
+                   {"dirty", member.dirty},
+                   {"installs", member.install_count},
+                   {"drained", membership_.drained().contains(member.unit)},
+                   {"offer", OfferToValue(member.offer)}};
+    if (member.role == Role::kWorker) {
+      value.emplace_back("standing", StandingOfReplica(standing, member.unit));
+      const auto behind = behind_.find(member.unit);
+      if (behind != behind_.end() && !behind->second.why.empty()) {
+        value.emplace_back("catch_up_error", behind->second.why);
+      }
+    }
+    out.push_back(std::move(value));
   }
   return out;
 }

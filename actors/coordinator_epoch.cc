@@ -217,6 +217,7 @@ void CoordinatorMachine::OnInstalled(Participant* participant, const Installed& 
     const std::string& name = participant->id.name;
     const Status reason = status.WithContext(name + " in install");
     membership_.Find(participant->id)->dirty = true;
+    membership_.Find(participant->id)->weights.reset();
     ExpelUnit(participant->unit, name, reason);
     BlameLate(reason, name);
     return;
@@ -225,8 +226,10 @@ void CoordinatorMachine::OnInstalled(Participant* participant, const Installed& 
   participant->memory_digest = installed.memory_digest;
   participant->pause_seconds = installed.pause_seconds;
   Member* member = membership_.Find(participant->id);
-  member->serving = epoch_->key.version();
+  member->serving = epoch_->version();
   member->dirty = false;
+  member->weights =
+      ServedWeights{epoch_->manifest->digest(), participant->content_digest, epoch_->label};
   member->install_count = installed.install_count;
 }
 
@@ -309,9 +312,11 @@ void CoordinatorMachine::StartTransfer() {
   Epoch& epoch = *epoch_;
   EnterPhase(EpochPhase::kStreaming, epoch.transfer_limit);
   epoch.transfer_began = now_;
-  Publish("epoch.transfer", {{"epoch", epoch.key.epoch.value},
-                             {"attempt", epoch.key.attempt.value},
-                             {"workers", static_cast<uint64_t>(epoch.LiveReplicas())}});
+  if (!epoch.catch_up) {
+    Publish("epoch.transfer", {{"epoch", epoch.key.epoch.value},
+                               {"attempt", epoch.key.attempt.value},
+                               {"workers", static_cast<uint64_t>(epoch.LiveReplicas())}});
+  }
   for (Participant& p : epoch.participants) {
     if (p.lost || p.excluded) continue;
     if (!StreamsEarly(p)) Send(p.id, Start{epoch.key});
@@ -345,7 +350,11 @@ void CoordinatorMachine::DecideCommit() {
     BeginAbort(reason, WhoseContentIsWrong(*first, p), true);
     return;
   }
-  last_committed_ = epoch.key.version();
+  if (epoch.catch_up) {
+    if (!CheckProvided()) return;
+  } else {
+    last_committed_ = epoch.key.version();
+  }
   EnterPhase(EpochPhase::kCommitting, config_.deadlines.install);
   for (Participant& p : epoch.participants) {
     if (p.role == Role::kTrainer && p.staged) p.answered = true;
@@ -356,7 +365,7 @@ void CoordinatorMachine::DecideCommit() {
 void CoordinatorMachine::EndDecided() {
   const Epoch& epoch = *epoch_;
   settled_.reset();
-  if (epoch.expelled.empty()) {
+  if (epoch.expelled.empty() && !epoch.catch_up) {
     settled_ = Settled{*epoch.contract,
                        epoch.contract_digest,
                        epoch.transfer_limit,
@@ -374,7 +383,7 @@ void CoordinatorMachine::EndDecided() {
     EndEpoch(OkStatus());
     return;
   }
-  EndEpoch(Unavailable("version " + ToString(epoch.key.version()) +
+  EndEpoch(Unavailable("version " + ToString(epoch.version()) +
                        " was committed, but no replica serves it: " + epoch.failure.ToString()));
 }
 

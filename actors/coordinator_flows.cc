@@ -67,6 +67,9 @@ bool CoordinatorMachine::Generation::Has(const MemberId& member) const {
 // A generation that still fits its flow stays; the others are retired.
 void CoordinatorMachine::ChooseGenerations() {
   Epoch& epoch = *epoch_;
+  // A catch-up's are of no use to anybody later: its members are together once.
+  if (epoch.catch_up) ForgetGenerations();
+  std::vector<Generation> others = generations_;
   std::vector<Generation> before = std::exchange(generations_, {});
   epoch.generations.clear();
   epoch.rendezvous.clear();
@@ -86,6 +89,7 @@ void CoordinatorMachine::ChooseGenerations() {
     }
     epoch.generations.push_back({generations_.back().id, reuse});
   }
+  if (epoch.catch_up) generations_ = std::move(others);
 }
 
 void CoordinatorMachine::SendPrepare() {

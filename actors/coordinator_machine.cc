@@ -18,6 +18,7 @@ CoordinatorMachine::CoordinatorMachine(CoordinatorConfig config)
 CoordinatorEffects CoordinatorMachine::On(const CoordinatorEvent& event, Time now) {
   now_ = now;
   std::visit([this](const auto& e) { Handle(e); }, event);
+  LookForBehind();
   while (reports_.size() > kReportsKept) reports_.pop_front();
   return std::exchange(effects_, {});
 }
@@ -43,6 +44,7 @@ std::optional<Time> CoordinatorMachine::NextDeadline() const {
   std::optional<Time> next = stop_at_;
   const auto consider = [&next](Time at) { next = next ? std::min(*next, at) : at; };
   if (epoch_) consider(epoch_->deadline);
+  if (look_again_at_) consider(*look_again_at_);
   for (const SyncWaiter& waiter : waiters_) consider(waiter.deadline);
   return next;
 }
@@ -71,6 +73,7 @@ void CoordinatorMachine::Handle(const FromMember& event) {
     HandleSyncCancel(event.from, *cancel);
   } else if (const auto* part = std::get_if<ManifestPart>(&event.message)) {
     const Member& sender = *membership_.Find(event.from);
+    if (sender.role == Role::kWorker) TakeRows(event.from, *part);
     if (sender.role != Role::kTrainer || sender.rank_in_unit != 0) return;  // only roots send rows
     if (Status status = manifests_.Add(*part); !status.ok()) {
       Publish("manifest.bad",
@@ -112,6 +115,9 @@ void CoordinatorMachine::HandleJoin(const MemberId& from, const JoinCluster& joi
     Handle(MemberLost{old, PeerDied(old == from ? "joined again" : "superseded by a new start")});
   }
   const bool above = PromisedAbove(join);
+  if (above && epoch_ && epoch_->catch_up && !epoch_->decided()) {
+    DropCatchUp(Cancelled(from.name + " joins, which knows a later term"));
+  }
   if (above && epoch_ && epoch_->phase != EpochPhase::kWaitReplicas) {
     std::erase_if(late_joins_, [&](const FromMember& j) { return j.from.name == from.name; });
     late_joins_.push_back({from, join});
@@ -119,6 +125,7 @@ void CoordinatorMachine::HandleJoin(const MemberId& from, const JoinCluster& joi
   }
   if (above) RaiseTerm(join.promised.counter);
   membership_.Add(from, join);
+  if (join.role == Role::kWorker) behind_.erase(join.unit);  // a new start is a new chance
   Send(from, Welcome{config_.model, term_});
   Publish("member.joined", {{"member", from.name},
                             {"role", std::string(RoleName(join.role))},
@@ -221,9 +228,8 @@ void CoordinatorMachine::LoseCaller(const MemberId& member, const Status& cause)
 // Scripts that wait for a sync which no trainer will call any more.
 void CoordinatorMachine::FailWaiters(const Status& cause) {
   std::erase_if(waiters_, [&](const SyncWaiter& waiter) {
-    const bool runs = epoch_ && epoch_->label == waiter.label;
     const auto same = [&](const PendingSync& sync) { return sync.label == waiter.label; };
-    if (runs || std::any_of(pending_.begin(), pending_.end(), same)) return false;
+    if (Runs(waiter.label) || std::any_of(pending_.begin(), pending_.end(), same)) return false;
     Emit(ReplyControl{waiter.token, cause, {}});
     return true;
   });
@@ -269,7 +275,7 @@ void CoordinatorMachine::HandleSyncCall(const MemberId& from, const SyncCall& ca
     StartNextSync();
     return;
   }
-  if (pending_.size() >= (epoch_ ? 1u : 2u)) {
+  if (pending_.size() >= (epoch_ && !epoch_->catch_up ? 1u : 2u)) {
     if (!call.supersede) {
       AnswerSync(alone, Busy("one sync runs and one is queued"), {});
       return;
@@ -296,7 +302,7 @@ void CoordinatorMachine::HandleSyncCancel(const MemberId& from, const SyncCancel
     AnswerSync(sync, why, {});
     return;
   }
-  if (epoch_ && epoch_->label == label) {
+  if (Runs(label)) {
     // Who gave up waiting is not to blame; who says that something broke at home is.
     if (!epoch_->decided()) BeginAbort(why, IsWire(why) ? "" : from.name, true);
     return;
@@ -332,10 +338,12 @@ void CoordinatorMachine::DropPending(const Status& why, const MemberId* caller) 
 }
 
 void CoordinatorMachine::StartNextSync() {
-  while (!epoch_ && !stop_at_ && !pending_.empty()) {
+  while (!stop_at_ && !pending_.empty()) {
+    if (epoch_ && (!epoch_->catch_up || epoch_->decided())) return;
     const PendingSync sync = pending_.front();
     const Member* caller = membership_.Find(sync.callers.front());
     if (caller == nullptr || sync.callers.size() < caller->unit_size) return;  // ranks to come
+    if (epoch_) DropCatchUp(Cancelled("sync(" + std::to_string(sync.label) + ") begins"));
     pending_.pop_front();
     if (manifests_.Find(sync.manifest_digest) == nullptr) {
       AnswerSync(sync,

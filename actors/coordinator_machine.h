@@ -12,6 +12,7 @@
 
 #include "actors/epoch.h"
 #include "actors/membership.h"
+#include "actors/standing.h"
 #include "protocol/contract.h"
 #include "protocol/manifest_cache.h"
 #include "protocol/messages.h"
@@ -137,6 +138,21 @@ class CoordinatorMachine {
     bool offers_changed = false;
   };
 
+  // A replica that is behind, for as long as it is.
+  struct Behind {
+    bool told = false;
+    uint32_t failures = 0;  // catch-ups in a row
+    Time next_try{};
+    std::string why;  // the last one failed
+  };
+  // Who was asked for the rows of what it serves.
+  struct RowsWanted {
+    MemberId from;
+    Digest digest;
+    Time deadline;
+    ManifestCache parts;  // apart from the trainers', which may come at the same time
+  };
+
   // coordinator_machine.cc: members and sync calls
   void Handle(const FromMember& event);
   void Handle(const MemberLost& event);
@@ -205,6 +221,29 @@ class CoordinatorMachine {
   void AfterAbort();
   void NextAttempt();
   void EndEpoch(Status status);  // by value: it is often the epoch's own
+  void EndSync(const Status& status);
+
+  // coordinator_catch_up.cc: those that are behind, while no epoch runs
+  void LookForBehind();
+  bool HasNews(const Standing& standing) const;
+  void TellBehind(const Standing& standing);
+  std::vector<std::string> DueForCatchUp(const Standing& standing) const;
+  std::optional<Time> NextTry(const Standing& standing) const;
+  void TryCatchUp(const Standing& standing, const std::vector<std::string>& replicas);
+  std::shared_ptr<const Manifest> RowsOf(const Member& provider);
+  void TakeRows(const MemberId& from, const ManifestPart& part);
+  void GiveRowsUp(const std::string& why);
+  void BeginCatchUp(const Standing& standing, const Member& provider,
+                    const std::vector<std::string>& replicas,
+                    std::shared_ptr<const Manifest> manifest);
+  void ForgetGenerations();
+  bool CheckProvided();
+  void DropCatchUp(const Status& why);
+  void EndCatchUp(const Status& status);
+  void PutOff(const Status& status);
+  bool Runs(uint64_t label) const {  // a sync
+    return epoch_ && !epoch_->catch_up && epoch_->label == label;
+  }
 
   // coordinator_control.cc: scripts
   void Handle(const ControlCall& call);
@@ -216,6 +255,7 @@ class CoordinatorMachine {
   Value LimitsValue() const;
   Value StatusValue() const;
   Value MembersValue() const;
+  std::string StandingOfReplica(const Standing& standing, const std::string& replica) const;
 
   void Emit(CoordinatorEffect effect) { effects_.push_back(std::move(effect)); }
   void Send(const MemberId& to, CoordinatorMessage message) {
@@ -242,7 +282,13 @@ class CoordinatorMachine {
   std::map<std::string, MemberId> lives_;  // the latest of each name, lost ones too
   std::deque<MemberId> superseded_;        // lives that a later start of their name has ended
   std::deque<Value> reports_;              // newest last, bounded
-  std::optional<Time> stop_at_;            // shutting down
+  std::map<std::string, Behind> behind_;   // replicas
+  std::optional<Time> settle_until_;       // somebody is behind, and a catch-up may begin then
+  std::optional<Time> look_again_at_;      // for those that are behind
+  std::optional<RowsWanted> rows_wanted_;
+  std::shared_ptr<const Manifest> rows_got_;  // of the last provider that was asked
+  uint64_t provider_turn_ = 0;                // another one after each failure
+  std::optional<Time> stop_at_;               // shutting down
   CoordinatorEffects effects_;
 };
 

@@ -139,7 +139,7 @@ Value WorkersValue(const Epoch& epoch, bool committed) {
     if (p.role != Role::kWorker || p.lost || p.excluded) continue;
     ValueMap worker{{"name", p.id.name}, {"replica", p.unit}};
     const bool serves = committed && p.installed;
-    worker.emplace_back("version", serves ? Value(ToString(epoch.key.version())) : Value());
+    worker.emplace_back("version", serves ? Value(ToString(epoch.version())) : Value());
     worker.emplace_back(
         "digest", serves ? Value(ToHex(p.memory_digest.value_or(p.content_digest))) : Value());
     worker.emplace_back("verified", p.memory_digest.has_value());
@@ -158,6 +158,13 @@ Value ExpelledValue(const Epoch& epoch) {
         ValueMap{{"replica", unit.unit}, {"culprit", unit.culprit}, {"reason", unit.reason}});
   }
   return out;
+}
+
+void AddFailure(const Epoch& epoch, const Status& status, ValueMap* report) {
+  if (!epoch.expelled.empty()) report->emplace_back("expelled", ExpelledValue(epoch));
+  const Status& error = status.ok() ? epoch.failure : status;
+  if (!error.ok()) report->emplace_back("error", WireText(error.ToString()));
+  if (!epoch.culprit.empty()) report->emplace_back("culprit", epoch.culprit);
 }
 
 }  // namespace
@@ -220,10 +227,22 @@ Value EpochReport(const Epoch& epoch, const Status& status, Time now) {
   }
   if (slowest != nullptr) report.emplace_back("slowest", slowest->id.name);
   report.emplace_back("workers", WorkersValue(epoch, committed));
-  if (!epoch.expelled.empty()) report.emplace_back("expelled", ExpelledValue(epoch));
-  const Status& error = status.ok() ? epoch.failure : status;
-  if (!error.ok()) report.emplace_back("error", WireText(error.ToString()));
-  if (!epoch.culprit.empty()) report.emplace_back("culprit", epoch.culprit);
+  AddFailure(epoch, status, &report);
+  return report;
+}
+
+Value CatchUpReport(const Epoch& epoch, const Status& status, Time now) {
+  ValueMap report{{"epoch", epoch.key.epoch.value},
+                  {"version", ToString(epoch.version())},
+                  {"label", epoch.label},
+                  {"provider", epoch.catch_up->provider.name},
+                  {"committed", epoch.decided()},
+                  {"bytes", epoch.manifest->total_bytes()},
+                  {"seconds", ToSeconds(now - epoch.began)},
+                  {"phases", PhasesValue(epoch.phase_seconds)},
+                  {"workers", WorkersValue(epoch, epoch.decided())}};
+  if (epoch.contract) report.emplace_back("contract", ContractSummary(*epoch.contract));
+  AddFailure(epoch, status, &report);
   return report;
 }
 

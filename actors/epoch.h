@@ -33,6 +33,9 @@ struct EpochDeadlines {
   Duration stall = Seconds(30);
   Duration install = Seconds(60);
   Duration abort = Seconds(10);
+  // From when somebody is seen to be behind until a catch-up begins: those that come together are
+  // caught up together, and between two syncs that follow one another at once there is none.
+  Duration catch_up_settle = Milliseconds(50);
 };
 
 enum class EpochPhase : uint8_t {
@@ -96,8 +99,16 @@ struct ExpelledUnit {
   std::string reason;
 };
 
+// What makes an epoch a catch-up: who is behind gets what others serve already, from one of them.
+struct CatchUp {
+  Version version;
+  MemberId provider;      // who sends, in the trainer's place
+  Digest content_digest;  // as the provider has told it
+};
+
 struct Epoch {
   EpochKey key;
+  std::optional<CatchUp> catch_up;
   uint64_t label = 0;
   std::vector<MemberId> callers;
   HeldRows held;
@@ -135,6 +146,8 @@ struct Epoch {
   Participant* Find(const MemberId& id);
   const Participant* FindName(const std::string& name) const;
   bool decided() const { return phase == EpochPhase::kCommitting; }
+  // What its members serve in the end.
+  Version version() const { return catch_up ? catch_up->version : key.version(); }
   // Participants that still owe an answer.
   std::vector<const Participant*> Waiting() const;
   size_t LiveReplicas() const;
@@ -147,5 +160,7 @@ Value ContractSummary(const Contract& contract);
 
 // The report of an ended epoch (docs/protocol.md, "Reports").
 Value EpochReport(const Epoch& epoch, const Status& status, Time now);
+// The same of a catch-up.
+Value CatchUpReport(const Epoch& epoch, const Status& status, Time now);
 
 }  // namespace packcast

@@ -37,6 +37,12 @@ void MemberMachine::Fail(std::string_view phase, const Status& status, const std
   Send(Failed{key_, std::string(phase), WireStatus::From(status), culprit});
 }
 
+// This epoch cannot work here.
+void MemberMachine::Refuse(const Status& status, const std::string& row) {
+  phase_ = MemberPhase::kBroken;
+  Send(Refused{key_, WireStatus::From(status), row, "", ""});
+}
+
 void MemberMachine::Handle(const AbortAttempt& abort) {
   if (abort.key.model != config_.model || abort.key.term != promised_) return;
   if (!Current(abort.key)) {
@@ -102,7 +108,7 @@ void MemberMachine::FinishAbort(const AbortDone& done) {
   phase_ = MemberPhase::kIdle;
   // In place, once the first byte may be written, only a good epoch brings it back.
   if (!dirty_) Resume(false);
-  if (committed_ && config_.role == Role::kTrainer) Emit(SourceFree{label_});
+  if (committed_ && sends_) Emit(SourceFree{label_});
   if (std::exchange(report_abort_, false)) Send(AttemptAborted{key_, done.outcome, dirty_});
   // S9: what could not be stopped may still write, so this life takes part in nothing more.
   if (done.outcome != AbortOutcome::kClean) {

@@ -73,8 +73,8 @@ void MemberMachine::SendJoin() {
   Offer offer = config_.offer;
   offer.manifests = manifests_.Digests();
   Send(JoinCluster{config_.model, config_.role, config_.unit, config_.rank_in_unit,
-                   config_.unit_size, std::move(offer), serving_, dirty_, install_count_,
-                   promised_});
+                   config_.unit_size, std::move(offer), serving_, dirty_, install_count_, promised_,
+                   dirty_ ? std::nullopt : weights_});
 }
 
 void MemberMachine::Handle(const CoordinatorUp&) {
@@ -171,12 +171,13 @@ void MemberMachine::Answer(const Propose& propose) {
   label_ = propose.label;
   newest_ = propose.key.version();
   started_ = committed_ = ahead_ = false;
-  if (propose.kind != SyncKind::kFull) {
-    phase_ = MemberPhase::kBroken;
-    Send(Refused{key_, WireStatus::From(Unimplemented("only full syncs are known here")), "",
-                 "full", std::to_string(static_cast<int>(propose.kind))});
+  sends_ = config_.role == Role::kTrainer;
+  base_.reset();
+  if (const Status status = CheckProposed(propose); !status.ok()) {
+    Refuse(status);
     return;
   }
+  if (propose.kind == SyncKind::kCatchUp) base_ = propose.base;
   phase_ = MemberPhase::kProposed;
   if (MayGoAhead(propose)) {
     std::vector<FlowGeneration> reused;
@@ -212,15 +213,20 @@ void MemberMachine::Handle(const Prepare& prepare) {
   key_ = prepare.key;
   started_ = committed_ = ahead_ = false;
   phase_ = MemberPhase::kPreparing;
-  const auto manifest = manifests_.Find(prepare.manifest_digest);
+  manifest_ = manifests_.Find(prepare.manifest_digest);
   if (prepare.contract) {
     contract_ = std::make_shared<const Contract>(*prepare.contract);
     // As it came: hashing our own encoding would fail on fields that a newer coordinator added.
     contract_digest_ = prepare.contract_digest;
   }
-  if (const Status status = CheckPrepare(prepare, manifest.get()); !status.ok()) {
+  if (const Status status = CheckPrepare(prepare, manifest_.get()); !status.ok()) {
     Fail("prepare", status);
     contract_digest_ = {};
+    return;
+  }
+  sends_ = config_.role == Role::kTrainer || (base_ && IsRoot());
+  if (const Status status = CheckCatchUp(); !status.ok()) {
+    Refuse(status);
     return;
   }
   // Each coordinator counts its own.
@@ -237,7 +243,7 @@ void MemberMachine::Handle(const Prepare& prepare) {
   }
   Retire(kept);
   planned_ = prepare.generations;
-  Emit(PrepareAttempt{key_, prepare.label, manifest, contract_, planned_});
+  Emit(PrepareAttempt{key_, prepare.label, manifest_, contract_, planned_, target(), sends_});
 }
 
 Status MemberMachine::CheckPrepare(const Prepare& prepare, const Manifest* manifest) const {
@@ -270,11 +276,11 @@ void MemberMachine::Handle(const OfferChanged& changed) {
 void MemberMachine::Handle(const PrepareDone& done) {
   if (phase_ != MemberPhase::kPreparing || done.key != key_) return;
   if (!done.status.ok()) {
-    phase_ = MemberPhase::kBroken;
-    Send(Refused{key_, WireStatus::From(done.status), done.row, "", ""});
+    Refuse(done.status, done.row);
     return;
   }
   phase_ = MemberPhase::kPrepared;
+  if (!sends_) config_.offer.can_serve = done.can_serve;  // told with Staged, if it is news
   Prepared prepared{key_, done.plan_digest, std::nullopt};
   if (!done.rendezvous.empty()) prepared.rendezvous = done.rendezvous;
   Send(std::move(prepared));
@@ -334,7 +340,7 @@ void MemberMachine::Handle(const QuiesceDone& done) {
 
 void MemberMachine::Handle(const Start& start) {
   if (phase_ != MemberPhase::kPrepared || start.key != key_) return;
-  if (config_.role == Role::kWorker && contract_->install == InstallMode::kInPlace) {
+  if (!sends_ && contract_->install == InstallMode::kInPlace) {
     if (!engine_quiet_) return Fail("start", Internal("asked to write live memory before quiesce"));
     dirty_ = true;
   }
@@ -346,7 +352,7 @@ void MemberMachine::Handle(const Start& start) {
 void MemberMachine::Handle(const StreamDone& done) {
   if (phase_ != MemberPhase::kStreaming || done.key != key_) return;
   if (!done.status.ok()) Fail("transfer", done.status, done.culprit);
-  if (committed_) {  // every worker held all bytes before this trainer noticed
+  if (committed_) {  // all who receive held all bytes before this rank noticed
     phase_ = MemberPhase::kIdle;
     Emit(SourceFree{label_});
     if (!done.status.ok()) {
@@ -357,7 +363,8 @@ void MemberMachine::Handle(const StreamDone& done) {
     return;
   }
   if (!done.status.ok()) return;
-  phase_ = config_.role == Role::kWorker ? MemberPhase::kStaged : MemberPhase::kStreamed;
+  content_digest_ = done.content_digest;
+  phase_ = sends_ ? MemberPhase::kStreamed : MemberPhase::kStaged;
   SendStaged(done);
 }
 
@@ -379,9 +386,9 @@ void MemberMachine::Handle(const Commit& commit) {
   } else if (phase_ == MemberPhase::kStreamed) {
     phase_ = MemberPhase::kIdle;
     Emit(SourceFree{label_});
-  } else if (phase_ == MemberPhase::kStreaming && config_.role == Role::kTrainer) {
+  } else if (phase_ == MemberPhase::kStreaming && sends_) {
     committed_ = true;
-  } else if (phase_ == MemberPhase::kBroken && config_.role == Role::kTrainer) {
+  } else if (phase_ == MemberPhase::kBroken && sends_) {
     // Its own trouble came too late to matter: the workers had all bytes.
     committed_ = true;
     BeginAbort(false);
@@ -397,9 +404,7 @@ void MemberMachine::Handle(const InstallDone& done) {
   if (phase_ != MemberPhase::kInstalling || done.key != key_) return;
   phase_ = MemberPhase::kIdle;
   if (done.status.ok()) {
-    serving_ = key_.version();
-    dirty_ = false;
-    ++install_count_;
+    TakeInService();
     Resume(true);
   } else {
     dirty_ = true;  // S2: how far the copy came is not known, and siblings may serve the new one

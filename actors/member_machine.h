@@ -32,6 +32,8 @@ struct PrepareDone {
   // Of who feeds others, for each such flow without a generation.
   std::vector<FlowRendezvous> rendezvous;
   std::string row;  // on errors: the tensor it is about
+  // Of a worker that receives: once installed, what comes could be sent from here.
+  bool can_serve = false;
 };
 struct GenerationsReady {
   EpochKey key;
@@ -90,6 +92,8 @@ struct PrepareAttempt {
   std::shared_ptr<const Manifest> manifest;
   std::shared_ptr<const Contract> contract;
   std::vector<FlowGeneration> generations;  // in the order of the contract's flows
+  Version version;                          // what is installed in the end
+  bool sends = false;                       // a trainer, or a worker that others catch up with
 };
 // Join the generations of the prepared attempt that are named. Answer: GenerationsReady, once all
 // members of their flows are there.
@@ -158,8 +162,8 @@ enum class MemberPhase : uint8_t {
   kJoining,     // local work
   kQuiescing,   // local work
   kStreaming,   // local work
-  kStreamed,    // a trainer: sent all; waits for the decision
-  kStaged,      // a worker: holds all; waits for the decision
+  kStreamed,    // who sends: sent all; waits for the decision
+  kStaged,      // who receives: holds all; waits for the decision
   kInstalling,  // decided; local work
   kBroken,      // reported a failure; waits for the abort
   kHalting,     // a trainer stops pulling
@@ -233,6 +237,7 @@ class MemberMachine {
   void Handle(const Drain&);
   void Handle(const SyncDone&);
   void Handle(const Shutdown&);
+  void Handle(const ManifestWanted&);
 
   void Emit(MemberEffect effect) { effects_.push_back(std::move(effect)); }
   void Send(MemberMessage message) { Emit(SendToCoordinator{std::move(message)}); }
@@ -242,6 +247,13 @@ class MemberMachine {
   bool StreamsEarly() const;
   void SendStaged(const StreamDone& done);
   void Fail(std::string_view phase, const Status& status, const std::string& culprit = "");
+  void Refuse(const Status& status, const std::string& row = "");
+  // member_catch_up.cc
+  Status CheckProposed(const Propose& propose) const;
+  Status CheckCatchUp() const;
+  bool IsRoot() const;
+  Version target() const { return base_.value_or(key_.version()); }
+  void TakeInService();
   // Starts giving the current attempt up; `report` says Aborted to the coordinator at the end.
   void BeginAbort(bool report);
   void FinishAbort(const AbortDone& done);
@@ -267,14 +279,18 @@ class MemberMachine {
   MemberPhase phase_ = MemberPhase::kIdle;
   EpochKey key_;
   uint64_t label_ = 0;
+  std::optional<Version> base_;  // a catch-up: what it brings, and others serve already
+  bool sends_ = false;           // in this attempt: a trainer, or who others catch up with
   std::shared_ptr<const Contract> contract_;
   Digest contract_digest_;
+  std::shared_ptr<const Manifest> manifest_;
+  Digest content_digest_;                  // of what was staged
   std::vector<FlowGeneration> planned_;    // of the attempt, in the order of the contract's flows
   std::vector<GenerationId> generations_;  // live ones
   Term generations_term_;                  // whose they are
   bool ahead_ = false;                     // prepared with the proposal
   bool started_ = false;                   // streams, or did
-  bool committed_ = false;                 // a trainer: decided before its own StreamDone
+  bool committed_ = false;                 // who sends: decided before its own StreamDone
   bool quiesced_ = false;                  // asked to be: out of service
   bool engine_quiet_ = false;              // and is: its memory may be written
   bool report_abort_ = false;
@@ -282,6 +298,8 @@ class MemberMachine {
   std::optional<Propose> next_;  // arrived while an abort was under way
 
   Version serving_;
+  std::optional<ServedWeights> weights_;  // of `serving_`, while they are good
+  std::shared_ptr<const Manifest> served_manifest_;
   Version newest_;  // newest version ever proposed to this member
   bool dirty_ = false;
   uint64_t install_count_ = 0;

@@ -47,7 +47,8 @@ Status Membership::CheckJoin(const MemberId& id, const JoinCluster& join) const 
 Member& Membership::Add(const MemberId& id, const JoinCluster& join) {
   Member& member = members_[id.name];
   member = Member{id,         join.role,    join.unit,  join.rank_in_unit,  join.unit_size,
-                  join.offer, join.serving, join.dirty, join.install_count, {}};
+                  join.offer, join.serving, join.dirty, join.install_count, join.weights,
+                  {}};
   return member;
 }
 

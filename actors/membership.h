@@ -1,6 +1,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -21,6 +22,9 @@ struct Member {
   Version serving;
   bool dirty = false;
   uint64_t install_count = 0;
+  // Of `serving`, if it can be had from here for all that is known: a worker that offers can_serve
+  // and could not when asked for it has none until its next install.
+  std::optional<ServedWeights> weights;
   Digest contract_held;  // the last contract sent to it
 };
 

@@ -15,7 +15,13 @@
 
 namespace packcast {
 
-enum class SyncKind : uint8_t { kFull = 0, kPartial = 1, kDelta = 2, kAdapter = 3 };
+enum class SyncKind : uint8_t {
+  kFull = 0,
+  kPartial = 1,
+  kDelta = 2,
+  kAdapter = 3,
+  kCatchUp = 4,  // a proposal's only: what others serve, to those that are behind
+};
 
 enum class InstallMode : uint8_t {
   kStaged = 0,   // second copy; an abort leaves the old version serving
@@ -27,7 +33,7 @@ enum class Role : uint8_t { kTrainer = 0, kWorker = 1 };
 enum class Integrity : uint8_t { kNone = 0, kContentHash = 1 };
 
 // Bounds for decoding (protocol/fields.h): one more than the largest known code.
-constexpr uint64_t EnumBound(SyncKind) { return 4; }
+constexpr uint64_t EnumBound(SyncKind) { return 5; }
 constexpr uint64_t EnumBound(InstallMode) { return 2; }
 constexpr uint64_t EnumBound(Role) { return 2; }
 constexpr uint64_t EnumBound(Integrity) { return 2; }
@@ -72,6 +78,9 @@ struct Offer {
   std::vector<InstallMode> install_modes;  // workers only, in order of preference
   std::vector<Digest> manifests;           // cached
   std::vector<Version> versions;           // held; base versions for deltas
+  // A worker that keeps what it has installed as it came, until its next epoch writes, and would
+  // send it to those that are behind.
+  bool can_serve = false;
 
   template <class V>
   void Fields(V& v) {
@@ -83,6 +92,7 @@ struct Offer {
     v("install_modes", install_modes);
     v("manifests", manifests);
     v("versions", versions);
+    v("can_serve", can_serve);
   }
   friend bool operator==(const Offer&, const Offer&) = default;
 };

@@ -54,12 +54,24 @@ struct SyncWanted {
   }
 };
 
+// The rows of what this worker serves; answered with all its ManifestParts.
+struct ManifestWanted {
+  PC_MESSAGE("manifest.wanted");
+  std::string model;
+  Digest digest;
+  template <class V>
+  void Fields(V& v) {
+    v("model", model);
+    v("digest", digest);
+  }
+};
+
 struct Propose {
   PC_MESSAGE("propose");
   EpochKey key;
   uint64_t label = 0;
   SyncKind kind = SyncKind::kFull;
-  std::optional<Version> base;
+  std::optional<Version> base;  // of a catch-up: the version that it brings
   Digest manifest_digest;
   // All is as in the last epoch: a member that holds this contract and lives in the generations of
   // its flows, and whose offer is what it last told, prepares at once and answers Prepared instead

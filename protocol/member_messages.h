@@ -29,7 +29,8 @@ struct JoinCluster {
   Version serving;
   bool dirty = false;
   uint64_t install_count = 0;
-  Term promised;  // highest term this member ever accepted
+  Term promised;                         // highest term this member ever accepted
+  std::optional<ServedWeights> weights;  // of `serving`, while they are good
   template <class V>
   void Fields(V& v) {
     v("model", model);
@@ -42,6 +43,7 @@ struct JoinCluster {
     v("dirty", dirty);
     v("install_count", install_count);
     v("promised", promised);
+    v("weights", weights);
   }
 };
 
@@ -93,6 +95,7 @@ struct SyncCancel {
 };
 
 // A run of a manifest's rows; trainer to coordinator, and coordinator to members, once a digest.
+// Also a worker's answer to ManifestWanted.
 struct ManifestPart {
   PC_MESSAGE("manifest.part");
   Digest digest;

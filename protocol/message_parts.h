@@ -60,6 +60,19 @@ struct WireStatus {
   }
 };
 
+// What a version that a member serves is made of, and the label it came under.
+struct ServedWeights {
+  Digest manifest_digest;
+  Digest content_digest;  // none: it came without integrity
+  uint64_t label = 0;
+  template <class V>
+  void Fields(V& v) {
+    v("manifest_digest", manifest_digest);
+    v("content_digest", content_digest);
+    v("label", label);
+  }
+};
+
 // Seconds spent, named: "pack", "send", "wait_credit" ... in one rank and attempt.
 struct Phase {
   std::string name;

@@ -18,7 +18,7 @@ using MemberMessage = std::variant<JoinCluster, LeaveCluster, SyncCall, SyncCanc
                                    Progress, Staged, Failed, Installed, Halted, AttemptAborted>;
 using CoordinatorMessage =
     std::variant<Welcome, Expelled, SyncWanted, ManifestPart, Propose, Prepare, RendezvousBlob,
-                 Quiesce, Start, Commit, AbortAttempt, Drain, SyncDone, Shutdown>;
+                 Quiesce, Start, Commit, AbortAttempt, Drain, SyncDone, Shutdown, ManifestWanted>;
 
 std::string_view MessageName(const MemberMessage& message);
 std::string_view MessageName(const CoordinatorMessage& message);

@@ -107,7 +107,7 @@ class CoordinatorKit {
       case EpochPhase::kWaitReplicas: return;
       case EpochPhase::kOffers:
         if (machine.epoch()->ahead) return From(p.id, Prepared{present, Digest{1, 2}, {}});
-        return From(p.id, OfferReply{present, SmallOffer(p.role)});
+        return From(p.id, OfferReply{present, machine.membership().all().at(p.id.name).offer});
       case EpochPhase::kPreparing:
         return From(p.id, Prepared{present, Digest{1, 2}, RendezvousOf(p.id)});
       case EpochPhase::kJoining: return From(p.id, GenerationJoined{present});

@@ -34,6 +34,7 @@ Offer SampleOffer() {
   offer.install_modes = {InstallMode::kInPlace, InstallMode::kStaged};
   offer.manifests = {kManifest, kOther};
   offer.versions = {Version{kTerm, EpochId(16)}};
+  offer.can_serve = true;
   return offer;
 }
 
@@ -77,7 +78,8 @@ ManifestPart SamplePart() {
 std::vector<MemberMessage> MemberSamples() {
   return {
       JoinCluster{"default", Role::kWorker, "replica/0", 1, 2, SampleOffer(),
-                  Version{kTerm, EpochId(16)}, true, 9, kTerm},
+                  Version{kTerm, EpochId(16)}, true, 9, kTerm,
+                  ServedWeights{kManifest, kOther, 41}},
       LeaveCluster{"default"},
       SyncCall{"default", 42, SyncKind::kDelta, Version{kTerm, EpochId(16)}, kManifest, true,
                std::vector<RowRange>{{0, 7}, {9, 12}}},
@@ -124,6 +126,7 @@ std::vector<CoordinatorMessage> CoordinatorSamples() {
       SyncDone{"default", 42, Bad(StatusCode::kAborted, "gave up"),
                ValueMap{{"epoch", 17}, {"committed", false}, {"seconds", 1.5}}},
       Shutdown{"asked by a control call"},
+      ManifestWanted{"default", kManifest},
   };
 }
 
