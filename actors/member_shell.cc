@@ -32,7 +32,7 @@ void MemberShell::Shared::Stop(const Status& why) {
 
 EpochInfo MemberShell::InfoOf(const EpochKey& key) const {
   EpochInfo info;
-  info.version = key.version();
+  info.version = attempt_.key == key ? attempt_.version : key.version();
   info.attempt = key.attempt;
   info.label = attempt_.label;
   if (attempt_.contract != nullptr) info.install = attempt_.contract->install;

@@ -45,11 +45,24 @@ StatusOr<TargetMap> MapOf(const Manifest& manifest, const std::vector<Target>& t
   return map;
 }
 
+bool IsReadable(const Manifest& manifest, const TargetMap& targets) {
+  for (uint32_t k = 0; k < manifest.size(); ++k) {
+    const RowTarget& row = targets.Find(k, manifest.rows()[k].name);
+    if (row.kind != RowTarget::Kind::kMemory) return false;
+    for (size_t p = 1; p < row.pieces.size(); ++p) {
+      const RowTarget::Piece& before = row.pieces[p - 1];
+      if (before.data + before.bytes != row.pieces[p].data) return false;
+    }
+  }
+  return true;
+}
+
 }  // namespace
 
 Status SinkBinding::Bind(WeightSink* sink, const Manifest& manifest, InstallMode mode) {
   if (bound_ && digest_ == manifest.digest() && mode_ == mode) return OkStatus();
   bound_ = false;
+  kept_.reset();  // a binding is good until the next one
   PC_ASSIGN_OR_RETURN(const Binding binding, sink->Bind(manifest, mode));
   if (binding.banks.empty() || (mode == InstallMode::kInPlace && binding.banks.size() != 1)) {
     return InvalidArgument("the sink gave " + std::to_string(binding.banks.size()) + " banks for " +
@@ -63,6 +76,8 @@ Status SinkBinding::Bind(WeightSink* sink, const Manifest& manifest, InstallMode
   }
   banks_ = std::move(banks);
   bank_ = 0;
+  readable_ = std::all_of(banks_.begin(), banks_.end(),
+                          [&](const TargetMap& map) { return IsReadable(manifest, map); });
   digest_ = manifest.digest();
   mode_ = mode;
   bound_ = true;

@@ -37,6 +37,9 @@ struct SinkCaps {
   bool staged = true;
   bool in_place = false;
   uint64_t buffer_bytes_max = 0;  // largest buffer it has room for; 0: no limit of its own
+  // What was installed lies in the bound memory as it came until packcast writes there again: the
+  // worker may send it to those that are behind, while it serves.
+  bool can_serve = false;
 };
 
 // How an epoch ended for a replica that was quiesced.

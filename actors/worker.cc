@@ -42,6 +42,7 @@ MemberConfig ConfigOf(const WorkerOptions& options, const SinkCaps& caps,
   }
   config.offer.buffer_count_max = options.buffer_count_max;
   if (caps.staged) config.offer.install_modes.push_back(InstallMode::kStaged);
+  config.offer.can_serve = caps.can_serve;
   if (caps.in_place) config.offer.install_modes.push_back(InstallMode::kInPlace);
   return config;
 }
@@ -90,12 +91,15 @@ StatusOr<std::unique_ptr<Worker>> Worker::Start(Runtime* runtime, WorkerOptions 
                       MemberTransports::Make({.device = options.device,
                                               .peer_copies = options.peer_copies,
                                               .gentle = options.gentle,
-                                              .shared_memory = options.shared_memory}));
+                                              .shared_memory = options.shared_memory,
+                                              .host = options.bulk_host}));
   auto impl = std::make_unique<Impl>(runtime, std::move(transports));
   auto side = std::make_shared<WorkerShell::SinkSide>();
   side->sink = sink;
+  const SinkCaps caps = sink->Caps();
+  side->keeps_installed = caps.can_serve;
   side->verify = options.verify;
-  auto shell = std::make_unique<WorkerShell>(ConfigOf(options, sink->Caps(), impl->transports),
+  auto shell = std::make_unique<WorkerShell>(ConfigOf(options, caps, impl->transports),
                                              impl->handle.shared_ptr(), impl->transports.pointers(),
                                              side, impl->serving);
   PC_RETURN_IF_ERROR(

@@ -26,6 +26,9 @@ struct WorkerOptions {
   std::string coordinator;        // "tcp://host:port"
   uint64_t buffer_bytes_max = 0;  // largest buffer offered; 0: no limit
   uint32_t buffer_count_max = 0;
+  // Address that those reach this rank's bulk lane at that catch up from it (SinkCaps::can_serve);
+  // loopback unless they are elsewhere.
+  std::string bulk_host = "127.0.0.1";
   // For weights in a GPU's memory, which then come over NCCL or peer copies; nothing: in the
   // host's.
   std::optional<NcclTransportOptions> device;

@@ -35,10 +35,7 @@ void WorkerShell::Carry(Context&, MemberEffect effect) {
   } else if (auto* quiesce = std::get_if<QuiesceEngine>(&effect)) {
     Quiesce(quiesce->key);
   } else if (auto* start = std::get_if<StartStream>(&effect)) {
-    // The binding stands since Prepare was answered; the driving thread does not touch it now.
-    engine().StreamIn(start->key, start->early,
-                      std::shared_ptr<const TargetMap>(side_, side_->binding.targets()),
-                      LoadCallback(start->key));
+    attempt_.sends ? StartSending(*start) : StartReceiving(*start);
   } else if (auto* install = std::get_if<InstallVersion>(&effect)) {
     Install(install->key);
   } else if (auto* resume = std::get_if<ResumeEngine>(&effect)) {
@@ -48,7 +45,10 @@ void WorkerShell::Carry(Context&, MemberEffect effect) {
                          committed ? EpochOutcome::kCommitted : EpochOutcome::kAborted);
     });
   } else if (auto* abort = std::get_if<AbortLocal>(&effect)) {
-    Abort(abort->key);
+    const bool sends = attempt_.key == abort->key && attempt_.sends;
+    sends ? AbortSending(abort->key) : Abort(abort->key);
+  } else if (std::holds_alternative<SourceFree>(effect)) {
+    side_->sending.reset();
   }
 }
 
@@ -58,13 +58,57 @@ void WorkerShell::Prepare(const PrepareAttempt& attempt) {
     done.key = attempt.key;
     done.status = Failpoint("worker.prepare");
     if (done.status.ok()) {
-      done.status = side->binding.Bind(side->sink, *attempt.manifest, attempt.contract->install);
+      done.status = attempt.sends ? side->Lend(attempt.manifest)
+                                  : side->binding.Bind(side->sink, *attempt.manifest,
+                                                       attempt.contract->install);
     }
     if (self->drive.closed()) return;  // the sink has stopped the worker, and `this` is gone
     if (done.status.ok()) done = engine().Prepare(attempt);
+    done.can_serve = side->keeps_installed && side->binding.is_readable();
     self->inbox.Post(MemberEvent(std::move(done)));
   });
 }
+
+// The binding stands since Prepare was answered; the driving thread does not touch it now.
+void WorkerShell::StartReceiving(const StartStream& start) {
+  side_->binding.Write();
+  engine().StreamIn(start.key, start.early,
+                    std::shared_ptr<const TargetMap>(side_, side_->binding.targets()),
+                    LoadCallback(start.key));
+}
+
+// ---- sending what serves ------------------------------------------------------------------------
+
+Status WorkerShell::SinkSide::Lend(const std::shared_ptr<const Manifest>& manifest) {
+  const TargetMap* const kept = keeps_installed ? binding.kept() : nullptr;
+  if (kept == nullptr || binding.manifest_digest() != manifest->digest()) {
+    return FailedPrecondition("no copy of what serves is kept here");
+  }
+  sending = std::make_shared<Sending>(manifest, *kept);
+  return OkStatus();
+}
+
+// Nothing here is the user's code: the rows lie where they were written.
+void WorkerShell::StartSending(const StartStream& start) {
+  const std::shared_ptr<Sending> sending = side_->sending;
+  sending->pump.Reset(engine().sending_flows());
+  sending->pump.Open(&sending->source, InfoOf(start.key), attempt_.manifest, true);
+  while (sending->pump.Turn()) continue;
+  engine().StreamOut(start.key, start.early, std::shared_ptr<SourcePump>(sending, &sending->pump));
+}
+
+// Behind a Prepare that may still run on the driving thread.
+void WorkerShell::AbortSending(const EpochKey& key) {
+  engine().Abort("attempt " + std::to_string(key.attempt.value) + " is given up",
+                 [self = shared_ptr(), side = side_, key](AbortOutcome outcome) {
+                   self->drive.Post([self, side, key, outcome] {
+                     if (outcome != AbortOutcome::kWedged) side->sending.reset();
+                     self->inbox.Post(MemberEvent(AbortDone{key, outcome}));
+                   });
+                 });
+}
+
+// ---- installing ---------------------------------------------------------------------------------
 
 // Rows that the sink takes by callback: shown on the driving thread while the data thread waits.
 UnpackCallback WorkerShell::LoadCallback(const EpochKey& key) {
@@ -144,6 +188,7 @@ void WorkerShell::SinkSide::AfterInstall(InstallDone* done) {
     done->memory_digest = *digest;
   } else {
     done->status = digest.status().WithContext("verify");
+    binding.Forget();
   }
 }
 

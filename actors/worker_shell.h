@@ -4,11 +4,14 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "actors/member_shell.h"
+#include "actors/served_source.h"
 #include "actors/serving_cell.h"
 #include "actors/sink_binding.h"
+#include "actors/source_pump.h"
 #include "actors/weight_sink.h"
 
 namespace packcast {
@@ -17,10 +20,19 @@ namespace packcast {
 // the sink (binding, pause) is touched on the driving thread only.
 class WorkerShell : public MemberShell {
  public:
+  // What was installed, on its way to those that are behind; of one attempt.
+  struct Sending {
+    Sending(std::shared_ptr<const Manifest> manifest, const TargetMap& targets)
+        : source(std::move(manifest), targets), pump([] {}) {}
+    ServedSource source;
+    SourcePump pump;
+  };
   struct SinkSide {
     WeightSink* sink = nullptr;
+    bool keeps_installed = false;  // SinkCaps::can_serve
     std::function<StatusOr<Digest>()> verify;
     SinkBinding binding;
+    std::shared_ptr<Sending> sending;
     std::optional<Time> paused_since;  // in place: from Quiesce to Resume
     bool quiesce_open = false;         // its Done has not come
     std::function<void()> waiting;     // to do when it comes
@@ -28,6 +40,8 @@ class WorkerShell : public MemberShell {
 
     // The bank belongs to the binding, so it is looked up on the driving thread too.
     EpochInfo WithBank(EpochInfo info) const;
+    // Makes `sending` of what serves.
+    Status Lend(const std::shared_ptr<const Manifest>& manifest);
     // The sink serves what was written: turns to the next bank, and verifies.
     void AfterInstall(InstallDone* done);
   };
@@ -46,9 +60,12 @@ class WorkerShell : public MemberShell {
 
  private:
   void Prepare(const PrepareAttempt& attempt);
+  void StartReceiving(const StartStream& start);
+  void StartSending(const StartStream& start);
   void Quiesce(const EpochKey& key);
   void Install(const EpochKey& key);
   void Abort(const EpochKey& key);
+  void AbortSending(const EpochKey& key);
   UnpackCallback LoadCallback(const EpochKey& key);
 
   MemberMachine machine_;

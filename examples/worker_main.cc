@@ -27,6 +27,7 @@ struct Flags {
   WorkerOptions options;
   uint32_t worker = 0;
   bool expecting = false;
+  bool can_serve = true;
   int device = -1;
   int serving_fd = -1;
 };
@@ -59,9 +60,11 @@ class ServingReader {
 };
 
 StatusOr<std::unique_ptr<MemorySink>> MakeSink(const Flags& flags) {
-  if (!flags.expecting) return std::make_unique<MemorySink>();
+  SinkCaps caps = MemorySink::kDoesAll;
+  caps.can_serve = flags.can_serve;
+  if (!flags.expecting) return std::make_unique<MemorySink>(caps);
   PC_ASSIGN_OR_RETURN(std::vector<Row> rows, MakeRows(flags.expect));
-  return MemorySink::Expecting(std::move(rows));
+  return MemorySink::Expecting(std::move(rows), caps);
 }
 
 Status Run(Flags flags) {
@@ -114,6 +117,13 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--limit", flags.options.buffer_bytes_max, "largest buffer offered; 0: any")
       ->check(BufferLimit())
+      ->capture_default_str();
+  app.add_flag("--can-serve,!--no-can-serve", flags.can_serve,
+               "others that are behind may catch up from this worker")
+      ->capture_default_str();
+  app.add_option("--bulk-host", flags.options.bulk_host,
+                 "this host's address for the bulk connections of those that catch up from it")
+      ->envname("PACKCAST_BULK_HOST")
       ->capture_default_str();
   AddDeviceFlag(&app, &flags.device);
   app.add_option("--serving-fd", flags.serving_fd, "where to tell what serves")->group("");

@@ -51,14 +51,14 @@ class SinkStateCell {
 // version is installed; all other memory of the old manifest is released.
 class MemorySink : public WeightSink {
  public:
+  static constexpr SinkCaps kDoesAll{.staged = true, .in_place = true, .can_serve = true};
   // Takes any manifest.
-  explicit MemorySink(SinkCaps caps = SinkCaps{.staged = true, .in_place = true});
+  explicit MemorySink(SinkCaps caps = kDoesAll);
   ~MemorySink() override;
   // Takes only manifests with exactly these rows (name, dtype, shape), in any order. Errors: those
   // of Manifest::Make.
   static StatusOr<std::unique_ptr<MemorySink>> Expecting(std::vector<Row> rows,
-                                                         SinkCaps caps = SinkCaps{
-                                                             .staged = true, .in_place = true});
+                                                         SinkCaps caps = kDoesAll);
 
   // Before the first Bind: banks come from here, a device's memory for instance, instead of the
   // host's. It outlives the sink.

@@ -148,6 +148,52 @@ TEST_F(SinkBindingTest, AsksAgainWhenManifestOrModeChange) {
   EXPECT_EQ(sink_.binds, 3);
 }
 
+TEST_F(SinkBindingTest, WhatWasInstalledIsKeptUntilItIsWrittenAgain) {
+  const std::vector<Target> second = {{Kind::kMemory, 0, 0, 8, memory_ + 32}, Empty()};
+  sink_.binding = Binding{{{Memory(0, 8), Empty()}, second}};
+  ASSERT_TRUE(binding_.Bind(&sink_, MakeManifest(), InstallMode::kStaged).ok());
+  EXPECT_EQ(binding_.kept(), nullptr);
+  binding_.Write();
+  binding_.Flip();
+  const TargetMap* const first = binding_.kept();
+  ASSERT_NE(first, nullptr);
+  EXPECT_EQ(first->Find(0, "a").pieces.front().data, memory_);
+  binding_.Write();  // the other one, which is given up
+  EXPECT_EQ(binding_.kept(), first);
+  binding_.Write();
+  binding_.Flip();
+  EXPECT_EQ(binding_.kept()->Find(0, "a").pieces.front().data, memory_ + 32);
+  binding_.Forget();
+  EXPECT_EQ(binding_.kept(), nullptr);
+}
+
+TEST_F(SinkBindingTest, OneBankIsKeptUntilTheNextStream) {
+  ASSERT_TRUE(BindBank({Memory(0, 8), Empty()}).ok());
+  binding_.Flip();
+  EXPECT_NE(binding_.kept(), nullptr);
+  ASSERT_TRUE(binding_.Bind(&sink_, MakeManifest(), InstallMode::kStaged).ok());
+  EXPECT_NE(binding_.kept(), nullptr) << "nothing was bound anew";
+  binding_.Write();
+  EXPECT_EQ(binding_.kept(), nullptr);
+  binding_.Flip();
+  EXPECT_NE(binding_.kept(), nullptr);
+  ASSERT_TRUE(binding_.Bind(&sink_, MakeManifest(), InstallMode::kInPlace).ok());
+  EXPECT_EQ(binding_.kept(), nullptr);
+}
+
+TEST_F(SinkBindingTest, OnlyWholeRowsInMemoryCanBeRead) {
+  const auto kept = [&](std::vector<Target> targets) {
+    EXPECT_TRUE(BindBank(std::move(targets)).ok());
+    binding_.Flip();
+    return binding_.kept() != nullptr;
+  };
+  EXPECT_TRUE(kept({Memory(0, 8), Empty()}));
+  EXPECT_TRUE(kept({Memory(0, 3), Memory(3, 5), Empty()})) << "end to end";
+  EXPECT_FALSE(kept({Memory(0, 3), {Kind::kMemory, 0, 3, 5, memory_ + 40}, Empty()}));
+  EXPECT_FALSE(kept({{Kind::kCallback, 0, 0, 8, nullptr}, Empty()}));
+  EXPECT_FALSE(kept({{Kind::kSkip, 0, 0, 8, nullptr}, Empty()}));
+}
+
 // A sink that refused has lost its earlier binding, as far as we know.
 TEST_F(SinkBindingTest, AsksAgainAfterARefusal) {
   ASSERT_TRUE(BindBank({Memory(0, 8), Empty()}).ok());
