@@ -53,6 +53,7 @@ MemberConfig Cluster::ConfigOf(const Post& post, const Process& process) {
   config.offer.transports = TransportsOf(scenario_, post.role, post.number);
   if (post.role == Role::kWorker) {
     config.offer.install_modes = {InstallMode::kStaged, InstallMode::kInPlace};
+    config.offer.can_serve = (scenario_.can_serve >> post.number % 64 & 1) != 0;
     if (world_->random.Chance(0.2)) config.offer.buffer_bytes_max = 512;
   }
   return config;

@@ -41,6 +41,11 @@ class Cluster : public NetworkUser, public MemberOwner {
     on_brief_state_ = std::move(on_brief_state);
   }
 
+  // `on_catch_up` hears when one begins.
+  void ListenForCatchUps(std::function<void()> on_catch_up) {
+    on_catch_up_ = std::move(on_catch_up);
+  }
+
   const std::vector<Post>& posts() const { return posts_; }
   // Null when it is down. With two lives of a name, the latest.
   MemberShell* Living(const std::string& name);
@@ -81,6 +86,9 @@ class Cluster : public NetworkUser, public MemberOwner {
   void OnStop(MemberShell* shell, const std::string& reason) override;
   void OnEarlyRoot() override;
   void OnBriefState(MemberShell* shell) override;
+  void OnCatchUp() override {
+    if (on_catch_up_) on_catch_up_();
+  }
   void OnCoordinatorStop(Process* coordinator) override;
   // What S2 promises of replicas: when a committed epoch ends, each replica that its report lists
   // has all its ranks in service at that version. One that is not listed (it lost a rank, an
@@ -104,6 +112,7 @@ class Cluster : public NetworkUser, public MemberOwner {
   OnFinished finished_;
   OnWanted wanted_;
   std::function<void()> on_early_root_;
+  std::function<void()> on_catch_up_;
   std::function<void(const std::string& name)> on_brief_state_;
   Network network_;
   DataPlane data_plane_;

@@ -43,6 +43,8 @@ void CoordinatorShell::Feed(const CoordinatorEvent& event) {
       (std::holds_alternative<Tick>(event) || std::holds_alternative<MemberLost>(event))) {
     return;
   }
+  const bool reminds = std::holds_alternative<Tick>(event) && !machine_.epoch();
+  if (reminds && world_->mutation() == Mutation::kCatchUpForgotten) return;
   TraceEvent(event);
   CountEarly(event);
   const std::string_view from = StateName(machine_);
@@ -165,12 +167,19 @@ void CoordinatorShell::Do(const PublishEvent& effect) {
   const std::string& name = *effect.event.Find("event")->AsString();
   world_->trace.Add(world_->now(), process_->name, "  publish", 0,
                     [&] { return effect.event.ToString(300); });
-  if (name == "epoch.begin") epoch_began_ = world_->now();
-  if (name == "epoch.begin" || name == "epoch.attempt" || name == "member.joined") {
+  if (name == "epoch.begin" || name == "catch_up.begin") epoch_began_ = world_->now();
+  if (name == "catch_up.begin") around_->owner->OnCatchUp();
+  if (name == "epoch.begin" || name == "catch_up.begin" || name == "epoch.attempt" ||
+      name == "member.joined") {
     CheckStopping(name);
   }
   if (name == "epoch.attempt") ++world_->stats.retries;
   if (name == "epoch.abort" || name == "replica.expelled") CheckBlame(effect.event, "reason");
+  if (name == "catch_up.end") {
+    CheckBlame(*effect.event.Find("report"), "error");
+    const bool caught_up = *effect.event.Find("report")->Find("committed")->AsBool();
+    ++(caught_up ? world_->stats.caught_up : world_->stats.not_caught_up);
+  }
   if (name != "epoch.end") return;
   CheckBlame(*effect.event.Find("report"), "error");
   last_report_ = *effect.event.Find("report");

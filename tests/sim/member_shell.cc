@@ -47,6 +47,7 @@ void MemberShell::Violate(const std::string& what) {
 
 void MemberShell::Feed(const MemberEvent& event) {
   if (world_->mutation() == Mutation::kAbortIgnored && IgnoresAbort(event)) return;
+  if (world_->mutation() == Mutation::kCatchUpTakenForEpoch && MistakesCatchUp(event)) return;
   if (const auto* message = std::get_if<CoordinatorMessage>(&event)) {
     if (world_->mutation() == Mutation::kAnswerLost && std::holds_alternative<SyncDone>(*message)) {
       return;
@@ -185,6 +186,8 @@ void MemberShell::Do(const PrepareAttempt& effect) {
   // The engine keeps the buffers of the same contract.
   const bool is_new = contract_ != effect.contract || manifest_ != effect.manifest;
   prepared_ = effect.key;
+  version_ = effect.version;
+  sends_ = effect.sends;
   contract_ = AsAgreed(effect);
   manifest_ = effect.manifest;
   label_ = effect.label;
@@ -194,6 +197,7 @@ void MemberShell::Do(const PrepareAttempt& effect) {
   if (!is_worker()) NoteContents(effect.key);
   CountFlows(effect);
   PrepareDone done{effect.key, OkStatus(), PlansDigestOf(*manifest_, *contract_), {}, ""};
+  done.can_serve = member().config().offer.can_serve;
   if (Trouble(around_->scenario->refuse, Fault::kRefuse)) {
     done.status = InvalidArgument("injected: shapes differ");
     done.row = "m0.t0";
@@ -393,7 +397,7 @@ void MemberShell::Do(const HaltSource& effect) {
 }
 
 void MemberShell::Do(const AbortLocal& effect) {
-  if (is_worker() && effect.key == committed_) Violate("S10: given up after the decision");
+  if (!sends() && effect.key == committed_) Violate("S10: given up after the decision");
   if (effect.drain_group && *effect.drain_group + 1 < pulled_) {
     Violate("drained to a group before one that was entered");
   }

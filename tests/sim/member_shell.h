@@ -32,6 +32,8 @@ class MemberOwner {
   virtual void OnBriefState(MemberShell* shell) = 0;
   // A coordinator was asked to end, and does.
   virtual void OnCoordinatorStop(Process* coordinator) = 0;
+  // A coordinator published that a catch-up begins.
+  virtual void OnCatchUp() = 0;
   // A coordinator published the end of an epoch that was committed.
   virtual void OnCommitted(const Value& report) = 0;
 };
@@ -139,6 +141,10 @@ class MemberShell : public StreamUser {
   void Scribble(uint64_t label);
   void Violate(const std::string& what);
   bool is_worker() const { return member().config().role == Role::kWorker; }
+  // member_catch_up.cc: a worker that others catch up from
+  bool sends() const { return !is_worker() || sends_; }
+  uint64_t ReadServed(FlowId flow, uint32_t cell);
+  bool MistakesCatchUp(const MemberEvent& event);
 
   Surroundings* const around_;
   World* const world_;
@@ -150,7 +156,9 @@ class MemberShell : public StreamUser {
   EpochKey aborted_;    // the last attempt of which nothing is left
   EpochKey committed_;  // the last attempt this rank saw decided
   EpochKey prepared_;
-  EpochKey early_;  // the last attempt whose stream began before Start
+  Version version_;     // that it brings
+  bool sends_ = false;  // in it
+  EpochKey early_;      // the last attempt whose stream began before Start
   std::shared_ptr<const Contract> contract_;
   std::shared_ptr<const Manifest> manifest_;
   std::vector<Lane> lanes_;

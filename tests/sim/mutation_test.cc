@@ -53,7 +53,10 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{Mutation::kGrantsOfLastStream, "GrantsOfLastStream", "S3", 60},
                     Case{Mutation::kStaleStagedEarly, "StaleStagedEarly", "S5", 60},
                     Case{Mutation::kRowInNoFlow, "RowInNoFlow", "S1", 60},
-                    Case{Mutation::kRowInTwoFlows, "RowInTwoFlows", "S1", 60}),
+                    Case{Mutation::kRowInTwoFlows, "RowInTwoFlows", "S1", 60},
+                    Case{Mutation::kCatchUpTakenForEpoch, "CatchUpTakenForEpoch", "S", 100},
+                    Case{Mutation::kCopyWrittenOver, "CopyWrittenOver", "S1", 100},
+                    Case{Mutation::kCatchUpForgotten, "CatchUpForgotten", "L1", 200}),
     [](const testing::TestParamInfo<Case>& c) { return c.param.name; });
 
 }  // namespace

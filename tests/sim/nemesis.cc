@@ -18,6 +18,11 @@ void Nemesis::OnEarlyRoot() {
   StrikeAt(world_->random.Between(Duration::zero(), Milliseconds(1)));
 }
 
+void Nemesis::OnCatchUp() {
+  if (calm_ || scenario_.kinds.empty() || !world_->random.Chance(0.4)) return;
+  StrikeAt(world_->random.Between(Duration::zero(), Milliseconds(15)));
+}
+
 void Nemesis::OnBriefState(const std::string& name) {
   if (calm_ || scenario_.kinds.empty() || !world_->random.Chance(scenario_.strike_brief)) return;
   const Fault fault = AnyFault();

@@ -15,6 +15,8 @@ class Nemesis {
   void OnCall();
   // A root streams, perhaps to members that are not prepared: the time between is short.
   void OnEarlyRoot();
+  // A catch-up begins: it is short, and nobody else takes part.
+  void OnCatchUp();
   // A member is in a state that chance alone would seldom strike.
   void OnBriefState(const std::string& name);
   // Strikes no more.

@@ -10,9 +10,22 @@ namespace {
 // Longer than any deadline of an epoch and the user's patience together.
 constexpr Duration kSettle = Seconds(150);
 constexpr Duration kSyncBound = Seconds(30);
+constexpr Duration kCatchUpBound = Seconds(60);  // twice the longest pause between two tries
 constexpr int kLastSyncs = 2;
 // A script that asked for a sync waits this long for the trainer to make it, and a little more.
 constexpr Duration kControlWait = Seconds(3601);
+
+// A replica that is behind, can catch up, and has been left alone for long.
+std::string LeftBehind(Cluster* cluster) {
+  const CoordinatorShell* shell = cluster->coordinator();
+  if (shell == nullptr) return "no coordinator";
+  const Standing standing = StandingOf(shell->machine().membership());
+  if (standing.providers.empty()) return "";
+  for (const auto& [replica, lacking] : standing.behind) {
+    if (lacking.can_catch_up) return replica + " is behind " + ToString(standing.newest);
+  }
+  return "";
+}
 
 bool Settle(World* world, Cluster* cluster, User* user) {
   const Time until = world->now() + kSettle;
@@ -28,9 +41,14 @@ bool Settle(World* world, Cluster* cluster, User* user) {
   }
 }
 
-void Rest(World* world, Cluster* cluster, User* user) {
+void Rest(World* world, const Scenario& scenario, Cluster* cluster, User* user) {
   if (!Settle(world, cluster, user)) return;
   user->ReadmitAll();
+  // Whom no transport reaches stays behind.
+  world->RunUntil(world->now() + kCatchUpBound, [&] { return LeftBehind(cluster).empty(); });
+  if (const std::string left = LeftBehind(cluster); !left.empty() && !scenario.two_transports) {
+    return world->Violate("L1: long after the last fault " + left);
+  }
   for (int k = 0; k < kLastSyncs; ++k) {
     user->SyncNow();
     world->RunUntil(world->now() + kSyncBound, [&] { return user->SyncResolved(); });
@@ -64,13 +82,17 @@ RunResult RunSeed(const RunOptions& options) {
   user.Listen([&] { nemesis.OnCall(); });
   cluster.Listen([&] { nemesis.OnEarlyRoot(); },
                  [&](const std::string& name) { nemesis.OnBriefState(name); });
+  cluster.ListenForCatchUps([&] {
+    nemesis.OnCatchUp();
+    user.OnCatchUp();
+  });
   nemesis.Begin();
   user.Begin();
   if (world.RunUntil(Time(scenario.unrest))) {
     user.Stop();
     nemesis.Calm();
     cluster.Calm();
-    Rest(&world, &cluster, &user);
+    Rest(&world, scenario, &cluster, &user);
   }
   if (IsPeaceful(scenario) && world.stats.aborted + world.stats.retries > 0) {
     world.Violate("L1: an epoch was given up without a cause");

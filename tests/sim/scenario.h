@@ -34,6 +34,7 @@ struct Scenario {
   Held held = Held::kAll;
   uint64_t held_seed = 0;
   bool held_varies = false;  // from label to label
+  uint64_t can_serve = 0;    // workers by number, a bit each: others may catch up from them
   bool host_transport = true;
   double late_messages = 0;  // chance that one takes much longer
   ContractPolicy policy;

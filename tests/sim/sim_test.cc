@@ -35,6 +35,8 @@ TEST(Simulation, KeepsItsInvariants) {
     sum.early_given_up += result.stats.early_given_up;
     sum.staged_early += result.stats.staged_early;
     sum.staged_crossed += result.stats.staged_crossed;
+    sum.caught_up += result.stats.caught_up;
+    sum.not_caught_up += result.stats.not_caught_up;
     if (result.violation.empty()) continue;
     options.record = true;
     FAIL() << "seed " << seed << ": " << result.violation << "\n" << Tail(RunSeed(options));
@@ -50,6 +52,8 @@ TEST(Simulation, KeepsItsInvariants) {
   EXPECT_GT(sum.partly_reused, kSeeds / 20);
   EXPECT_GT(sum.staged_early, kSeeds / 20);
   EXPECT_GT(sum.staged_crossed, 0u);
+  EXPECT_GT(sum.caught_up, kSeeds / 5);
+  EXPECT_GT(sum.not_caught_up, kSeeds / 20);
 }
 
 TEST(Simulation, WorksWithAnyNumberOfWorkers) {

@@ -26,6 +26,12 @@ void User::NextCall() {
   world_->After(pause, [this] { NextCall(); });
 }
 
+void User::OnCatchUp() {
+  if (calls_left_ == 0 || !world_->random.Chance(0.4)) return;
+  world_->After(world_->random.Between(Duration::zero(), Milliseconds(15)),
+                [this] { CallAll(++last_label_, false); });
+}
+
 void User::CallAll(uint64_t label, bool supersede) {
   if (world_->random.Chance(0.05)) model_ = world_->random.Below(kModels);
   const bool cancels = world_->random.Chance(scenario_.cancel);

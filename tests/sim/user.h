@@ -21,6 +21,8 @@ class User {
   void Listen(std::function<void()> on_call) { on_call_ = std::move(on_call); }
   // Makes the scenario's calls, one after another.
   void Begin();
+  // Now and then one more, in the middle of a catch-up.
+  void OnCatchUp();
   // Makes no more.
   void Stop() { calls_left_ = 0; }
 

@@ -42,6 +42,9 @@ enum class Mutation : uint8_t {
   kStaleStagedEarly,       // as kStaleStagedAccepted, for who is prepared and streams before Start
   kRowInNoFlow,            // a contract's flows do not carry the last row
   kRowInTwoFlows,          // flows of several roots carry the last row
+  kCatchUpTakenForEpoch,   // who catches up thinks that it gets a new version
+  kCopyWrittenOver,        // a provider sends other bytes than it serves, and nobody looks
+  kCatchUpForgotten,       // the coordinator is not reminded of those that are behind
 };
 
 struct Stats {
@@ -58,6 +61,8 @@ struct Stats {
   uint64_t early_given_up = 0;  // of those: attempts given up by a member that had begun
   uint64_t staged_early = 0;    // Staged that comes before all are prepared
   uint64_t staged_crossed = 0;  // Staged of an attempt told ahead that crosses its abort
+  uint64_t caught_up = 0;       // catch-ups that were committed
+  uint64_t not_caught_up = 0;   // and that were not
   std::array<uint64_t, kFaults> faults{};
   Coverage coverage;
 };
