@@ -216,7 +216,6 @@ void CoordinatorMachine::DropCatchUp(const Status& why) {
   Epoch& epoch = *epoch_;
   const bool failed = epoch.phase == EpochPhase::kAborting;
   if (!failed) {
-    ForgetGenerations();
     const AbortAttempt abort{epoch.key, WireStatus::From(why), ""};
     for (const Participant& p : epoch.participants) {
       if (Member* member = membership_.Find(p.id)) member->contract_held = {};

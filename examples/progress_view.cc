@@ -31,6 +31,15 @@ void ProgressView::OnEvent(const Value& event) {
       Print("epoch " + std::to_string(static_cast<int>(NumberAt(event, "epoch"))) + " of " +
             BytesText(NumberAt(event, "bytes")) + " begins");
     }
+  } else if (name == "replica.behind") {
+    const Value* served = event.Find("served");
+    const bool waits = served == nullptr || served->AsBool() == nullptr || !*served->AsBool();
+    Print(TextAt(event, "replica") + " is behind version " + TextAt(event, "newest") +
+          (waits ? ", and waits for the next epoch" : ""));
+  } else if (name == "catch_up.begin") {
+    bytes_.clear();
+  } else if (name == "catch_up.end") {
+    if (const Value* report = event.Find("report")) PrintCatchUp(*report);
   } else if (name == "epoch.end") {
     const Value* report = event.Find("report");
     if (report == nullptr) return;
@@ -61,6 +70,21 @@ void ProgressView::PrintEnd(const Value& report) {
         (wrong.empty() ? how + ", version " + TextAt(report, "version") + ", attempt " +
                              std::to_string(static_cast<int>(NumberAt(report, "attempt")))
                        : " FAILED: " + wrong));
+}
+
+void ProgressView::PrintCatchUp(const Value& report) {
+  const std::string error = TextAt(report, "error");
+  char took[64];
+  std::snprintf(took, sizeof(took), " in %.2f s", NumberAt(report, "seconds"));
+  std::string who;
+  if (const Value* workers = report.Find("workers"); workers != nullptr && workers->AsArray()) {
+    for (const Value& worker : *workers->AsArray()) {
+      who += (who.empty() ? "" : ", ") + TextAt(worker, "name");
+    }
+  }
+  Print("catch-up from " + TextAt(report, "provider") +
+        (error.empty() ? ": " + who + " at version " + TextAt(report, "version") + took
+                       : " is given up: " + error));
 }
 
 std::string ProgressView::Expected(const Value& report) const {

@@ -30,6 +30,7 @@ class ProgressView {
   void Bar(uint64_t epoch, double bytes, double total);
   void Print(const std::string& text);
   void PrintEnd(const Value& report);
+  void PrintCatchUp(const Value& report);
   std::string Expected(const Value& report) const;
 
   const bool terminal_;

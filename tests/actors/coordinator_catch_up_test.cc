@@ -301,7 +301,6 @@ TEST_F(CatchUpTest, HearsayCostsTheProviderNothing) {
   JoinServing(2, {});
   Settle();
   kit.AnswerUntil(EpochPhase::kStreaming);
-  kit.From(Id("worker-2"), Failed{kit.key(), "transfer", {5, ""}, "worker-0"});
   kit.From(Id("worker-2"),
            Failed{kit.key(), "transfer", WireStatus::From(Unavailable("closed")), "worker-0"});
   kit.AnswerAll();

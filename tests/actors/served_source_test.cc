@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "actors/source_pump.h"
+
 namespace packcast {
 namespace {
 
@@ -31,6 +33,28 @@ TEST(ServedSourceTest, GivesAllRowsOnceFromWhereTheyLie) {
     cursor->Release(group.id);
     EXPECT_TRUE(cursor->Next()->tensors.empty());
   }
+}
+
+// A device's producer takes batches: one of all rows.
+TEST(ServedSourceTest, IsPulledInOneGo) {
+  const auto manifest = std::make_shared<const Manifest>(
+      Manifest::Make({{"a", Dtype::kU8, {2}, "", 0, {}}, {"b", Dtype::kU8, {2}, "", 0, {}}})
+          .value());
+  std::byte memory[4];
+  TargetMap targets(RowTarget::Kind::kSkip);
+  targets.SetRow(0, MemoryTarget(memory, 2));
+  targets.SetRow(1, MemoryTarget(memory + 2, 2));
+  ServedSource source(manifest, targets);
+  SourcePump pump([] {});
+  pump.Reset();
+  pump.Open(&source, {}, manifest, true);
+  while (pump.Turn()) continue;
+  const TensorBatch batch = *pump.batches(0)->Next().value();
+  ASSERT_EQ(batch.tensors.size(), 2u);
+  EXPECT_EQ(batch.tensors[1].data, memory + 2);
+  batch.release();
+  EXPECT_FALSE(pump.batches(0)->Next()->has_value());
+  EXPECT_TRUE(pump.Close(std::nullopt).ok());
 }
 
 }  // namespace
