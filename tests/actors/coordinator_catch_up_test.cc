@@ -15,6 +15,7 @@ struct Serving {
   uint64_t life = 1;
   Term term{1, 5};  // of an earlier coordinator
   Digest content = kContent;
+  std::vector<TransportOffer> transports = {{.kind = "zmq"}};
 };
 
 class CatchUpTest : public testing::Test {
@@ -27,6 +28,7 @@ class CatchUpTest : public testing::Test {
     join.unit_size = size;
     join.offer = SmallOffer(Role::kWorker);
     join.offer.can_serve = serving.can_serve;
+    join.offer.transports = serving.transports;
     if (serving.epoch != 0) {
       join.serving = Version{serving.term, EpochId(serving.epoch)};
       if (!serving.dirty) join.weights = ServedWeights{kit.manifest->digest(), serving.content, 41};
@@ -338,6 +340,33 @@ TEST_F(CatchUpTest, InPlaceTheProviderServesOn) {
   EXPECT_EQ(kit.To<Quiesce>("worker-0"), nullptr);
   kit.AnswerAll();
   EXPECT_EQ(VersionOf("worker-2"), "1.1");
+}
+
+TEST_F(CatchUpTest, WhatItsRanksLivedInBeforeIsNotReused) {
+  const std::vector<TransportOffer> near = {{.kind = "near"}, {.kind = "far"}};
+  JoinCluster join;
+  join.model = "default";
+  join.role = Role::kTrainer;
+  join.unit = "trainer";
+  join.offer.transports = near;
+  trainer = Id("trainer-0");
+  kit.From(trainer, join);
+  JoinServing(0, {.transports = near});
+  kit.Sync(trainer, 7);
+  kit.AnswerAll();
+  JoinServing(1, {.transports = {{.kind = "far"}}});
+  Settle();
+  ASSERT_TRUE(CatchesUp());
+  kit.AnswerAll();
+  ASSERT_EQ(VersionOf("worker-1"), "1.1");
+  kit.Sync(trainer, 8);
+  kit.AnswerUntil(EpochPhase::kPreparing);
+  const Prepare* prepare = kit.To<Prepare>("trainer-0");
+  ASSERT_EQ(prepare->generations.size(), 2u);
+  // The near flow has the members that it had, and worker-0 has given its end of it up.
+  EXPECT_FALSE(prepare->generations[0].reuse);
+  kit.AnswerAll();
+  EXPECT_EQ(kit.To<SyncDone>("trainer-0")->status.code, 0);
 }
 
 TEST_F(CatchUpTest, RowsThatDoNotComeOrAreWrongEndAProvider) {
