@@ -68,6 +68,7 @@ StatusOr<std::unique_ptr<MemorySink>> MakeSink(const Flags& flags) {
 }
 
 Status Run(Flags flags) {
+  PC_RETURN_IF_ERROR(CheckBulkHost(flags.role, flags.options.bulk_host));
   PC_ASSIGN_OR_RETURN(const std::unique_ptr<MemorySink> sink, MakeSink(flags));
   WorkerOptions& options = flags.options;
   PC_ASSIGN_OR_RETURN(Allocator* const memory, UseDevice(flags.device, &options.device));

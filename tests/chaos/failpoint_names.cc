@@ -11,16 +11,16 @@ namespace {
 constexpr std::pair<const char*, const char*> kSteps[] = {
     {"coordinator.idle", "idle wait_replicas offers"},
     {"coordinator.wait_replicas", "idle wait_replicas offers"},
-    {"coordinator.offers", "offers prepare quiesce transfer install abort"},
-    {"coordinator.prepare", "prepare rendezvous quiesce transfer abort"},
-    {"coordinator.rendezvous", "idle rendezvous quiesce transfer abort"},
-    {"coordinator.quiesce", "quiesce transfer abort"},
-    {"coordinator.transfer", "transfer install abort"},
+    {"coordinator.offers", "idle offers prepare quiesce transfer install abort"},
+    {"coordinator.prepare", "offers prepare rendezvous quiesce transfer abort"},
+    {"coordinator.rendezvous", "idle offers rendezvous quiesce transfer abort"},
+    {"coordinator.quiesce", "offers quiesce transfer abort"},
+    {"coordinator.transfer", "offers transfer install abort"},
     {"coordinator.install", "idle wait_replicas offers install"},
     {"coordinator.abort", "idle wait_replicas offers prepare abort"},
     {"coordinator.send",
      "welcome expelled sync.wanted manifest.part propose prepare rendezvous quiesce start commit "
-     "abort drain sync.done shutdown"},
+     "abort drain sync.done manifest.wanted shutdown"},
     {"trainer.out", "out idle"},
     {"trainer.idle", "out idle proposed preparing broken"},
     {"trainer.proposed", "out idle proposed preparing broken"},
@@ -43,13 +43,15 @@ constexpr std::pair<const char*, const char*> kSteps[] = {
     {"worker.prepared", "prepared joining quiescing streaming aborting"},
     {"worker.joining", "prepared joining broken aborting"},
     {"worker.quiescing", "prepared quiescing aborting"},
-    {"worker.streaming", "streaming staged broken aborting"},
+    {"worker.streaming", "idle streaming streamed staged broken aborting"},
+    {"worker.streamed", "idle streamed aborting"},
     {"worker.staged", "staged installing aborting"},
     {"worker.installing", "out idle installing"},
     {"worker.broken", "broken aborting"},
-    {"worker.aborting", "out idle aborting"},
+    {"worker.aborting", "out idle proposed aborting"},
     {"worker.send",
-     "join offer prepared refused generation.joined quiesced staged installed failed aborted"}};
+     "join manifest.part offer prepared refused generation.joined quiesced staged installed failed "
+     "aborted"}};
 
 constexpr std::pair<const char*, const char*> kWork[] = {
     {"trainer", "prepare join abort"},
@@ -57,9 +59,11 @@ constexpr std::pair<const char*, const char*> kWork[] = {
     {"root", "launch seal"},
     {"member", "unpack"}};
 
-const std::set<std::string> kRare = {"coordinator.rendezvous.idle", "trainer.aborting.proposed",
-                                     "trainer.idle.broken",         "trainer.proposed.broken",
-                                     "worker.idle.broken",          "worker.proposed.broken"};
+const std::set<std::string> kRare = {"coordinator.rendezvous.idle", "coordinator.rendezvous.offers",
+                                     "coordinator.quiesce.offers",  "worker.streamed.streamed",
+                                     "trainer.aborting.proposed",   "trainer.idle.broken",
+                                     "trainer.proposed.broken",     "worker.idle.broken",
+                                     "worker.proposed.broken"};
 
 }  // namespace
 
