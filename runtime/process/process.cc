@@ -21,6 +21,7 @@
 #include "runtime/process/child_settings.h"
 #include "runtime/process/host.h"
 #include "runtime/process/launch.h"
+#include "runtime/process/pass_on.h"
 
 namespace packcast {
 namespace {
@@ -30,6 +31,8 @@ constexpr size_t kReadyLineBytes = 64u << 10;
 constexpr Duration kWordsAfterEnd = Milliseconds(100);
 // Not more than a pipe takes without waiting when it says that it has room.
 constexpr size_t kWordsAtOnce = 4096;
+// After stderr had no room although it said so, it is asked again.
+constexpr int kFullPauseMs = 10;
 // A process that was killed ends at once, unless the kernel is stuck.
 constexpr Duration kKillPatience = Seconds(10);
 
@@ -277,30 +280,37 @@ void Process::ReadWords(bool* is_open) {
   }
 }
 
-// To a stderr that has room for it: a pipe that nobody reads must not keep us from noticing the
-// end.
-void Process::PassWordsOn() {
-  const ssize_t put = write(STDERR_FILENO, unwritten_.data(), unwritten_.size());
-  if (put < 0 && (errno == EINTR || errno == EAGAIN)) return;
+// To a stderr that has room for it: one that nobody reads must not keep us from noticing the end.
+// False: it has said so, and has none.
+bool Process::PassWordsOn() {
+  const ssize_t put = internal::WriteToStderr(unwritten_);
+  if (put < 0 && errno == EINTR) return true;
+  if (put < 0 && errno == EAGAIN) return false;
   // A stderr that is gone is no reason to stop listening.
   unwritten_.erase(0, put < 0 ? unwritten_.size() : static_cast<size_t>(put));
+  return true;
 }
 
 // Waits for its end, or until this process lets it go (false), and hears its words meanwhile.
 // `until`: or so long, for words that come after the end.
 bool Process::Listen(bool awaits_end, Time until) {
   bool is_open = launched_->words.get() >= 0;
+  bool is_full = false;  // stderr, whatever poll says
   while (awaits_end || (Now() < until && (is_open || !unwritten_.empty()))) {
     const bool is_reading = is_open && unwritten_.empty();
+    const bool is_writing = !unwritten_.empty() && !is_full;
     pollfd fds[] = {{is_reading ? launched_->words.get() : -1, POLLIN, 0},
-                    {unwritten_.empty() ? -1 : STDERR_FILENO, POLLOUT, 0},
+                    {is_writing ? STDERR_FILENO : -1, POLLOUT, 0},
                     {awaits_end ? launched_->pid_fd.get() : -1, POLLIN, 0},
                     {awaits_end ? stop_fd_->get() : -1, POLLIN, 0}};
-    if (poll(fds, 4, awaits_end ? -1 : MillisecondsUntil(until)) < 0) continue;
+    const int longest = is_full ? kFullPauseMs : -1;
+    const int wait = awaits_end ? longest : MillisecondsUntil(until);
+    is_full = false;
+    if (poll(fds, 4, wait) < 0) continue;
     if (fds[2].revents != 0) return true;
     if (fds[3].revents != 0) return false;
     if (fds[0].revents != 0) ReadWords(&is_open);
-    if (fds[1].revents != 0) PassWordsOn();
+    if (fds[1].revents != 0) is_full = !PassWordsOn();
   }
   return true;
 }

@@ -112,7 +112,7 @@ class Process {
   void Watch();
   bool Listen(bool awaits_end, Time until);
   void ReadWords(bool* is_open);
-  void PassWordsOn();
+  bool PassWordsOn();
   ProcessEnd Reap();
   void NoteEnd(const ProcessEnd& end);
 
