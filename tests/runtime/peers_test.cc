@@ -1,10 +1,14 @@
 // The connections of a node, stepped by hand: the clock is the test's.
 #include "runtime/actor/peers.h"
 
+#include <poll.h>
+
 #include <functional>
 #include <future>
 #include <memory>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -114,6 +118,8 @@ class LossTest : public PeersTest {
   void Connect() {
     net::SocketOptions options;
     options.routing_id = "peer";
+    options.receive_high_water = 1;  // soon full, when the test does not read
+    options.kernel_receive_bytes = 4096;
     peer_ = net::ZmqSocket::Open(context_, net::SocketType::kDealer, options).value();
     ASSERT_TRUE(peer_.Connect(endpoint_).ok());
     Hello hello;
@@ -167,6 +173,62 @@ TEST_F(LossTest, OfAProcessThatWasLetGoNothingIsKeptNorWaitedFor) {
   Lose();
   peers_.Tick(Now() + kWait / 2);
   EXPECT_EQ(link_->state.load(), LinkState::kDied);
+}
+
+// What is sent when, and what the sending thread may and must do.
+class SendTest : public LossTest {
+ protected:
+  SendTest() { Connect(); }
+  Outgoing Tell(size_t bytes) {
+    Envelope envelope;
+    envelope.to.actor = "peer";
+    envelope.method = "m";
+    Outgoing message{link_, envelope, net::Frame(bytes), CallId(), CallId()};
+    EXPECT_TRUE(link_->Reserve(message.bytes()));
+    return message;
+  }
+  bool HasNews() {
+    std::vector<pollfd> items;
+    peers_.AppendPollItems(&items);
+    return poll(items.data(), items.size(), 0) > 0;
+  }
+};
+
+TEST_F(SendTest, AFullQueueKeepsNobodyAwake) {
+  constexpr size_t kAlone = 8'192;  // in no batch
+  const Time give_up = Now() + kPatience;
+  bool sleeps = false;
+  while (!sleeps && link_->is_usable() && Now() < give_up) {
+    // The peer reads nothing.
+    while (link_->backlog.empty() && link_->is_usable()) {
+      peers_.Transmit(Tell(kAlone));
+      peers_.FlushAll();
+    }
+    peers_.Receive();
+    peers_.FlushAll();
+    sleeps = !link_->backlog.empty() && peers_.is_drained();
+  }
+  EXPECT_TRUE(sleeps);
+}
+
+// To send may take the news of what has come, which the descriptors tell but once.
+TEST_F(SendTest, WhoSendsInPassingSaysWhetherSomethingHasCome) {
+  ASSERT_TRUE(PumpNow([&] { return peers_.is_drained() && !HasNews(); }));
+  bool has_come = true;
+  Outgoing message = Tell(0);
+  ASSERT_TRUE(peers_.TransmitNow(&message, &has_come));
+  EXPECT_FALSE(has_come);
+  net::Frames frames;
+  frames.emplace_back(std::string_view("anything"));
+  ASSERT_EQ(peer_.Send(&frames), net::SendResult::kSent);
+  const Time give_up = Now() + kPatience;
+  while (!HasNews() && Now() < give_up) std::this_thread::yield();
+  ASSERT_TRUE(HasNews());
+  message = Tell(0);
+  ASSERT_TRUE(peers_.TransmitNow(&message, &has_come));
+  EXPECT_TRUE(has_come);
+  EXPECT_FALSE(HasNews()) << "it is no test of anything if the descriptor still tells";
+  EXPECT_FALSE(peers_.is_drained());
 }
 
 TEST(LivesTest, TheLastOneCounts) {

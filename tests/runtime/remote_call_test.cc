@@ -1,5 +1,6 @@
 // Calls between two runtimes over loopback TCP.
 #include <barrier>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
@@ -7,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "protocol/limits.h"
+#include "runtime/base/clock.h"
 #include "tests/runtime/test_util.h"
 
 namespace packcast {
@@ -247,6 +249,29 @@ TEST(SendNowTest, NoReplyWaitsForTheNextBeat) {
     });
   }
   for (std::thread& caller : callers) caller.join();
+}
+
+// A message that comes while another thread takes the reactor's turn to send something is found as
+// well. Else it would wait for the next beat, or a second: most rounds do when the news is lost.
+TEST(WakeTest, WhatComesWhileAnotherIsSentIsFoundAtOnce) {
+  RuntimeOptions options = Patient();
+  options.beat_interval = Seconds(10);
+  const auto server = StartRuntime("server", options);
+  ASSERT_TRUE(server->Spawn("echo", Echo()).ok());
+  std::vector<std::unique_ptr<Runtime>> clients;
+  std::vector<ActorRef> refs;
+  for (const char* name : {"a", "b", "c"}) {
+    clients.push_back(StartRuntime(name, options));
+    refs.push_back(clients.back()->Connect(server->endpoint(), "echo", kPatience).value());
+  }
+  const Time give_up = Now() + kPatience;
+  for (int round = 0; round < 400; ++round) {
+    std::vector<Future<Value>> calls;
+    for (const ActorRef& ref : refs) calls.push_back(ref.Call("echo", Value(round)));
+    for (const Future<Value>& call : calls) {
+      ASSERT_TRUE(call.Get(give_up - Now()).ok()) << "in round " << round;
+    }
+  }
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Calls that come again: the callee runs each once, whatever becomes of the connection; and what is
 // not to be repeated never is.
 #include <atomic>
+#include <future>
 #include <memory>
 #include <thread>
 
@@ -8,6 +9,7 @@
 
 #include "protocol/frame.h"
 #include "runtime/actor/link.h"
+#include "runtime/actor/node.h"
 #include "tests/runtime/refusal_fixture.h"
 #include "tests/runtime/test_util.h"
 #include "tests/runtime/wire_fixture.h"
@@ -262,6 +264,71 @@ TEST_F(UnrunCallTest, WhoIsBackAndHasAskedAgainIsTold) {
   ExpectUnrun(again);
 }
 
+// The same for who is reached by a connection that the node has made.
+class CalledBackTest : public testing::RefusalFixture {
+ protected:
+  CalledBackTest() {
+    Start(Patient());
+    EXPECT_TRUE(client_
+                    ->Spawn("answerer", OnMessages([shared = shared_](Context&, Message message) {
+                              ++shared->runs;
+                              shared->is_held.Open();
+                              shared->goes_on.Wait();
+                              message.responder.Reply(Value());
+                            }))
+                    .ok());
+    EXPECT_TRUE(client_
+                    ->Spawn("filler", OnMessages([](Context&, Message message) {
+                              for (const size_t bytes : {size_t{1} << 20, size_t{1}}) {
+                                while (message.from.state()->link->Reserve(bytes)) {
+                                }
+                              }
+                              message.responder.Reply(Value());
+                            }))
+                    .ok());
+    Reach();
+  }
+  void SendCall() {
+    Envelope call = CallOf("answerer", "work", kRepeated);
+    call.idempotent = true;
+    server_.Send(call);
+  }
+  // The server is given up, and is welcome again as the same life.
+  void GiveUpAndMeetAgain() {
+    server_.Send(CallOf("filler", "fill", 102));
+    server_.Expect(FrameKind::kHello);
+    server_.Welcome("");
+  }
+  void ExpectAnsweredAfterOneRun() {
+    const Envelope reply = server_.Expect(FrameKind::kReply);
+    EXPECT_EQ(reply.call_id, CallId(kRepeated));
+    EXPECT_TRUE(reply.status.ok()) << reply.status;
+    EXPECT_EQ(shared_->runs, 1);
+  }
+  std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
+};
+
+TEST_F(CalledBackTest, WhoWasGivenUpAndIsBackGetsTheAnswerAgain) {
+  shared_->goes_on.Open();
+  SendCall();
+  EXPECT_EQ(server_.Expect(FrameKind::kReply).call_id, CallId(kRepeated));
+  GiveUpAndMeetAgain();
+  SendCall();
+  ExpectAnsweredAfterOneRun();
+}
+
+TEST_F(CalledBackTest, WhoWasGivenUpAndIsBackGetsTheAnswerOfOneThatStillRuns) {
+  SendCall();
+  shared_->is_held.Wait();
+  GiveUpAndMeetAgain();
+  SendCall();
+  // Is answered after the repetition has come.
+  server_.Send(CallOf("nobody", "m", 100));
+  EXPECT_EQ(server_.Expect(FrameKind::kReply).call_id, CallId(100));
+  shared_->goes_on.Open();
+  ExpectAnsweredAfterOneRun();
+}
+
 // What the caller sends, and what it says of what it did not.
 using AtMostOnceTest = testing::RefusalFixture;
 
@@ -288,6 +355,29 @@ TEST_F(AtMostOnceTest, WhatIsNotIdempotentIsNeverSentAgainAndItsOutcomeSaysWheth
   EXPECT_EQ(call.method, "next");
   server_.Reply(call);
   EXPECT_TRUE(next.Get(kPatience).ok()) << next.Get(kPatience).status();
+}
+
+// The callee remembers a caller that is away for a minute. One that was frozen has not noticed that
+// it was.
+TEST_F(AtMostOnceTest, WhoWasFrozenForLongerThanItIsRememberedRepeatsNothing) {
+  Start(Patient());
+  const ActorRef ref = Reach();
+  const Future<Value> call = ref.Call("work", Value(), {.deadline = kPatience, .idempotent = true});
+  server_.Expect(FrameKind::kCall);
+  std::promise<void> is_set;
+  const std::shared_ptr<internal::Link> link = ref.state()->link;
+  ASSERT_TRUE(ref.state()->owner->reactor().Post([&](internal::Peers&) {
+    link->heard_at -= Seconds(61);  // as if it had been frozen since, and were noticing now
+    is_set.set_value();
+  }));
+  is_set.get_future().wait();
+  server_.DropConnections();
+  server_.Expect(FrameKind::kHello);
+  server_.Welcome("");
+  const Status status = call.Get(kPatience).status();
+  EXPECT_EQ(status.code(), StatusCode::kUnavailable) << status;
+  EXPECT_EQ(status.outcome(), Outcome::kMaybeExecuted);
+  EXPECT_NE(status.message().find("away for too long"), std::string::npos) << status;
 }
 
 TEST_F(AtMostOnceTest, OneThatIsCancelledBeforeItWasSentNeverIs) {
