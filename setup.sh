@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Installs what building and testing packcast needs, on Debian 12 or Ubuntu 24.04. Run it as root or
-# as a user with sudo, as often as you like: when all is there, it does nothing.
+# as a user with sudo, as often as you like: when all is there, it does nothing. With --fuzz also
+# what tests/fuzz/run.sh needs.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-list=$here/tools/setup/packages.txt
+lists=("$here/tools/setup/packages.txt")
 
 say() { echo "setup.sh: $*"; }
 die() {
@@ -22,10 +23,13 @@ as_root() {
   fi
 }
 
-# Prints the packages of the list that are not installed.
+# Prints the packages of the lists, one a line.
+wanted_packages() { sed 's/#.*//' "${lists[@]}" | tr -s ' \t' '\n\n' | sed '/^$/d' | sort -u; }
+
+# Prints those that are not installed.
 missing_packages() {
   local wanted installed
-  wanted=$(sed 's/#.*//' "$list" | tr -s ' \t' '\n\n' | sed '/^$/d' | sort -u)
+  wanted=$(wanted_packages)
   # dpkg-query fails when it does not know a name; that name is then missing from its output.
   installed=$(echo "$wanted" | xargs dpkg-query -W -f '${db:Status-Status} ${Package}\n' \
     2>/dev/null | sed -n 's/^installed //p' | sort -u) || true
@@ -67,6 +71,11 @@ install() {
 }
 
 main() {
+  case "$*" in
+    '') ;;
+    --fuzz) lists+=("$here/tools/setup/fuzz.txt") ;;
+    *) die "I take no arguments but --fuzz" ;;
+  esac
   check_distribution
   ensure_proc
   local missing
@@ -76,7 +85,7 @@ main() {
     install $missing
   fi
   command -v bazel >/dev/null || die "bazel-bootstrap is installed, but there is no bazel command"
-  say "ready: $(sed 's/#.*//' "$list" | grep -c '[a-z]') packages installed"
+  say "ready: $(wanted_packages | wc -l) packages installed"
 }
 
-main
+main "$@"

@@ -38,7 +38,7 @@ fuzz() {
   # time. Inputs are chosen without "entropic", whose book-keeping costs more than it finds here.
   ASAN_OPTIONS=malloc_context_size=4:quarantine_size_mb=16:${ASAN_OPTIONS:-} \
     "$bin/$target" "$@" -max_len=1024 -timeout=20 -rss_limit_mb=2048 -entropic=0 -reload=0 \
-    -print_final_stats=1 -artifact_prefix="out/fuzz/$target-" \
+    -print_final_stats=1 -print_funcs=0 -artifact_prefix="out/fuzz/$target-" \
     "$learnt" "tests/fuzz/corpus/$target" 2>&1 |
     grep -vE '^#[0-9]+.(NEW|REDUCE|RELOAD|pulse)|# Uses: |^INFO: (Loaded|Running)|ecommended'
 }
