@@ -108,12 +108,35 @@ void CoordinatorWorld::Step() {
 
 void CoordinatorWorld::On(const CoordinatorEvent& event) {
   if (stopped_) return;
+  Note(event);
   const CoordinatorEffects effects = machine_.On(event, now_);
   if (IsTraced()) Trace(event);
   const Status status = machine_.CheckInvariants();
   PC_CHECK(status.ok()) << status;
   PC_CHECK(effects.size() <= kEffectsMax) << effects.size() << " effects";
   for (const CoordinatorEffect& effect : effects) Take(effect);
+}
+
+// Which answers a trainer may get: one to each call, or none when it has left meanwhile.
+void CoordinatorWorld::Note(const CoordinatorEvent& event) {
+  const auto* from = std::get_if<FromMember>(&event);
+  if (from == nullptr) return;
+  const auto* call = std::get_if<SyncCall>(&from->message);
+  if (call != nullptr && machine_.membership().Has(from->from)) {
+    ++open_syncs_[from->from][call->label];
+  }
+}
+
+void CoordinatorWorld::TakeSent(const SendToMember& send) {
+  CheckMessage(send.message);
+  if (const auto* commit = std::get_if<Commit>(&send.message)) {
+    committed_ = commit->key;
+  } else if (const auto* abort = std::get_if<AbortAttempt>(&send.message)) {
+    PC_CHECK(abort->key != committed_) << "S10: aborted after its decision";
+  } else if (const auto* done = std::get_if<SyncDone>(&send.message)) {
+    PC_CHECK(open_syncs_[send.to][done->label]-- > 0)
+        << "S8: sync(" << done->label << ") of " << ToString(send.to) << " is answered twice";
+  }
 }
 
 void CoordinatorWorld::Trace(const CoordinatorEvent& event) const {
@@ -131,7 +154,7 @@ void CoordinatorWorld::Trace(const CoordinatorEvent& event) const {
 
 void CoordinatorWorld::Take(const CoordinatorEffect& effect) {
   if (const auto* send = std::get_if<SendToMember>(&effect)) {
-    CheckMessage(send->message);
+    TakeSent(*send);
   } else if (const auto* reply = std::get_if<ReplyControl>(&effect)) {
     PC_CHECK(open_calls_.erase(reply->token) == 1) << "S8: answered twice";
     CheckCanTravel(reply->body, "a reply");

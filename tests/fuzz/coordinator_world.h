@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -27,7 +28,9 @@ class CoordinatorWorld {
  private:
   void Step();
   void On(const CoordinatorEvent& event);
+  void Note(const CoordinatorEvent& event);
   void Take(const CoordinatorEffect& effect);
+  void TakeSent(const SendToMember& send);
   void Trace(const CoordinatorEvent& event) const;
   void UpdatePools();
 
@@ -52,6 +55,8 @@ class CoordinatorWorld {
   Time now_{};
   uint64_t calls_ = 0;
   std::set<uint64_t> open_calls_;
+  std::map<MemberId, std::map<uint64_t, int>> open_syncs_;  // by label
+  EpochKey committed_;                                      // the last one
   bool stopped_ = false;
 };
 
