@@ -43,6 +43,22 @@ fuzz() {
     grep -vE '^#[0-9]+.(NEW|REDUCE|RELOAD|pulse)|# Uses: |^INFO: (Loaded|Running)|ecommended'
 }
 
+# merge TARGET: what has learnt to reach new code goes into the corpus. How often it reaches it does
+# not count, for the corpus is to be small.
+merge() {
+  local scratch corpus=tests/fuzz/corpus/$1 file name
+  scratch=$(mktemp -d)
+  cp -r "$corpus" "$scratch/corpus"
+  "$bin/$1" -merge=1 -use_counters=0 -max_len=1024 -merge_control_file="$scratch/control" \
+    "$scratch/corpus" "out/fuzz/$1" >"$scratch/log" 2>&1 || die "cannot merge; see $scratch/log"
+  python3 tests/fuzz/choose.py "$scratch/control" | while read -r file; do
+    name=$(sha1sum <"$file")
+    cp "$file" "$corpus/${name:0:12}"
+  done
+  echo "$1: $(find "$corpus" -type f | wc -l) files"
+  rm -rf "$scratch"
+}
+
 [[ $# -gt 0 ]] || die "name a target, or --all; targets: $(targets | tr '\n' ' ')"
 what=$1
 shift
@@ -75,9 +91,8 @@ if [[ -n $file ]]; then
   exec "$bin/$what" "$file"
 fi
 if [[ $limit == merge ]]; then
-  # Only what reaches new code: how often it does is left out, for a small corpus.
-  exec "$bin/$what" -merge=1 -use_counters=0 -max_len=1024 "tests/fuzz/corpus/$what" \
-    "out/fuzz/$what"
+  merge "$what"
+  exit
 fi
 failed=0
 for name in "${names[@]}"; do
