@@ -106,6 +106,61 @@ TEST_F(WorkerTest, AFailedVerifyPutsItOutOfService) {
   EXPECT_TRUE(serving.version.IsZero() && serving.dirty && !serving.in_service);
 }
 
+// An engine that fails where it is told to.
+class FailingSink : public CallbackSink {
+ public:
+  Status Load(const EpochInfo& epoch, const TensorGroup& group) override {
+    return load.ok() ? CallbackSink::Load(epoch, group) : load;
+  }
+  void Install(const EpochInfo& epoch, Done done) override {
+    if (install.ok()) return CallbackSink::Install(epoch, std::move(done));
+    done(install);
+  }
+  // Set between syncs.
+  Status load;
+  Status install;
+};
+
+// Miles P2P: errors were swallowed, and the version grew all the same.
+TEST_F(WorkerTest, ALoadThatFailsIsToldAndBumpsNoVersion) {
+  StartTrainer();
+  FailingSink sink;
+  const auto worker = StartWorker(&sink, true);
+  WaitMembers(2);
+  ASSERT_EQ(trainer_->Sync(1, kPatience).status, OkStatus());
+  const ServingState before = worker->Serving();
+  sink.load = Internal("no room for row.3");
+  const SyncResult failed = trainer_->Sync(2, kPatience);
+  EXPECT_NE(failed.status.message().find("no room for row.3"), std::string::npos) << failed.status;
+  EXPECT_EQ(*failed.report.Find("committed")->AsBool(), false);
+  const ServingState after = worker->Serving();
+  EXPECT_EQ(after.version, before.version);
+  EXPECT_EQ(after.label, 1u);
+  EXPECT_EQ(after.installs, 1u);
+  EXPECT_TRUE(after.in_service && !after.dirty);
+  EXPECT_EQ(sink.installs, 1u);
+  sink.load = OkStatus();
+  ASSERT_EQ(trainer_->Sync(3, kPatience).status, OkStatus());
+  EXPECT_LT(before.version, worker->Serving().version);
+}
+
+TEST_F(WorkerTest, AnInstallThatFailsIsToldAndBumpsNoVersion) {
+  StartTrainer();
+  FailingSink sink;
+  const auto worker = StartWorker(&sink, true);
+  WaitMembers(2);
+  ASSERT_EQ(trainer_->Sync(1, kPatience).status, OkStatus());
+  const ServingState before = worker->Serving();
+  sink.install = Internal("the flip failed");
+  const SyncResult failed = trainer_->Sync(2, kPatience);
+  EXPECT_NE(failed.status.message().find("the flip failed"), std::string::npos) << failed.status;
+  const ServingState after = worker->Serving();
+  EXPECT_EQ(after.version, before.version);
+  EXPECT_EQ(after.label, 1u);
+  EXPECT_EQ(after.installs, 1u);
+  EXPECT_TRUE(after.dirty && !after.in_service) << "who knows what its memory holds";
+}
+
 // Who embeds it with callbacks alone learns its end from Drive.
 TEST_F(WorkerTest, WithAThreadOfItsOwnDriveWaitsForTheEnd) {
   CallbackSink sink;
