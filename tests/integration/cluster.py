@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from examples.control import Control, ControlError
 from tests.integration.processes import PATIENCE_SECONDS, Process, children
@@ -154,6 +154,11 @@ class Cluster(Session):
         finally:
             self.launcher.end()
             self.close()
+
+
+def version(text: str) -> Tuple[int, ...]:
+    """In their order: "3.17" comes after "3.4"."""
+    return tuple(int(part) for part in text.split("."))
 
 
 def wrong_with(report: Event, workers: int) -> str:

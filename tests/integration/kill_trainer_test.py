@@ -6,7 +6,7 @@ import unittest
 from typing import Any, Dict, Tuple
 
 from tests.integration import weights
-from tests.integration.cluster import Cluster, wrong_with
+from tests.integration.cluster import Cluster, version, wrong_with
 from tests.integration.processes import kill
 
 MODEL_MIB = 128
@@ -41,24 +41,26 @@ class KillTrainerTest(unittest.TestCase):
         return {name: (member["version"], member["dirty"])
                 for name, member in cluster.members().items() if member["role"] == "worker"}
 
-    def check_healed(self, cluster: Cluster) -> None:
+    def check_healed(self, cluster: Cluster, before: str) -> None:
+        """The trainer's next life syncs the same workers; versions count on from `before`."""
         cluster.watch.first("member.joined", self.since, member="trainer-0")
         report = cluster.sync()
         self.assertFalse(wrong_with(report, 2))
+        self.assertGreater(version(report["version"]), version(before))
         good = (report["version"], False)
         self.assertEqual(self.workers(cluster), {"worker-0": good, "worker-1": good})
 
     def test_staged_workers_serve_the_last_committed_version(self) -> None:
-        cluster, version, _ = self.interrupted("staged")
-        kept = (version, False)
+        cluster, served, _ = self.interrupted("staged")
+        kept = (served, False)
         self.assertEqual(self.workers(cluster), {"worker-0": kept, "worker-1": kept})
-        self.check_healed(cluster)
+        self.check_healed(cluster, served)
 
     def test_workers_written_in_place_are_dirty_until_the_next_good_epoch(self) -> None:
-        cluster, version, _ = self.interrupted("in-place")
-        dirty = (version, True)
+        cluster, served, _ = self.interrupted("in-place")
+        dirty = (served, True)
         self.assertEqual(self.workers(cluster), {"worker-0": dirty, "worker-1": dirty})
-        self.check_healed(cluster)
+        self.check_healed(cluster, served)
 
 
 if __name__ == "__main__":

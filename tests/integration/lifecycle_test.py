@@ -4,14 +4,10 @@ import tempfile
 import unittest
 
 from tests.integration import weights
-from tests.integration.cluster import wrong_with
+from tests.integration.cluster import version, wrong_with
 from tests.integration.roles import Roles
 
 SLOW = "--buffer-bytes=65536"
-
-
-def version(text: str) -> tuple:
-    return tuple(int(part) for part in text.split("."))
 
 
 class LifecycleTest(unittest.TestCase):

@@ -4,10 +4,12 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <zmq.h>
 
 #include <chrono>
 #include <map>
 #include <memory>
+#include <string>
 #include <thread>
 
 #include <gtest/gtest.h>
@@ -144,6 +146,55 @@ TEST(ZmqSocketTest, AConnectionThatWasTakenOverCannotEndTheProcess) {
       ASSERT_TRUE(hears("still here"));
     }
   }
+}
+
+Time Soon() { return std::chrono::steady_clock::now() + Seconds(20); }
+bool HasPassed(Time time) { return std::chrono::steady_clock::now() >= time; }
+
+void WaitFor(ZmqSocket* socket, short events) {
+  zmq_pollitem_t item = {socket->handle(), 0, events, 0};
+  zmq_poll(&item, 1, 100);
+}
+
+// A DEALER queues for a dead server, unless it is told not to: the next server at that address
+// would be told to do what was meant for the last one.
+TEST(ZmqSocketTest, WhatWaitsForADeadServerDoesNotReachTheNext) {
+  ZmqContext context;
+  SocketOptions few;
+  few.send_high_water = few.receive_high_water = 4;
+  ZmqSocket server = ZmqSocket::Open(context, SocketType::kRouter, few).value();
+  const std::string endpoint = server.Bind("tcp://127.0.0.1:*").value();
+  ZmqSocket client = ZmqSocket::Open(context, SocketType::kDealer, few).value();
+  ASSERT_TRUE(client.Connect(endpoint).ok());
+  // The server does not read, until neither ZeroMQ nor the kernel takes any more.
+  const Time limit = Soon();
+  size_t sent = 0;
+  for (int full = 0; full < 3; WaitFor(&client, ZMQ_POLLOUT)) {
+    Frames frames;
+    frames.emplace_back(std::string_view(std::string(1 << 20, 'o')));
+    const bool is_sent = client.Send(&frames) == SendResult::kSent;
+    sent += is_sent ? 1 : 0;
+    full = is_sent || sent == 0 ? 0 : full + 1;
+    ASSERT_FALSE(HasPassed(limit));
+  }
+  server.Close();
+  ZmqSocket next;
+  for (bool is_bound = false; !is_bound;) {  // the old one may still close
+    next = ZmqSocket::Open(context, SocketType::kRouter, few).value();
+    is_bound = next.Bind(endpoint).ok();
+    ASSERT_FALSE(HasPassed(limit));
+  }
+  Frames frames;
+  while (next.Receive(&frames) != ReceiveResult::kMessage) {
+    // Again and again: the first ones may still go to the old connection, which is breaking.
+    frames.clear();
+    frames.emplace_back(std::string_view("for the next"));
+    (void)client.Send(&frames);
+    WaitFor(&next, ZMQ_POLLIN);
+    ASSERT_FALSE(HasPassed(limit));
+  }
+  ASSERT_EQ(frames.size(), 2u);
+  EXPECT_EQ(frames[1].view(), "for the next") << "one of " << sent << " for the dead server";
 }
 
 // Leaves the process `count` descriptors to open.

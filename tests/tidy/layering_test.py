@@ -1,11 +1,17 @@
 """Who may include whom: ARCHITECTURE.md has the picture, tools/tidy/layering.sh asks Bazel."""
 
+import ast
 import re
 import unittest
 
 from tests.tidy import tree
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">]', re.MULTILINE)
+# PUB loses in silence, REQ and PUSH cannot be given up: none is for what matters.
+LOSING_SOCKETS = re.compile(r"\b(?:ZMQ_|zmq\.)(?:X?PUB|X?SUB|REQ|PUSH|PULL)\b")
+# Code in what came over a wire, and code made of text.
+UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "marshal", "shelve"}
+EVALUATORS = {"eval", "exec"}
 # Headers of the C++ standard library have no dot; those of C that we use do.
 STANDARD = re.compile(r"^[a-z_]+$|^(stdint|stddef|string|math|limits)\.h$")
 
@@ -92,6 +98,23 @@ class LayeringTest(unittest.TestCase):
             for ours, name in includes(path):
                 if name in ("zmq.h", "zmq.hpp") and not path.startswith(("runtime/net/", "tests/")):
                     self.faults.append("%s includes %s" % (path, name))
+
+    def test_no_socket_type_that_loses_or_locks(self):
+        for path in tree.files(tree.CPP + (".py",)):
+            for name in LOSING_SOCKETS.findall(tree.read(path)):
+                self.faults.append("%s uses %s" % (path, name))
+
+    def test_no_script_runs_what_it_reads(self):
+        scripts = tree.files((".py",), ("examples/", "python/"))
+        self.assertIn("examples/control.py", scripts)
+        for path in scripts:
+            for node in ast.walk(ast.parse(tree.read(path))):
+                names = {name.name for name in getattr(node, "names", []) if hasattr(name, "name")}
+                names.add(getattr(node, "module", None) or "")
+                found = {name.partition(".")[0] for name in names} & UNPICKLERS
+                called = getattr(getattr(node, "func", None), "id", None)
+                if found or called in EVALUATORS:
+                    self.faults.append("%s uses %s" % (path, found or called))
 
 
 if __name__ == "__main__":
