@@ -1,10 +1,10 @@
 """Each test that tests/docs/promises.md names is there, and no promise is without one."""
 
-import ast
 import os
 import re
 import unittest
 
+from tests.docs.listed_tests import cells, cpp_tests, python_tests, tables, tests_of_the_tree
 from tests.tidy import tree
 
 DOCUMENT = "docs/actors.md"
@@ -21,36 +21,6 @@ def headings(text, level):
     return re.findall(r"^#{%d} (.+)$" % level, prose, re.MULTILINE)
 
 
-def tables(text):
-    """{heading: lines of its table} of the headings of level 2."""
-    parts = re.split(r"^## (.+)\n", text, flags=re.MULTILINE)[1:]
-    return {heading: [line for line in body.split("\n") if line.startswith("|")]
-            for heading, body in zip(parts[::2], parts[1::2])}
-
-
-def cpp_tests(text):
-    """Each test in C++ as "Suite.Name", without what instances add to it."""
-    pattern = re.compile(r"^TEST(?:_F|_P)?\(\s*(\w+)\s*,\s*(\w+)\s*\)", re.MULTILINE)
-    return {"%s.%s" % match.groups() for match in pattern.finditer(text)}
-
-
-def python_tests(text):
-    """Each test in Python as "Class.test_name"."""
-    return {"%s.%s" % (node.name, method.name)
-            for node in ast.parse(text).body if isinstance(node, ast.ClassDef)
-            for method in node.body
-            if isinstance(method, ast.FunctionDef) and method.name.startswith("test")}
-
-
-def tests_of_the_tree():
-    found = set()
-    for path in tree.files((".cc",), ("tests/",)):
-        found |= cpp_tests(tree.read(path))
-    for path in tree.files((".py",), ("tests/",)):
-        found |= python_tests(tree.read(path))
-    return found
-
-
 class PromisesTest(unittest.TestCase):
 
     def setUp(self):
@@ -60,9 +30,9 @@ class PromisesTest(unittest.TestCase):
         """(promise, tests) of each row, as they are written."""
         for heading, lines in self.tables.items():
             for line in lines[len(HEAD):]:
-                match = re.fullmatch(r"\| (.+) \| (.+) \|", line)
-                self.assertTrue(match, "%s: no row of two columns: %s" % (heading, line))
-                yield match.groups()
+                row = cells(line, 2)
+                self.assertTrue(row, "%s: no row of two columns: %s" % (heading, line))
+                yield row
 
     def test_each_section_has_a_table(self):
         text = tree.read(DOCUMENT)

@@ -53,6 +53,20 @@ TEST_F(RefusalTest, UnsupportedIsNeverSuccess) {
   EXPECT_EQ(call.Get(kPatience).status().code(), StatusCode::kUnimplemented);
 }
 
+// ZeroMQ's own pings are answered by a thread of its own: they do not tell that a peer is stuck.
+TEST_F(RefusalTest, APeerThatSaysNothingIsUnreachableThoughItsConnectionLives) {
+  RuntimeOptions options;
+  options.suspect_after = Milliseconds(100);
+  options.unreachable_after = Milliseconds(200);
+  Start(options);
+  const ActorRef ref = Reach(true);
+  Watch(ref);
+  ASSERT_TRUE(Sees(Kind::kSuspect));
+  ASSERT_TRUE(Sees(Kind::kUnreachable));
+  EXPECT_EQ(ref.Call("work", Value()).Get(kPatience).status().code(), StatusCode::kUnavailable);
+  for (const PeerEvent& event : events_->items()) EXPECT_NE(event.kind, Kind::kDied);
+}
+
 TEST_F(RefusalTest, IdempotentCallIsSentAgainAfterASilenceAndANewConnection) {
   RuntimeOptions options;
   options.suspect_after = Milliseconds(100);
