@@ -91,6 +91,7 @@ class Peers {
     Promise<ActorRef> promise;
     bool is_due = true;  // a hello for it must be sent
     Status last_error;
+    Time asked_at{};  // when one was
   };
   // One DEALER and whom it reaches.
   struct Channel {

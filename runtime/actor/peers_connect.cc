@@ -20,6 +20,8 @@ constexpr Duration kReopenFirst = Milliseconds(100);
 constexpr Duration kReopenMax = Seconds(5);
 // libzmq says at once that it is going to connect again.
 constexpr Duration kRetrySign = Seconds(1);
+// After so long a hello is said again.
+constexpr Duration kAskAgain = Seconds(1);
 
 std::string RoutingId(const std::string& node, Incarnation incarnation) {
   static constexpr char kDigits[] = "0123456789abcdef";
@@ -240,6 +242,7 @@ void Peers::SendHellos(Channel* channel) {
       return;
     }
     connect.is_due = false;
+    connect.asked_at = Now();
     channel->is_hello_due = false;
   }
   if (channel->is_hello_due && send("")) channel->is_hello_due = false;
@@ -363,7 +366,10 @@ void Peers::TickConnects(Time now) {
     ReopenWhenDue(&channel, now);
     std::vector<std::pair<PendingConnect, Status>> expired;
     std::erase_if(channel.connects, [&](PendingConnect& connect) {
-      connect.is_due = connect.is_due || connect.last_error.code() == StatusCode::kNotFound;
+      // The answer may have found no room on its way.
+      const bool was_lost = now - connect.asked_at >= kAskAgain;
+      const bool may_appear = connect.last_error.code() == StatusCode::kNotFound;
+      connect.is_due = connect.is_due || may_appear || was_lost;
       if (connect.deadline > now) return false;
       const Status error = ConnectError(channel, connect);
       expired.emplace_back(std::move(connect), error);

@@ -33,6 +33,22 @@ TEST_F(RefusalTest, ForgottenSessionIsLostAndHelloIsSaidUntilWelcome) {
   EXPECT_TRUE(again.Get(kPatience).ok()) << again.Get(kPatience).status();
 }
 
+// A server whose connection is full cannot send it.
+TEST_F(RefusalTest, AWelcomeThatIsLostIsAskedForAgain) {
+  Start(Patient());
+  auto first = Connect("callee");
+  server_.Expect(FrameKind::kHello);
+  server_.Expect(FrameKind::kHello);
+  server_.Welcome("callee");
+  EXPECT_TRUE(first.get().ok());
+  // So it is when there is a session.
+  auto second = Connect("other");
+  server_.Expect(FrameKind::kHello);
+  server_.Expect(FrameKind::kHello);
+  server_.Welcome("other");
+  EXPECT_TRUE(second.get().ok());
+}
+
 TEST_F(RefusalTest, RefusedBeatFailsNoConnect) {
   Start(Patient());
   const ActorRef ref = Reach();
