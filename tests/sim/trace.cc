@@ -11,7 +11,7 @@ void Trace::Record(Time now, std::string_view who, std::string_view what, const 
                 ToSeconds(now.time_since_epoch()), static_cast<int>(who.size()), who.data(),
                 static_cast<int>(what.size()), what.data());
   lines_.push_back(columns.data() + text);
-  if (lines_.size() > kLinesKept) lines_.pop_front();
+  if (lines_.size() > lines_kept_) lines_.pop_front();
 }
 
 }  // namespace packcast::sim

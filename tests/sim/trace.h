@@ -16,7 +16,8 @@ class Trace {
  public:
   static constexpr size_t kLinesKept = 400;
 
-  explicit Trace(bool record) : record_(record) {}
+  explicit Trace(bool record, size_t lines_kept = kLinesKept)
+      : record_(record), lines_kept_(lines_kept) {}
 
   // `text()` is only called when lines are recorded; `number` goes into the hash in its place.
   template <class Text>
@@ -38,6 +39,7 @@ class Trace {
   void Record(Time now, std::string_view who, std::string_view what, const std::string& text);
 
   const bool record_;
+  const size_t lines_kept_;
   uint64_t hash_ = 0;
   std::deque<std::string> lines_;
 };
