@@ -43,8 +43,6 @@ struct Outgoing {
   net::Frame body;
   CallId call_id;    // not 0: a call of ours
   CallId cached_as;  // not 0: the reply to a call that may be repeated
-  // Of such a reply: it is kept. Else it is not, and the call shall run when it comes again.
-  bool did_run = true;
 
   // About what it takes of the queue, and on the wire.
   size_t bytes() const { return kEnvelopeBytes + envelope.status.message().size() + body.size(); }
@@ -101,7 +99,6 @@ struct Link {
   Time heard_at;                     // really
   Time lost_at;                      // when `connected` became false
   uint64_t connection = 0;           // of its hello; 0: not counted
-  uint64_t session = 1;              // grows with each connection of this life
   std::deque<Outgoing> backlog;      // not yet with ZeroMQ, in order
   bool is_listed = false;            // among those with a backlog
   std::vector<Watch> watches;

@@ -73,7 +73,8 @@ class Node : public std::enable_shared_from_this<Node> {
   // Runs callbacks of futures on the executor.
   CallbackRunner Runner();
   // Hands a reply to the reactor. `is_last`: the peer has no other call without an answer.
-  void SendReply(Outgoing reply, const Value& body, bool is_last);
+  void SendReply(const std::shared_ptr<Link>& link, Envelope envelope, Value body, CallId cached_as,
+                 bool is_last);
 
   // Progress counters that beats brought.
   void SetPeerProgress(const Link& link, std::map<std::string, uint64_t> counters);

@@ -210,14 +210,15 @@ Future<Value> Node::CallRemote(const RefState& to, PendingCall call, Value body)
   return future;
 }
 
-void Node::SendReply(Outgoing reply, const Value& body, bool is_last) {
+void Node::SendReply(const std::shared_ptr<Link>& link, Envelope envelope, Value body,
+                     CallId cached_as, bool is_last) {
   StatusOr<net::Frame> frame = EncodeBody(body);
-  if (frame.ok()) {
-    reply.body = std::move(*frame);
-  } else {
-    reply.envelope.status = frame.status().WithContext("the reply").WithOutcome(Outcome::kExecuted);
+  if (!frame.ok()) {
+    envelope.status = frame.status().WithContext("the reply").WithOutcome(Outcome::kExecuted);
+    frame = net::Frame();
   }
-  if (reply.link->Reserve(reply.bytes())) {
+  Outgoing reply{link, std::move(envelope), std::move(*frame), CallId(), cached_as};
+  if (link->Reserve(reply.bytes())) {
     reactor_->Send(std::move(reply), is_last);
     return;
   }

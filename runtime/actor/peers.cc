@@ -171,14 +171,9 @@ bool Peers::Redirect(Outgoing* reply, bool has_room_here) {
 }
 
 void Peers::Transmit(Outgoing message) {
-  const bool is_cached = message.cached_as.value != 0;
-  if (is_cached && !message.did_run && !IsAwaited(message)) {
-    message.link->Release(message.bytes());
-    return;
-  }
-  if (is_cached && !Redirect(&message, true)) return DropReply(message);
+  if (message.cached_as.value != 0 && !Redirect(&message, true)) return DropReply(message);
   const std::shared_ptr<Link> link = message.link;
-  if (is_cached && message.did_run) {
+  if (message.cached_as.value != 0) {
     link->replies.Finish(message.cached_as, message.envelope, message.body.view());
   }
   link->backlog.push_back(std::move(message));
@@ -227,11 +222,8 @@ void Peers::TransmitOwn(Outgoing message) {
   Transmit(std::move(message));
 }
 
-// Forgets the call, and says whether its caller waits for that answer. One that has connected anew
-// and not asked again is about to: the call shall run then, and must not be said not to have.
-bool Peers::IsAwaited(const Outgoing& unrun) {
-  const std::shared_ptr<Link> link = HeirOf(unrun.link);
-  return link->replies.Forget(unrun.cached_as) == link->session;
+void Peers::ForgetCall(const std::shared_ptr<Link>& link, CallId id) {
+  HeirOf(link)->replies.Forget(id);
 }
 
 void Peers::SendLate(Outgoing reply) {
@@ -242,11 +234,9 @@ void Peers::SendLate(Outgoing reply) {
 // There is no room for it.
 void Peers::DropReply(const Outgoing& reply) {
   node_->metrics().Get("dropped_messages_total").Add();
-  // When it comes again, a call that ran must not, and one that did not shall.
-  if (reply.cached_as.value != 0 && reply.did_run) {
+  // The call ran: when it comes again, it must not.
+  if (reply.cached_as.value != 0) {
     reply.link->replies.Finish(reply.cached_as, reply.envelope, reply.body.view());
-  } else if (reply.cached_as.value != 0) {
-    reply.link->replies.Forget(reply.cached_as);
   }
   Shun(reply.link);
 }

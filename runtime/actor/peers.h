@@ -63,6 +63,8 @@ class Peers {
   bool TransmitNow(Outgoing* message, bool* has_come);
   // Sends what is queued, as far as ZeroMQ has room.
   void FlushAll();
+  // A call of the peer's that may be repeated has not run: then it shall.
+  void ForgetCall(const std::shared_ptr<Link>& link, CallId id);
   // A reply for which the peer has left no room in the link by which its call came.
   void SendLate(Outgoing reply);
   void Connect(const std::string& endpoint, std::string actor, Time deadline,
@@ -130,7 +132,6 @@ class Peers {
                    net::SendResult result);
   bool Redirect(Outgoing* reply, bool has_room_here);
   void DropReply(const Outgoing& reply);
-  bool IsAwaited(const Outgoing& unrun);
   bool GiveUpSent(const std::shared_ptr<Link>& link, CallId id);
   void Flush(const std::shared_ptr<Link>& link);
   void Refuse(const Outgoing& message, Status status);

@@ -253,7 +253,7 @@ void Peers::AdoptLink(Channel* channel, const Hello& hello) {
   if (old != nullptr && !old->is_gone() && old->node == hello.node &&
       old->incarnation == hello.incarnation) {
     ConfirmLoss(old);  // what was in flight on the old connection is lost
-    if (!old->connected.exchange(true)) ++old->session;
+    old->connected.store(true);
     old->last_heard = Now();
     SetState(old, LinkState::kUp, "connected again");
     return;
@@ -270,7 +270,6 @@ void Peers::AdoptLink(Channel* channel, const Hello& hello) {
   // Given up by us, and back: what it has called already does not run again.
   if (old->node == hello.node && old->incarnation == hello.incarnation) {
     link->replies = std::move(old->replies);
-    link->session = old->session + 1;
     old->heir = link;
   }
   old->dealer = nullptr;

@@ -38,11 +38,15 @@ class RemoteReply : public ReplyTarget {
 
   void Deliver(StatusOr<Value> result) override {
     reply_.status = result.status();
-    Outgoing reply{link_, std::move(reply_), net::Frame(), CallId(), CallId()};
-    if (is_cached_) reply.cached_as = reply.envelope.call_id;
-    reply.did_run = result.ok() || reply.envelope.status.outcome() != Outcome::kNotExecuted;
-    node_->SendReply(std::move(reply), result.ok() ? std::move(*result) : Value(),
-                     link_->serving.load() == 1);
+    // A call that did not run is not remembered: when it comes again, it shall run.
+    const bool did_run = result.ok() || reply_.status.outcome() != Outcome::kNotExecuted;
+    if (is_cached_ && !did_run) {
+      node_->reactor().Post(
+          [link = link_, id = reply_.call_id](Peers& peers) { peers.ForgetCall(link, id); });
+    }
+    const CallId cached_as = is_cached_ && did_run ? reply_.call_id : CallId();
+    node_->SendReply(link_, std::move(reply_), result.ok() ? std::move(*result) : Value(),
+                     cached_as, link_->serving.load() == 1);
   }
 
  private:
@@ -292,7 +296,7 @@ std::shared_ptr<Link> Peers::LinkFor(const std::string& routing_id, const Hello&
                "it connected anew, and its old connection had ended");
     }
     slot->connection = hello.connection;
-    if (!slot->connected.exchange(true) || is_replaced) ++slot->session;
+    slot->connected.store(true);
     SetState(slot, LinkState::kUp, "connected again");
     return slot;
   }
@@ -310,7 +314,6 @@ std::shared_ptr<Link> Peers::LinkFor(const std::string& routing_id, const Hello&
     // Given up by us, and back: what it has called already does not run again.
     if (slot->incarnation == hello.incarnation) {
       link->replies = std::move(slot->replies);
-      link->session = slot->session + 1;
       slot->heir = link;
     }
   }
@@ -381,7 +384,7 @@ ActorRef Peers::Sender(const std::shared_ptr<Link>& link, const FrameAddress& fr
 bool Peers::IsRepeated(const std::shared_ptr<Link>& link, const Envelope& envelope) {
   if (envelope.kind != FrameKind::kCall || !envelope.idempotent) return false;
   const ReplyCache::Reply* known = nullptr;
-  if (link->replies.Begin(envelope.call_id, link->session, &known)) return false;
+  if (link->replies.Begin(envelope.call_id, &known)) return false;
   node_->metrics().Get("repeated_calls_total").Add();
   if (known->is_done) {
     TransmitOwn(

@@ -9,9 +9,8 @@ size_t BytesOf(const ReplyCache::Reply& reply) {
 
 }  // namespace
 
-bool ReplyCache::Begin(CallId id, uint64_t session, const Reply** known) {
+bool ReplyCache::Begin(CallId id, const Reply** known) {
   const auto [entry, is_new] = replies_.try_emplace(id.value);
-  entry->second.session = session;
   if (!is_new) *known = &entry->second;
   return is_new;
 }
@@ -19,19 +18,16 @@ bool ReplyCache::Begin(CallId id, uint64_t session, const Reply** known) {
 void ReplyCache::Finish(CallId id, const Envelope& envelope, std::string_view body) {
   const auto entry = replies_.find(id.value);
   if (entry == replies_.end() || entry->second.is_done) return;
-  entry->second = {true, entry->second.session, envelope, std::string(body)};
+  entry->second = {true, envelope, std::string(body)};
   bytes_ += BytesOf(entry->second);
   done_.push_back(id.value);
   kept_.push_back(id.value);
   Trim();
 }
 
-uint64_t ReplyCache::Forget(CallId id) {
+void ReplyCache::Forget(CallId id) {
   const auto entry = replies_.find(id.value);
-  if (entry == replies_.end() || entry->second.is_done) return 0;
-  const uint64_t session = entry->second.session;
-  replies_.erase(entry);
-  return session;
+  if (entry != replies_.end() && !entry->second.is_done) replies_.erase(entry);
 }
 
 void ReplyCache::Trim() {

@@ -19,19 +19,16 @@ class ReplyCache {
  public:
   struct Reply {
     bool is_done = false;
-    uint64_t session = 0;  // of the last time that it came
     Envelope envelope;
     std::string body;
   };
 
   // True when `id` is new: the call shall run. Else `known` is set, until the next non-const call.
-  // `session`: of the connection by which it came.
-  bool Begin(CallId id, uint64_t session, const Reply** known);
+  bool Begin(CallId id, const Reply** known);
   // Keeps the reply.
   void Finish(CallId id, const Envelope& envelope, std::string_view body);
-  // The call did not run: when it comes again, it shall. The session by which it came last; 0: not
-  // known, or it has run.
-  uint64_t Forget(CallId id);
+  // The call did not run: when it comes again, it shall.
+  void Forget(CallId id);
 
   // So many that are done are recognised: as many as a caller may have open.
   static constexpr size_t kCalls = limits::kCallsInFlight;

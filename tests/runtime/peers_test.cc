@@ -24,7 +24,6 @@ namespace packcast::internal {
 namespace {
 
 using packcast::testing::kPatience;
-constexpr uint64_t kSession = 1;
 
 class PeersTest : public ::testing::Test {
  protected:
@@ -276,49 +275,43 @@ TEST(ReplyCacheTest, KnowsWhatRunsAndTheLastThatAreDone) {
   const ReplyCache::Reply* known = nullptr;
   const uint64_t runs = 1;
   const uint64_t first = 2;
-  EXPECT_TRUE(cache.Begin(CallId(runs), kSession, &known));
+  EXPECT_TRUE(cache.Begin(CallId(runs), &known));
   const uint64_t end = first + 2 * ReplyCache::kCalls;
   for (uint64_t id = first; id < end; ++id) {
-    EXPECT_TRUE(cache.Begin(CallId(id), kSession, &known));
+    EXPECT_TRUE(cache.Begin(CallId(id), &known));
     cache.Finish(CallId(id), Envelope(), std::to_string(id));
   }
-  ASSERT_FALSE(cache.Begin(CallId(runs), kSession, &known)) << "however many came after it";
+  ASSERT_FALSE(cache.Begin(CallId(runs), &known)) << "however many came after it";
   EXPECT_FALSE(known->is_done);
   for (uint64_t id = end - ReplyCache::kCalls; id < end; ++id) {
-    ASSERT_FALSE(cache.Begin(CallId(id), kSession, &known));
+    ASSERT_FALSE(cache.Begin(CallId(id), &known));
     EXPECT_EQ(known->body, std::to_string(id));
   }
-  EXPECT_TRUE(cache.Begin(CallId(end - ReplyCache::kCalls - 1), kSession, &known))
-      << "its memory is bounded";
+  EXPECT_TRUE(cache.Begin(CallId(end - ReplyCache::kCalls - 1), &known)) << "its memory is bounded";
 }
 
 TEST(ReplyCacheTest, OneWhoseReplyIsTooMuchToKeepStillDoesNotRunAgain) {
   ReplyCache cache;
   const ReplyCache::Reply* known = nullptr;
   for (uint64_t id = 1; id <= 3; ++id) {
-    EXPECT_TRUE(cache.Begin(CallId(id), kSession, &known));
+    EXPECT_TRUE(cache.Begin(CallId(id), &known));
     cache.Finish(CallId(id), Envelope(), std::string(ReplyCache::kBytes / 2, 'x'));
   }
-  ASSERT_FALSE(cache.Begin(CallId(1), kSession, &known));
+  ASSERT_FALSE(cache.Begin(CallId(1), &known));
   ASSERT_TRUE(known->is_done);
   EXPECT_EQ(known->body, "");
   EXPECT_EQ(known->envelope.status.code(), StatusCode::kResourceExhausted);
   EXPECT_EQ(known->envelope.status.outcome(), Outcome::kExecuted);
-  ASSERT_FALSE(cache.Begin(CallId(2), kSession, &known));
+  ASSERT_FALSE(cache.Begin(CallId(2), &known));
   EXPECT_EQ(known->body.size(), ReplyCache::kBytes / 2);
 }
 
 TEST(ReplyCacheTest, OneThatDidNotRunMayComeAgain) {
   ReplyCache cache;
   const ReplyCache::Reply* known = nullptr;
-  EXPECT_TRUE(cache.Begin(CallId(1), kSession, &known));
-  EXPECT_FALSE(cache.Begin(CallId(1), kSession + 1, &known));
-  EXPECT_EQ(cache.Forget(CallId(1)), kSession + 1) << "where it came last";
-  EXPECT_EQ(cache.Forget(CallId(1)), 0u);
-  EXPECT_TRUE(cache.Begin(CallId(1), kSession, &known));
-  cache.Finish(CallId(1), Envelope(), "");
-  EXPECT_EQ(cache.Forget(CallId(1)), 0u);
-  EXPECT_FALSE(cache.Begin(CallId(1), kSession, &known)) << "one that ran";
+  EXPECT_TRUE(cache.Begin(CallId(1), &known));
+  cache.Forget(CallId(1));
+  EXPECT_TRUE(cache.Begin(CallId(1), &known));
 }
 
 }  // namespace
