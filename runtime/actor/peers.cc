@@ -222,10 +222,6 @@ void Peers::TransmitOwn(Outgoing message) {
   Transmit(std::move(message));
 }
 
-void Peers::ForgetCall(const std::shared_ptr<Link>& link, CallId id) {
-  HeirOf(link)->replies.Forget(id);
-}
-
 void Peers::SendLate(Outgoing reply) {
   if (reply.cached_as.value == 0 || !Redirect(&reply, false)) return DropReply(reply);
   Transmit(std::move(reply));
@@ -234,7 +230,7 @@ void Peers::SendLate(Outgoing reply) {
 // There is no room for it.
 void Peers::DropReply(const Outgoing& reply) {
   node_->metrics().Get("dropped_messages_total").Add();
-  // The call ran: when it comes again, it must not.
+  // It is answered: when the call comes again, it must not run.
   if (reply.cached_as.value != 0) {
     reply.link->replies.Finish(reply.cached_as, reply.envelope, reply.body.view());
   }

@@ -63,8 +63,6 @@ class Peers {
   bool TransmitNow(Outgoing* message, bool* has_come);
   // Sends what is queued, as far as ZeroMQ has room.
   void FlushAll();
-  // A call of the peer's that may be repeated has not run: then it shall.
-  void ForgetCall(const std::shared_ptr<Link>& link, CallId id);
   // A reply for which the peer has left no room in the link by which its call came.
   void SendLate(Outgoing reply);
   void Connect(const std::string& endpoint, std::string actor, Time deadline,

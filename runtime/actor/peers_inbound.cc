@@ -38,13 +38,7 @@ class RemoteReply : public ReplyTarget {
 
   void Deliver(StatusOr<Value> result) override {
     reply_.status = result.status();
-    // A call that did not run is not remembered: when it comes again, it shall run.
-    const bool did_run = result.ok() || reply_.status.outcome() != Outcome::kNotExecuted;
-    if (is_cached_ && !did_run) {
-      node_->reactor().Post(
-          [link = link_, id = reply_.call_id](Peers& peers) { peers.ForgetCall(link, id); });
-    }
-    const CallId cached_as = is_cached_ && did_run ? reply_.call_id : CallId();
+    const CallId cached_as = is_cached_ ? reply_.call_id : CallId();
     node_->SendReply(link_, std::move(reply_), result.ok() ? std::move(*result) : Value(),
                      cached_as, link_->serving.load() == 1);
   }

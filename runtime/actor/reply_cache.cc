@@ -19,18 +19,22 @@ void ReplyCache::Finish(CallId id, const Envelope& envelope, std::string_view bo
   const auto entry = replies_.find(id.value);
   if (entry == replies_.end() || entry->second.is_done) return;
   entry->second = {true, envelope, std::string(body)};
+  const bool did_run = envelope.status.ok() || envelope.status.outcome() != Outcome::kNotExecuted;
+  if (!did_run) {
+    refused_.push_back(id.value);
+    return Trim();
+  }
   bytes_ += BytesOf(entry->second);
   done_.push_back(id.value);
   kept_.push_back(id.value);
   Trim();
 }
 
-void ReplyCache::Forget(CallId id) {
-  const auto entry = replies_.find(id.value);
-  if (entry != replies_.end() && !entry->second.is_done) replies_.erase(entry);
-}
-
 void ReplyCache::Trim() {
+  while (refused_.size() > kCalls) {
+    replies_.erase(refused_.front());
+    refused_.pop_front();
+  }
   while (bytes_ > kBytes) {
     Reply& oldest = TakeKept();
     oldest.body = std::string();

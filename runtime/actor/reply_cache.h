@@ -25,12 +25,11 @@ class ReplyCache {
 
   // True when `id` is new: the call shall run. Else `known` is set, until the next non-const call.
   bool Begin(CallId id, const Reply** known);
-  // Keeps the reply.
+  // Keeps the reply. One that says that the call did not run, too: the caller may have heard it
+  // when the call comes again.
   void Finish(CallId id, const Envelope& envelope, std::string_view body);
-  // The call did not run: when it comes again, it shall.
-  void Forget(CallId id);
 
-  // So many that are done are recognised: as many as a caller may have open.
+  // So many that ran are recognised, and so many that did not: as many as a caller may have open.
   static constexpr size_t kCalls = limits::kCallsInFlight;
   // And so much is kept of what they returned. Of one that had to go the repetition is told that it
   // has run.
@@ -42,6 +41,7 @@ class ReplyCache {
   Reply& TakeKept();
   std::unordered_map<uint64_t, Reply> replies_;
   // Oldest first.
+  std::deque<uint64_t> refused_;
   std::deque<uint64_t> done_;
   std::deque<uint64_t> kept_;  // with their replies
   size_t bytes_ = 0;

@@ -306,12 +306,24 @@ TEST(ReplyCacheTest, OneWhoseReplyIsTooMuchToKeepStillDoesNotRunAgain) {
   EXPECT_EQ(known->body.size(), ReplyCache::kBytes / 2);
 }
 
-TEST(ReplyCacheTest, OneThatDidNotRunMayComeAgain) {
+TEST(ReplyCacheTest, KnowsTheLastThatDidNotRunBesideThoseThatDid) {
   ReplyCache cache;
   const ReplyCache::Reply* known = nullptr;
   EXPECT_TRUE(cache.Begin(CallId(1), &known));
-  cache.Forget(CallId(1));
-  EXPECT_TRUE(cache.Begin(CallId(1), &known));
+  cache.Finish(CallId(1), Envelope(), "ran");
+  Envelope refused;
+  refused.status = ResourceExhausted("full").WithOutcome(Outcome::kNotExecuted);
+  constexpr uint64_t kEnd = ReplyCache::kCalls + 3;
+  for (uint64_t id = 2; id < kEnd; ++id) {
+    EXPECT_TRUE(cache.Begin(CallId(id), &known));
+    cache.Finish(CallId(id), refused, "");
+  }
+  ASSERT_FALSE(cache.Begin(CallId(kEnd - 1), &known));
+  ASSERT_TRUE(known->is_done);
+  EXPECT_EQ(known->envelope.status, refused.status);
+  EXPECT_TRUE(cache.Begin(CallId(2), &known)) << "its memory is bounded";
+  ASSERT_FALSE(cache.Begin(CallId(1), &known));
+  EXPECT_EQ(known->body, "ran");
 }
 
 }  // namespace

@@ -104,6 +104,33 @@ TEST_F(RepeatedCallTest, OneThatStillRunsIsNotRunBesideItself) {
   ExpectAnsweredOnce(script);
 }
 
+// The caller may have been told already that it did not run, and will not.
+TEST_F(RepeatedCallTest, OneThatWasRefusedIsRefusedAgain) {
+  Script script(node_->endpoint());
+  Greet(script);
+  Envelope call = CallOf("late", "work", kRepeated);
+  call.idempotent = true;
+  script.Send(call, Value());
+  const Envelope refused = script.Expect(FrameKind::kReply);
+  EXPECT_EQ(refused.status.code(), StatusCode::kNotFound);
+  EXPECT_EQ(refused.status.outcome(), Outcome::kNotExecuted);
+  std::atomic<int> runs{0};
+  EXPECT_TRUE(node_
+                  ->Spawn("late", OnMessages([&runs](Context&, Message message) {
+                            message.responder.Reply(Value(++runs));
+                          }))
+                  .ok());
+  script.Send(call, Value());
+  const Envelope again = script.Expect(FrameKind::kReply);
+  EXPECT_EQ(again.call_id, CallId(kRepeated));
+  EXPECT_EQ(again.status, refused.status);
+  Value body;
+  script.Send(CallOf("late", "work", 101), Value());
+  EXPECT_EQ(script.Expect(FrameKind::kReply, &body).call_id, CallId(101));
+  EXPECT_EQ(body, Value(1));
+  node_->Shutdown(kPatience);
+}
+
 TEST_F(RepeatedCallTest, OverANewConnectionTheAnswerComesAgain) {
   shared_->goes_on.Open();
   {
