@@ -1,6 +1,7 @@
 #include "runtime/base/thread.h"
 
-#include <future>
+#include <condition_variable>
+#include <mutex>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -19,16 +20,25 @@ StatusOr<std::thread> StartThread(const char* what, std::function<void()> work) 
 }
 
 Status CheckThreadsLeft(const char* what, int count) {
-  std::promise<void> all_are_there;
-  const std::shared_future<void> end = all_are_there.get_future().share();
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool all_are_there = false;
+  const auto wait = [&] {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return all_are_there; });
+  };
   std::vector<std::thread> threads;
   Status status;
   for (int k = 0; k < count && status.ok(); ++k) {
-    StatusOr<std::thread> started = StartThread(what, [end] { end.wait(); });
+    StatusOr<std::thread> started = StartThread(what, wait);
     status = started.status();
     if (started.ok()) threads.push_back(*std::move(started));
   }
-  all_are_there.set_value();
+  {
+    std::lock_guard lock(mutex);
+    all_are_there = true;
+  }
+  changed.notify_all();
   for (std::thread& thread : threads) thread.join();
   return status;
 }

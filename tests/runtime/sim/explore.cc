@@ -11,7 +11,7 @@ namespace packcast::rtsim {
 namespace {
 
 constexpr std::string_view kHelp =
-    R"(Simulates processes with actors on a network with faults, and checks what docs/actors.md says.
+    R"(Simulates processes with actors on a network with faults. Checks what docs/actors.md says.
 
   --seeds N        how many seeds (default 100)
   --first-seed S   the first one (default 1); a seed gives the same run each time
