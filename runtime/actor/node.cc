@@ -73,9 +73,13 @@ Status Node::CheckOptions(const RuntimeOptions& options) {
   }
   if (options.beat_interval < Milliseconds(1) || options.suspect_after <= options.beat_interval ||
       options.unreachable_after < options.suspect_after) {
-    return InvalidArgument(
-        "it must hold: 1 ms <= beat_interval < suspect_after <= "
-        "unreachable_after");
+    const auto in_ms = [](Duration time) {
+      return " (" + std::to_string(ToMilliseconds(time)) + " ms)";
+    };
+    return InvalidArgument("the times of beats do not go together: 1 ms <= beat_interval" +
+                           in_ms(options.beat_interval) + " < suspect_after" +
+                           in_ms(options.suspect_after) + " <= unreachable_after" +
+                           in_ms(options.unreachable_after) + " does not hold");
   }
   return options.keys ? CheckKeys(*options.keys) : OkStatus();
 }

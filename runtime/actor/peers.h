@@ -104,6 +104,7 @@ class Peers {
     bool is_hello_due = false;
     Status superseded;  // not OK: a later life of this node took our place there, for good
     int failed_tries = 0;
+    bool has_address = false;  // there was one to try
     uint64_t connections = 0;  // so far
     // When libzmq does not connect again by itself, a new socket must.
     std::optional<Time> reopen_at;

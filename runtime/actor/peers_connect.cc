@@ -48,11 +48,7 @@ net::SocketOptions Peers::BaseOptions() const {
 StatusOr<std::string> Peers::Open() {
   const RuntimeOptions& options = node_->options();
   if (options.bind.empty()) return std::string();
-  if (!options.bind.starts_with("tcp://") && !options.bind.starts_with("ipc://")) {
-    return InvalidArgument("\"" + options.bind +
-                           "\" is not an address; use tcp://host:port, tcp://127.0.0.1:* for any "
-                           "free port, or ipc://path");
-  }
+  PC_RETURN_IF_ERROR(net::CheckBindEndpoint(options.bind));
   if (!net::IsLocalEndpoint(options.bind) && !options.keys && !options.insecure) {
     return PermissionDenied("binding " + options.bind +
                             " lets other machines in: give CURVE keys, or allow it with "
@@ -72,7 +68,7 @@ StatusOr<std::string> Peers::Open() {
   PC_ASSIGN_OR_RETURN(router_,
                       net::ZmqSocket::Open(*context_, net::SocketType::kRouter, socket_options));
   PC_ASSIGN_OR_RETURN(router_monitor_, router_.OpenMonitor(*context_));
-  return router_.Bind(options.bind);
+  return router_.Bind(options.bind, &router_monitor_);
 }
 
 StatusOr<Peers::Channel*> Peers::ChannelTo(const std::string& endpoint) {
@@ -137,7 +133,10 @@ void Peers::ReceiveMonitor(Channel* channel) {
         EndConnection(channel);
         channel->ended_at = Now();
         break;
-      case net::MonitorEvent::Kind::kTried: channel->ended_at.reset(); break;
+      case net::MonitorEvent::Kind::kTried:
+        channel->has_address = true;
+        channel->ended_at.reset();
+        break;
       case net::MonitorEvent::Kind::kRetried:
         ++channel->failed_tries;
         channel->ended_at.reset();
@@ -149,6 +148,7 @@ void Peers::ReceiveMonitor(Channel* channel) {
                         " failed: it may want other CURVE keys");
         break;
       case net::MonitorEvent::Kind::kTurnedAway: OnTurnedAway(channel, event.is_about_curve); break;
+      case net::MonitorEvent::Kind::kBindFailed:
       case net::MonitorEvent::Kind::kOther: break;
     }
   }
@@ -356,7 +356,10 @@ Status Peers::ConnectError(const Channel& channel, const PendingConnect& connect
     return DeadlineExceeded("connected to " + channel.endpoint +
                             ", but no welcome came: it is no packcast node, or it is stuck");
   }
-  return Unavailable("cannot connect to " + channel.endpoint + ": nothing listens there (" +
+  const char* const why = channel.has_address || channel.failed_tries == 0
+                              ? "nothing listens there"
+                              : "no IPv4 address of that host is known here";
+  return Unavailable("cannot connect to " + channel.endpoint + ": " + why + " (" +
                      std::to_string(channel.failed_tries) + " tries failed)");
 }
 

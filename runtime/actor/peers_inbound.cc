@@ -401,8 +401,11 @@ void Peers::OnCallOrTell(const std::shared_ptr<Link>& link, const Envelope& enve
         Responder(std::make_unique<RemoteReply>(node_->shared_from_this(), link, envelope));
   }
   Status error;
-  if (to == nullptr && envelope.to.actor.empty() && envelope.method == "$list") {
+  if (envelope.to.actor.empty() && envelope.method == "$list") {
     return mail.message.responder.Reply(node_->ListActors());
+  }
+  if (envelope.to.actor.empty() && envelope.method == "$metrics") {
+    return mail.message.responder.Reply(node_->metrics().Snapshot());
   }
   const bool is_here =
       to != nullptr && (envelope.to.incarnation.value == 0 || to->HadLife(envelope.to.incarnation));

@@ -155,7 +155,8 @@ class Runtime {
   // It serves with the keys of this runtime, whatever RuntimeKeys::server_public_key says.
   void PeerHasOurKeys(const std::string& endpoint);
 
-  // Counters of this runtime by name (malformed messages, late replies and so on).
+  // Counters of this runtime by name (malformed messages, late replies and so on). Scripts get them
+  // with "$metrics" (docs/protocol.md).
   Value Metrics() const;
 
   // Says goodbye and ends everything: `drain` for the actors, then as long as peers go on reading

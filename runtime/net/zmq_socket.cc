@@ -1,6 +1,7 @@
 #include "runtime/net/zmq_socket.h"
 
 #include <cerrno>
+#include <charconv>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -21,6 +22,9 @@ int TypeNumber(SocketType type) {
   }
   return ZMQ_PAIR;
 }
+
+constexpr char kBindable[] =
+    "bind a number of it (IPv4) or an interface, such as tcp://127.0.0.1:* or tcp://lo:*";
 
 std::string LastError() { return zmq_strerror(zmq_errno()); }
 
@@ -50,7 +54,10 @@ MonitorEvent::Kind KindOf(int event) {
   switch (event) {
     case ZMQ_EVENT_HANDSHAKE_SUCCEEDED: return Kind::kConnected;
     case ZMQ_EVENT_DISCONNECTED: return Kind::kDisconnected;
-    case ZMQ_EVENT_CONNECT_DELAYED: return Kind::kTried;
+    case ZMQ_EVENT_CONNECT_DELAYED:
+    case ZMQ_EVENT_CONNECTED:
+    case ZMQ_EVENT_CLOSED: return Kind::kTried;
+    case ZMQ_EVENT_BIND_FAILED: return Kind::kBindFailed;
     case ZMQ_EVENT_CONNECT_RETRIED: return Kind::kRetried;
     case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL: return Kind::kHandshakeFailed;
     case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
@@ -165,9 +172,20 @@ void ZmqSocket::Close() {
   socket_ = nullptr;
 }
 
-StatusOr<std::string> ZmqSocket::Bind(const std::string& endpoint) {
+StatusOr<std::string> ZmqSocket::Bind(const std::string& endpoint, ZmqSocket* monitor) {
   if (zmq_bind(socket_, endpoint.c_str()) != 0) {
-    return Unavailable("cannot bind " + endpoint + ": " + LastError());
+    int error = zmq_errno();
+    // To tell the monitor libzmq sends a message, and that sets errno.
+    MonitorEvent event;
+    while (monitor != nullptr && NextMonitorEvent(monitor, &event)) {
+      if (event.kind == MonitorEvent::Kind::kBindFailed) error = event.value;
+    }
+    const std::string what = "cannot bind " + endpoint + ": ";
+    if (error == ENODEV) {
+      return InvalidArgument(what + "this machine has no such address or interface; " + kBindable);
+    }
+    if (error == EINVAL) return InvalidArgument(what + "it is no address; " + kBindable);
+    return Unavailable(what + zmq_strerror(error));
   }
   char real[512];
   size_t size = sizeof real;
@@ -275,9 +293,32 @@ bool NextMonitorEvent(ZmqSocket* monitor, MonitorEvent* event) {
   return true;
 }
 
+Status CheckBindEndpoint(std::string_view endpoint) {
+  constexpr std::string_view kTcp = "tcp://";
+  constexpr int kMostPort = 65'535;
+  const std::string what = "\"" + std::string(endpoint) + "\" cannot be bound: ";
+  if (endpoint.starts_with("ipc://") && endpoint.size() > std::string_view("ipc://").size()) {
+    return OkStatus();
+  }
+  const size_t colon = endpoint.rfind(':');
+  if (!endpoint.starts_with(kTcp) || colon < kTcp.size()) {
+    return InvalidArgument(what + "it is no address; " + kBindable + ", or ipc://path");
+  }
+  const std::string_view host = endpoint.substr(kTcp.size(), colon - kTcp.size());
+  const std::string_view port = endpoint.substr(colon + 1);
+  if (host == "localhost" || host.starts_with('[')) {
+    return InvalidArgument(what + "no names and no IPv6; " + kBindable);
+  }
+  int number = -1;
+  const auto read = std::from_chars(port.data(), port.data() + port.size(), number);
+  const bool is_number = read.ec == std::errc() && read.ptr == port.data() + port.size();
+  if (port == "*" || (is_number && number >= 0 && number <= kMostPort)) return OkStatus();
+  return InvalidArgument(what + "a port is a number up to " + std::to_string(kMostPort) +
+                         ", or * for any free one");
+}
+
 bool IsLocalEndpoint(std::string_view endpoint) {
-  for (std::string_view prefix :
-       {"ipc://", "inproc://", "tcp://127.", "tcp://localhost:", "tcp://[::1]:", "tcp://lo:"}) {
+  for (std::string_view prefix : {"ipc://", "inproc://", "tcp://127.", "tcp://lo:"}) {
     if (endpoint.substr(0, prefix.size()) == prefix) return true;
   }
   return false;

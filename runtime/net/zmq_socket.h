@@ -93,10 +93,11 @@ struct MonitorEvent {
   enum class Kind {
     kConnected,        // the handshake is done
     kDisconnected,     // it was, or had begun
-    kTried,            // a connection is being made
+    kTried,            // a connection is being made, or was not: there is such an address
     kRetried,          // none was, or it ended: the next try follows by itself
     kHandshakeFailed,  // the other side hung up, or was silent
     kTurnedAway,       // it said no: libzmq does not connect again
+    kBindFailed,
     kOther,
   };
   Kind kind = Kind::kOther;
@@ -119,7 +120,9 @@ class ZmqSocket {
   ZmqSocket& operator=(ZmqSocket&& other) noexcept;
 
   // Binds ("tcp://127.0.0.1:*" or port 0 pick a free port) and returns the real endpoint.
-  StatusOr<std::string> Bind(const std::string& endpoint);
+  // `monitor`: of this socket, if it has one; it alone knows then why that failed. Errors:
+  // kInvalidArgument (no such address), kUnavailable (it is taken).
+  StatusOr<std::string> Bind(const std::string& endpoint, ZmqSocket* monitor = nullptr);
   // Starts to connect; ZeroMQ keeps trying. Call it once or several times (several peers).
   Status Connect(const std::string& endpoint);
   Status Disconnect(const std::string& endpoint);
@@ -159,7 +162,12 @@ class ZmqSocket {
 // The next event of a monitor socket; false when there is none.
 bool NextMonitorEvent(ZmqSocket* monitor, MonitorEvent* event);
 
-// True for endpoints that cannot be reached from another machine (loopback, ipc, inproc).
+// Whether ZeroMQ can bind it: it resolves no names for that, and takes any text for a port. Errors
+// (kInvalidArgument) say what to bind instead.
+Status CheckBindEndpoint(std::string_view endpoint);
+
+// True for endpoints that can be bound, and cannot be reached from another machine (loopback, ipc,
+// inproc).
 bool IsLocalEndpoint(std::string_view endpoint);
 
 }  // namespace packcast::net

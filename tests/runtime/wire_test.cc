@@ -338,6 +338,21 @@ TEST_F(WireTest, UnknownKindIsAnsweredUnsupported) {
   EXPECT_EQ(answer.call_id, CallId(4));
 }
 
+TEST_F(WireTest, MetricsAreForScriptsToo) {
+  Script script(node_->endpoint());
+  script.SendHello("echo");
+  script.Expect(FrameKind::kWelcome);
+  script.SendRaw({"no envelope"});
+  script.Send(CallOf("", "$metrics", 1), Value());
+  Value metrics;
+  EXPECT_EQ(script.Expect(FrameKind::kReply, &metrics).call_id, CallId(1));
+  ASSERT_NE(metrics.Find("malformed_messages_total"), nullptr);
+  EXPECT_EQ(*metrics.Find("malformed_messages_total"), Value(1));
+  script.Send(CallOf("echo", "$metrics", 2), Value());
+  EXPECT_EQ(script.Expect(FrameKind::kReply).status.code(), StatusCode::kUnimplemented)
+      << "they are of the node, and not of an actor";
+}
+
 TEST_F(WireTest, BadBodyOfACallIsAnswered) {
   Script script(node_->endpoint());
   script.SendHello("echo");
@@ -392,6 +407,64 @@ TEST(ConnectTest, SaysThatNothingListens) {
   const auto runtime = StartRuntime("node");
   const auto ref = runtime->Connect("tcp://127.0.0.1:1", "echo", Milliseconds(200));
   EXPECT_EQ(ref.status().code(), StatusCode::kUnavailable) << ref.status();
+}
+
+TEST(ConnectTest, SaysThatNoAddressIsKnown) {
+  const auto runtime = StartRuntime("node");
+  // A name that nobody has (RFC 6761); and IPv6, which is not spoken.
+  for (const char* endpoint : {"tcp://nobody.invalid:5555", "tcp://[::1]:5555"}) {
+    const Time give_up = Now() + kPatience;
+    Status status;
+    const auto is_said = [&] {
+      return status.message().find("no IPv4 address of that host") != std::string::npos;
+    };
+    // The resolver may take its time.
+    while (!is_said() && Now() < give_up) {
+      status = runtime->Connect(endpoint, "echo", Milliseconds(300)).status();
+    }
+    EXPECT_TRUE(is_said()) << status;
+    EXPECT_EQ(status.code(), StatusCode::kUnavailable) << status;
+  }
+}
+
+TEST(ConnectTest, SaysWhyItCannotListen) {
+  const auto message = [](const std::string& bind, StatusCode code) {
+    RuntimeOptions options;
+    options.name = "node";
+    options.bind = bind;
+    options.insecure = true;
+    const Status status = Runtime::Start(options).status();
+    EXPECT_EQ(status.code(), code) << status;
+    EXPECT_NE(status.message().find(bind), std::string::npos) << status;
+    return status.message();
+  };
+  const auto taken = StartRuntime("taken");
+  EXPECT_NE(message(taken->endpoint(), StatusCode::kUnavailable).find("already in use"),
+            std::string::npos);
+  EXPECT_NE(message("ipc:///no/such/folder", StatusCode::kUnavailable).find("No such file"),
+            std::string::npos);
+  for (const char* bind : {"tcp://localhost:*", "tcp://[::1]:*", "tcp://nobody.invalid:5555",
+                           "tcp://no_interface:*", "tcp://127.0.0.1", "nonsense", "ipc://"}) {
+    EXPECT_NE(message(bind, StatusCode::kInvalidArgument).find("tcp://127.0.0.1:*"),
+              std::string::npos)
+        << "what to bind instead of " << bind;
+  }
+  // libzmq would take these for others.
+  for (const char* bind :
+       {"tcp://127.0.0.1:99999", "tcp://127.0.0.1:80x", "tcp://127.0.0.1:", "tcp://127.0.0.1:-1"}) {
+    EXPECT_NE(message(bind, StatusCode::kInvalidArgument).find("a port is"), std::string::npos);
+  }
+}
+
+TEST(ConnectTest, TimesThatDoNotGoTogetherAreNamed) {
+  RuntimeOptions options;
+  options.name = "node";
+  options.suspect_after = Milliseconds(20);
+  const Status status = Runtime::Start(options).status();
+  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(status.message().find("beat_interval (50 ms) < suspect_after (20 ms)"),
+            std::string::npos)
+      << status;
 }
 
 TEST(ConnectTest, RefusesToListenBeyondLoopbackWithoutKeys) {

@@ -76,6 +76,8 @@ TEST(ZmqSocketTest, BindsAFreePortAndRefusesUnknownPeers) {
   ZmqSocket dealer = ZmqSocket::Open(context, SocketType::kDealer, {}).value();
   EXPECT_EQ(dealer.Send(&frames), SendResult::kFull);  // not connected: nothing is queued
   EXPECT_FALSE(IsLocalEndpoint("tcp://0.0.0.0:5555"));
+  EXPECT_FALSE(IsLocalEndpoint("tcp://localhost:5555")) << "cannot be bound at all";
+  EXPECT_FALSE(IsLocalEndpoint("tcp://[::1]:5555"));
   EXPECT_EQ(dealer.Connect("nonsense").code(), StatusCode::kInvalidArgument);
 }
 
