@@ -158,6 +158,68 @@ void WaitFor(ZmqSocket* socket, short events) {
   zmq_poll(&item, 1, 100);
 }
 
+void SendText(ZmqSocket* socket, const std::string& text) {
+  const Time limit = Soon();
+  Frames frames;
+  frames.emplace_back(std::string_view(text));
+  while (socket->Send(&frames) != SendResult::kSent) {
+    ASSERT_FALSE(HasPassed(limit));
+    WaitFor(socket, ZMQ_POLLOUT);
+  }
+}
+
+// The next message, or none in a long while.
+Frames ReceiveFrom(ZmqSocket* socket) {
+  const Time limit = Soon();
+  Frames frames;
+  while (socket->Receive(&frames) != ReceiveResult::kMessage && !HasPassed(limit)) {
+    WaitFor(socket, ZMQ_POLLIN);
+  }
+  return frames;
+}
+
+// By default anybody makes the other side allocate what its frame's length says.
+TEST(ZmqSocketTest, AFrameBeyondTheLimitCostsItsConnection) {
+  ZmqContext context;
+  ZmqSocket server = ZmqSocket::Open(context, SocketType::kRouter, {}).value();
+  const std::string endpoint = server.Bind("tcp://127.0.0.1:*").value();
+  ZmqSocket monitor;  // outlives whom it watches
+  ZmqSocket client = ZmqSocket::Open(context, SocketType::kDealer, {}).value();
+  monitor = client.OpenMonitor(context).value();
+  ASSERT_TRUE(client.Connect(endpoint).ok());
+  SendText(&client, std::string(limits::kControlFrameBytes + 1, 'x'));
+  const Time limit = Soon();
+  for (MonitorEvent event; event.kind != MonitorEvent::Kind::kDisconnected;) {
+    ASSERT_FALSE(HasPassed(limit)) << "it is still connected";
+    if (!NextMonitorEvent(&monitor, &event)) WaitFor(&monitor, ZMQ_POLLIN);
+  }
+}
+
+// By default the second client of a routing id is ignored for as long as the first one is there:
+// also when both are one, which comes back before its old connection is found to be dead.
+TEST(ZmqSocketTest, ANewConnectionTakesItsRoutingIdOver) {
+  ZmqContext context;
+  ZmqSocket server = ZmqSocket::Open(context, SocketType::kRouter, {}).value();
+  const std::string endpoint = server.Bind("tcp://127.0.0.1:*").value();
+  SocketOptions options;
+  options.routing_id = "worker-0#1";
+  ZmqSocket old = ZmqSocket::Open(context, SocketType::kDealer, options).value();
+  ASSERT_TRUE(old.Connect(endpoint).ok());
+  SendText(&old, "before");
+  ASSERT_EQ(ReceiveFrom(&server).size(), 2u);
+  ZmqSocket fresh = ZmqSocket::Open(context, SocketType::kDealer, options).value();
+  ASSERT_TRUE(fresh.Connect(endpoint).ok());
+  SendText(&fresh, "after");
+  Frames frames = ReceiveFrom(&server);
+  ASSERT_EQ(frames.size(), 2u) << "it is ignored";
+  EXPECT_EQ(frames[0].view(), options.routing_id);
+  EXPECT_EQ(frames[1].view(), "after");
+  ASSERT_EQ(server.Send(&frames), SendResult::kSent);
+  frames = ReceiveFrom(&fresh);
+  ASSERT_EQ(frames.size(), 1u);
+  EXPECT_EQ(frames[0].view(), "after");
+}
+
 // A DEALER queues for a dead server, unless it is told not to: the next server at that address
 // would be told to do what was meant for the last one.
 TEST(ZmqSocketTest, WhatWaitsForADeadServerDoesNotReachTheNext) {
