@@ -2,6 +2,8 @@
 
 #include <atomic>
 #include <chrono>
+#include <functional>
+#include <future>
 #include <memory>
 #include <string>
 #include <thread>
@@ -87,6 +89,47 @@ TEST(ZmqJoin, AFrameBeyondTheLimitCostsAStrangerItsConnectionAndNobodyElse) {
     (void)root->Poll(Milliseconds(1));
     (void)member->Poll(Milliseconds(1));
   }
+}
+
+// By default a socket that closes waits without end for what it has not sent yet. Of a frozen
+// member on another host nothing else would tell.
+TEST(ZmqJoin, ARootEndsThoughAMemberDoesNotReadWhatItIsSent) {
+  auto roots = MakeZmqTransport({}).value();
+  const auto members = MakeZmqTransport({}).value();  // a context of its own, as in its process
+  JoinOptions options{.rendezvous = roots->MakeRendezvous(GenerationId(1)).value(),
+                      .size = 2,
+                      .generation = GenerationId(1)};
+  auto root = roots->Join(options).value();
+  options.rank = 1;
+  auto member = members->Join(options).value();
+  const Time limit = In(Seconds(20));
+  const auto poll_until = [&](const std::function<bool()>& done) {
+    while (!done() && std::chrono::steady_clock::now() < limit) {
+      (void)root->Poll(Milliseconds(1));
+      (void)member->Poll(Milliseconds(1));
+    }
+    ASSERT_TRUE(done());
+  };
+  poll_until([&] { return HasJoined(root.get()) && HasJoined(member.get()); });
+  ASSERT_TRUE(root->Begin(testing::TestStream()).ok());
+  ASSERT_TRUE(member->Begin(testing::TestStream()).ok());
+  ASSERT_TRUE(member->Grant(Sequence(0)).ok());
+  poll_until([&] { return root->Ready(Sequence(0)).value(); });
+  std::vector<std::byte> bytes(64 << 20);  // far more than the kernel takes
+  ASSERT_TRUE(root->Launch({Sequence(0), {{bytes.data(), bytes.size()}}, 0, 1}).ok());
+  for (int k = 0; k < 200; ++k) ASSERT_TRUE(root->Poll(Milliseconds(1)).ok());
+  ASSERT_FALSE(root->Done(Sequence(0)).value());
+
+  std::promise<void> ended;
+  const std::future<void> end = ended.get_future();
+  std::thread ending([&] {
+    root.reset();
+    roots.reset();
+    ended.set_value();
+  });
+  EXPECT_EQ(end.wait_for(Seconds(20)), std::future_status::ready);
+  member.reset();  // lets it end in any case
+  ending.join();
 }
 
 }  // namespace
