@@ -179,7 +179,7 @@ void CoordinatorMachine::Handle(const MemberLost& event) {
   Publish("member.lost",
           {{"member", event.member.name}, {"cause", WireText(event.cause.ToString())}});
   if (role == Role::kTrainer) {
-    DropPending(event.cause.WithContext("trainer " + event.member.name), &event.member);
+    DropPending(event.cause.WithContext("trainer " + event.member.name));
   }
   if (epoch_ && role == Role::kTrainer) LoseCaller(event.member, event.cause);
   if (epoch_) LoseParticipant(event.member, event.cause);
@@ -323,17 +323,11 @@ void CoordinatorMachine::AnswerSync(const PendingSync& sync, const Status& statu
   });
 }
 
-// A trainer rank went away: its pending calls, and its siblings' in the same syncs, end.
-void CoordinatorMachine::DropPending(const Status& why, const MemberId* caller) {
-  const std::deque<PendingSync> before = std::exchange(pending_, {});
-  for (const PendingSync& sync : before) {
-    const bool in =
-        std::find(sync.callers.begin(), sync.callers.end(), *caller) != sync.callers.end();
-    if (in) {
-      AnswerSync(sync, Aborted(why.ToString()), {});
-    } else {
-      pending_.push_back(sync);
-    }
+// A trainer rank went away. What it had called ends, and what its siblings had called and it had
+// not: its next life knows nothing of that, and they would wait for it.
+void CoordinatorMachine::DropPending(const Status& why) {
+  for (const PendingSync& sync : std::exchange(pending_, {})) {
+    AnswerSync(sync, Aborted(why.ToString()), {});
   }
 }
 

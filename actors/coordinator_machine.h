@@ -170,7 +170,7 @@ class CoordinatorMachine {
   void HandleSyncCall(const MemberId& from, const SyncCall& call);
   void HandleSyncCancel(const MemberId& from, const SyncCancel& cancel);
   void AnswerSync(const PendingSync& sync, const Status& status, const Value& report);
-  void DropPending(const Status& why, const MemberId* caller);
+  void DropPending(const Status& why);
   void StartNextSync();
   void ExpireWaiters();
   void Stop();

@@ -290,6 +290,24 @@ TEST_F(CoordinatorMachineTest, TrainerRanksCallTogether) {
   EXPECT_EQ(SyncStatus("trainer-1"), OkStatus());
 }
 
+TEST_F(CoordinatorMachineTest, ASyncDoesNotWaitForARankThatIsLost) {
+  trainer = c.JoinTrainer(0, 2);
+  const MemberId second = c.JoinTrainer(1, 2);
+  c.JoinWorker(0);
+  c.On(ControlCall{1, "sync", ValueMap{{"label", uint64_t{5}}}});
+  c.Sync(trainer, 5);
+  c.On(MemberLost{second, PeerDied("killed")});  // before it has called
+  EXPECT_EQ(SyncStatus("trainer-0").code(), StatusCode::kAborted);
+  EXPECT_NE(SyncStatus("trainer-0").message().find("trainer-1: killed"), std::string::npos);
+  ASSERT_EQ(c.replies.size(), 1u);
+  EXPECT_EQ(c.replies[0].status.code(), StatusCode::kAborted);
+  c.Sync(trainer, 6);  // this one knows, and waits for the next life
+  EXPECT_FALSE(c.runs());
+  c.Sync(c.JoinTrainer(1, 2, 2), 6);
+  c.AnswerAll();
+  EXPECT_EQ(SyncStatus("trainer-0"), OkStatus());
+}
+
 TEST_F(CoordinatorMachineTest, LabelsOfTrainerRanksMustMatch) {
   trainer = c.JoinTrainer(0, 2);
   const MemberId second = c.JoinTrainer(1, 2);
