@@ -110,7 +110,7 @@ void CoordinatorShell::Subscribe(Message message) {
 void CoordinatorShell::OnPeer(Context& context, const PeerEvent& event) {
   const MemberId member{event.ref.actor(), event.ref.incarnation()};
   switch (event.kind) {
-    case PeerEvent::Kind::kSuspect: return;
+    case PeerEvent::Kind::kSuspect: LogInfo(member.name, " is suspect: ", event.cause); return;
     case PeerEvent::Kind::kRecovered: Feed(context, MemberBack{member}); return;
     case PeerEvent::Kind::kUnreachable:
       Feed(context, MemberLost{member, Unavailable(event.cause)});

@@ -14,6 +14,13 @@ namespace {
 // coordinator knows: often enough for a progress bar, rare enough to cost nothing.
 constexpr Duration kProgressInterval = Milliseconds(200);
 
+// Why this member is about to end: the news of its end, which overtakes ordinary messages, must
+// not come first.
+bool IsLastWord(const MemberMessage& message) {
+  const auto* aborted = std::get_if<AttemptAborted>(&message);
+  return aborted != nullptr && aborted->outcome != AbortOutcome::kClean;
+}
+
 }  // namespace
 
 MemberShell::MemberShell(std::shared_ptr<Shared> shared, std::vector<Transport*> transports)
@@ -85,7 +92,7 @@ void MemberShell::HandleLocal(Context& context, ShellEvent event) {
 void MemberShell::OnPeer(Context& context, const PeerEvent& event) {
   if (!(event.ref == coordinator_) || shared_->stopped) return;
   switch (event.kind) {
-    case PeerEvent::Kind::kSuspect: return;
+    case PeerEvent::Kind::kSuspect: LogInfo("the coordinator is suspect: ", event.cause); return;
     case PeerEvent::Kind::kRecovered:
       // After a mere suspicion nothing was given up, and a new session would abort the attempt.
       if (!machine().connected()) Feed(context, MemberEvent(CoordinatorUp{}));
@@ -125,8 +132,8 @@ void MemberShell::Feed(Context& context, const TrainerEvent& event) {
 void MemberShell::CarryCommon(Context& context, MemberEffect effect) {
   if (auto* send = std::get_if<SendToCoordinator>(&effect)) {
     PassFailpoint({role_name(), "send", MessageName(send->message)});
-    const Status sent =
-        coordinator_.Tell(std::string(MessageName(send->message)), MessageBody(send->message));
+    const Status sent = coordinator_.Tell(std::string(MessageName(send->message)),
+                                          MessageBody(send->message), {IsLastWord(send->message)});
     // A lost session is noticed by the monitor, which is what recovers.
     if (!sent.ok()) LogWarning(MessageName(send->message), " not sent: ", sent.ToString());
     return;

@@ -1,0 +1,123 @@
+"""The judge of the storm: finds what must not happen, and nothing else."""
+
+import unittest
+from typing import Any, Dict, List
+
+from tests.chaos.checker import Ended, Record, Truth, Verdict, judge
+from tests.chaos.crew import Layout
+from tests.chaos.faults import Fault
+
+GONE = "peer died: %s: connection closed by the peer's host without a goodbye"
+
+
+def worker(rank: int, version: str, digest: str) -> Dict[str, Any]:
+    return {"name": "worker-%d" % rank, "version": version, "digest": digest, "verified": True}
+
+
+def report(version: str, digest: str = "d", workers: int = 2, **more: Any) -> Dict[str, Any]:
+    made = {"version": version, "label": int(version.split(".")[1]), "committed": True,
+            "attempt": 1, "digest": digest, "at": 10.5,
+            "workers": [worker(rank, version, digest) for rank in range(workers)]}
+    return dict(made, **more)
+
+
+def member(rank: int, version: str, dirty: bool = False) -> Dict[str, Any]:
+    return {"name": "worker-%d" % rank, "role": "worker", "version": version, "dirty": dirty}
+
+
+def served(version: str, digest: str) -> Dict[str, Any]:
+    return {"version": version, "in_service": True, "dirty": False, "digest": digest}
+
+
+# worker-1 was killed, the epoch went on without it, and the next one reached both.
+CLEAN = Record(
+    Fault("kill", "worker-1", "worker.staged.installing"), Layout(workers=2), acted_at=10.0,
+    label=1, said="committed",
+    report=report("1.1", workers=1, error=GONE % "worker-1", culprit="worker-1",
+                  expelled=[{"replica": "replica-1", "culprit": "worker-1"}]),
+    events=({"event": "epoch.begin", "at": 9.9},
+            {"event": "member.lost", "member": "worker-1", "at": 10.25}),
+    check=report("1.2", "e"), check_at=12.0, members=(member(0, "1.2"), member(1, "1.2")),
+    serving=(("worker-0#1", served("1.1", "d")), ("worker-0#1", served("1.2", "e"))),
+    ended=(Ended("worker-1#1", -9, "", True),))
+
+
+class CheckerTest(unittest.TestCase):
+    def judge(self, **changes: Any) -> Verdict:
+        return judge(CLEAN._replace(**changes), Truth())
+
+    def check_wrong(self, what: str, **changes: Any) -> None:
+        violations: List[str] = self.judge(**changes).violations
+        self.assertTrue(any(violation.startswith(what) for violation in violations),
+                        "no %r in %s" % (what, violations))
+
+    def test_a_clean_round(self) -> None:
+        verdict = self.judge()
+        self.assertEqual(verdict, Verdict("without", "victim", [], 0.25, 0.5))
+
+    def test_hangs(self) -> None:
+        self.check_wrong("hang", said="")
+        self.check_wrong("hang", missing=("worker-1",))
+        self.check_wrong("hang", check=None, check_said="busy")
+
+    def test_orphans_and_deaths(self) -> None:
+        self.check_wrong("orphan", lingering=("worker-1#1",))
+        self.check_wrong("ended", ended=(Ended("trainer-0#1", -6, "Assertion failed", False),))
+
+    def test_torn_memory(self) -> None:
+        self.check_wrong("torn", serving=(("worker-0#1", served("1.2", "x")),))
+        bad = report("1.2", "e")
+        bad["workers"][1]["digest"] = "x"
+        self.check_wrong("torn", check=bad)
+        bad = report("1.2", "e")
+        bad["workers"][1]["verified"] = False
+        self.check_wrong("torn", check=bad)
+
+    def test_one_version_is_the_same_in_all_rounds(self) -> None:
+        truth = Truth()
+        self.assertEqual(judge(CLEAN, truth).violations, [])
+        later = CLEAN._replace(report=None, serving=(("worker-1#1", served("1.2", "x")),))
+        self.assertNotEqual(judge(later, truth).violations, [])
+
+    def test_memory_out_of_service_may_hold_anything(self) -> None:
+        told = dict(served("1.1", "x"), in_service=False, dirty=True)
+        self.assertEqual(self.judge(serving=(("worker-0#1", told),)).violations, [])
+
+    def test_wrong_versions(self) -> None:
+        self.check_wrong("wrong version", members=(member(0, "1.2"), member(1, "1.1")))
+        self.check_wrong("wrong version", members=(member(0, "1.2"), member(1, "1.2", True)))
+        self.check_wrong("wrong version", serving=(("worker-0#1", served("1.2", "e")),
+                                                   ("worker-0#1", served("1.1", "d"))))
+        self.check_wrong("wrong version", check=report("1.2", "e", workers=1))
+
+    def test_blame(self) -> None:
+        wrong = dict(CLEAN.report or {}, culprit="worker-0")
+        self.check_wrong("blame", report=wrong)
+        self.assertEqual(self.judge(report=wrong, bystander="worker-0").violations, [])
+        self.check_wrong("cause", report=dict(CLEAN.report or {}, error="internal: worker-1: ?"))
+
+    def test_a_coordinator_that_was_ill_may_blame_anyone(self) -> None:
+        fault = Fault("freeze", "coordinator", "coordinator.send.commit")
+        self.assertEqual(self.judge(fault=fault).violations, [])
+
+    def test_harm(self) -> None:
+        self.check_wrong("harm", fault=Fault("delay", "worker-1", "worker.staged.installing"))
+        failed = report("1.1", workers=0, committed=False, error=GONE % "worker-1",
+                        culprit="worker-1")
+        self.check_wrong("harm", report=failed)
+        self.assertEqual(self.judge(report=failed, provoked="cancel").violations, [])
+        trainer = failed["error"].replace("worker-1", "trainer-0")
+        self.assertEqual(self.judge(
+            fault=Fault("kill", "trainer-0", "root.seal"),
+            report=dict(failed, error=trainer, culprit="trainer-0")).violations, [])
+
+    def test_a_failpoint_that_was_not_reached(self) -> None:
+        verdict = self.judge(acted_at=None, report=report("1.1"), events=(), ended=())
+        self.assertEqual((verdict.outcome, verdict.violations), ("not reached", []))
+
+    def test_unlisted_failpoints(self) -> None:
+        self.check_wrong("the failpoint", unlisted=("worker.idle.staged",))
+
+
+if __name__ == "__main__":
+    unittest.main()
