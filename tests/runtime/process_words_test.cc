@@ -1,7 +1,6 @@
 // What child processes write to stderr is passed on, and never in the way of noticing their ends.
 #include <fcntl.h>
 #include <poll.h>
-#include <pty.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -121,13 +120,6 @@ TEST_F(ProcessWordsTest, APipeThatNobodyReadsHidesNoEnd) {
   int ends[2];
   ASSERT_EQ(pipe(ends), 0);
   ASSERT_EQ(fcntl(ends[0], F_SETPIPE_SZ, 4096), 4096);
-  const Stderr words(ends);
-  ExpectEndsAreNoticed(words);
-}
-
-TEST_F(ProcessWordsTest, ATerminalThatStandsStillHidesNoEnd) {
-  int ends[2];
-  ASSERT_EQ(openpty(&ends[0], &ends[1], nullptr, nullptr, nullptr), 0);
   const Stderr words(ends);
   ExpectEndsAreNoticed(words);
 }
