@@ -88,10 +88,11 @@ class FlowsTest : public testing::ClusterTest {
     options.shared_memory = shm;
     added.trainer = Trainer::Start(added.runtime.get(), options, added.source.get()).value();
   }
-  void AddWorker(const std::string& name, bool shm) {
+  void AddWorker(const std::string& name, bool shm, std::function<void()> on_load = nullptr) {
     Receiver& added = receivers_[name];
     added.runtime = testing::StartRuntime(name + "-runtime", testing::Patient());
     added.sink = std::make_unique<CallbackSink>();
+    added.sink->on_load = std::move(on_load);
     WorkerOptions options = WorkerNamed(name);
     options.shared_memory = shm;
     options.own_thread = true;
@@ -237,17 +238,16 @@ TEST_F(FlowsTest, AWorkerThatIsStuckInACallbackIsNamedAndTheOthersGoOn) {
   options.deadlines.abort = Milliseconds(500);
   StartCoordinator(options);
   AddTrainer(0, 1, Range(0, kRows));
-  AddWorker("stuck", false);
+  const auto free = std::make_shared<testing::Gate>();
+  AddWorker("stuck", false, [free] { free->Wait(); });
   AddWorker("well", false);
   WaitMembers(3);
-  testing::Gate free;
-  receivers_["stuck"].sink->on_load = [&] { free.Wait(); };
   const SyncResult result = Sync(1);
   EXPECT_EQ(result.status, OkStatus());
   EXPECT_EQ(*result.report.Find("culprit")->AsString(), "stuck");
   EXPECT_EQ(receivers_["well"].worker->Serving().label, 1u);
   EXPECT_EQ(receivers_["stuck"].sink->installs, 0u);
-  free.Open();
+  free->Open();
 }
 
 }  // namespace

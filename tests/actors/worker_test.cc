@@ -110,15 +110,30 @@ TEST_F(WorkerTest, AFailedVerifyPutsItOutOfService) {
 class FailingSink : public CallbackSink {
  public:
   Status Load(const EpochInfo& epoch, const TensorGroup& group) override {
+    const Status load = Get(load_);
     return load.ok() ? CallbackSink::Load(epoch, group) : load;
   }
   void Install(const EpochInfo& epoch, Done done) override {
+    const Status install = Get(install_);
     if (install.ok()) return CallbackSink::Install(epoch, std::move(done));
     done(install);
   }
-  // Set between syncs.
-  Status load;
-  Status install;
+  void SetLoad(Status status) { Set(&load_, std::move(status)); }
+  void SetInstall(Status status) { Set(&install_, std::move(status)); }
+
+ private:
+  Status Get(const Status& status) {
+    std::lock_guard lock(mutex_);
+    return status;
+  }
+  void Set(Status* status, Status to) {
+    std::lock_guard lock(mutex_);
+    *status = std::move(to);
+  }
+
+  std::mutex mutex_;
+  Status load_;
+  Status install_;
 };
 
 // Miles P2P: errors were swallowed, and the version grew all the same.
@@ -129,7 +144,7 @@ TEST_F(WorkerTest, ALoadThatFailsIsToldAndBumpsNoVersion) {
   WaitMembers(2);
   ASSERT_EQ(trainer_->Sync(1, kPatience).status, OkStatus());
   const ServingState before = worker->Serving();
-  sink.load = Internal("no room for row.3");
+  sink.SetLoad(Internal("no room for row.3"));
   const SyncResult failed = trainer_->Sync(2, kPatience);
   EXPECT_NE(failed.status.message().find("no room for row.3"), std::string::npos) << failed.status;
   EXPECT_EQ(*failed.report.Find("committed")->AsBool(), false);
@@ -139,7 +154,7 @@ TEST_F(WorkerTest, ALoadThatFailsIsToldAndBumpsNoVersion) {
   EXPECT_EQ(after.installs, 1u);
   EXPECT_TRUE(after.in_service && !after.dirty);
   EXPECT_EQ(sink.installs, 1u);
-  sink.load = OkStatus();
+  sink.SetLoad(OkStatus());
   ASSERT_EQ(trainer_->Sync(3, kPatience).status, OkStatus());
   EXPECT_LT(before.version, worker->Serving().version);
 }
@@ -151,7 +166,7 @@ TEST_F(WorkerTest, AnInstallThatFailsIsToldAndBumpsNoVersion) {
   WaitMembers(2);
   ASSERT_EQ(trainer_->Sync(1, kPatience).status, OkStatus());
   const ServingState before = worker->Serving();
-  sink.install = Internal("the flip failed");
+  sink.SetInstall(Internal("the flip failed"));
   const SyncResult failed = trainer_->Sync(2, kPatience);
   EXPECT_NE(failed.status.message().find("the flip failed"), std::string::npos) << failed.status;
   const ServingState after = worker->Serving();

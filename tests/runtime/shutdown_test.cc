@@ -46,8 +46,10 @@ TEST_F(ShutdownTest, HandlesWhatIsQueuedWithinItsDrain) {
   SpawnHeld();
   std::thread opening([this] {
     // Once nothing more is let in: it shuts down.
-    while (runtime_->Spawn("probe", testing::Echo()).ok()) {
-      (void)runtime_->Kill(*runtime_->Find("probe"));
+    while (true) {
+      const StatusOr<ActorRef> probe = runtime_->Spawn("probe", testing::Echo());
+      if (!probe.ok()) break;
+      (void)runtime_->Kill(*probe);
       std::this_thread::yield();
     }
     shared_->goes_on.Open();
