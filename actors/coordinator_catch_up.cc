@@ -138,7 +138,7 @@ void CoordinatorMachine::GiveRowsUp(const std::string& why) {
   Member* const member = membership_.Find(from);
   if (member == nullptr) return;
   member->weights.reset();
-  Publish("manifest.bad", {{"member", from.name}, {"error", why}});
+  Publish("manifest.bad", {{"member", from.name}, {"error", WireText(why)}});
 }
 
 // ---- one catch-up -------------------------------------------------------------------------------

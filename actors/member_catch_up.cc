@@ -17,6 +17,11 @@ Status MemberMachine::CheckProposed(const Propose& propose) const {
   if (config_.role != Role::kWorker || !propose.base || propose.base->IsZero()) {
     return InvalidArgument("a catch-up is for workers, and names the version that it brings");
   }
+  // What others serve was minted before: by this coordinator, or one of an earlier term.
+  if (propose.key.version() < *propose.base) {
+    return InvalidArgument("to catch up with " + ToString(*propose.base) + " in " +
+                           ToString(propose.key.version()) + ", which is older");
+  }
   if (*propose.base < serving_) {  // S2
     return FailedPrecondition("to catch up with " + ToString(*propose.base) + ", but " +
                               ToString(serving_) + " was served here already");

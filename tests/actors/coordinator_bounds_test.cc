@@ -70,6 +70,23 @@ TEST_F(CoordinatorBoundsTest, ARowThatIsNone) {
   ExpectAllTravels();
 }
 
+TEST_F(CoordinatorBoundsTest, ARowThatIsNoneOfWhatIsServed) {
+  c.AnswerAll();
+  const Digest unknown{7, 7};
+  JoinCluster join = {.model = "default", .unit = "replica-1", .offer = SmallOffer(Role::kWorker)};
+  join.offer.can_serve = true;
+  join.serving = Version{c.machine.term(), EpochId(1000)};
+  join.weights = ServedWeights{unknown, Digest{3, 4}, 1};
+  c.From(Id("worker-1"), join);
+  c.now += c.Config(InstallMode::kStaged).deadlines.catch_up_settle;
+  c.On(Tick{});
+  ASSERT_NE(c.To<ManifestWanted>("worker-1"), nullptr);
+  const Value row = ValueArray{longest, 999u, ValueArray{}, "", 0u, ValueArray{}};
+  c.From(Id("worker-1"), ManifestPart{unknown, 1, 0, {row}});
+  EXPECT_EQ(c.Events("manifest.bad").size(), 1u);
+  ExpectAllTravels();
+}
+
 TEST_F(CoordinatorBoundsTest, ManyPhases) {
   c.AnswerUntil(EpochPhase::kStreaming);
   Staged staged{c.key(), Digest{3, 4}, 1024, {}, std::nullopt};

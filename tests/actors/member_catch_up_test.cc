@@ -65,6 +65,21 @@ TEST_F(MemberCatchUpTest, WhoReceivesServesTheVersionThatItWasBrought) {
   EXPECT_EQ(join->weights->label, 5u);
 }
 
+// Whoever says that it serves such a version does not bring it to others, which could take no newer
+// one any more.
+TEST_F(MemberCatchUpTest, AVersionThatIsNewerThanTheCatchUpIsRefused) {
+  MemberKit kit(Role::kWorker);
+  kit.Join();
+  const Version future{Term{3, 0}, EpochId(1)};
+  const MemberEffects effects = kit.On(CoordinatorMessage(
+      Propose{Key(6), 5, SyncKind::kCatchUp, future, kit.manifest->digest(), {}, {}}));
+  const auto* refused = Sent<Refused>(effects);
+  ASSERT_NE(refused, nullptr);
+  EXPECT_EQ(refused->status.ToStatus().code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(refused->status.message.find("3.1"), std::string::npos) << refused->status.message;
+  EXPECT_TRUE(kit.invariants.ok()) << kit.invariants.ToString();
+}
+
 TEST_F(MemberCatchUpTest, WhoSendsServesOnAndInstallsNothing) {
   MemberKit kit = Provider(InstallMode::kInPlace);
   const MemberEffects prepared = ToPrepared(&kit, Key(6), Key(1).version());

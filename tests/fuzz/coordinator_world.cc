@@ -82,7 +82,7 @@ void CoordinatorWorld::Step() {
       const MemberId member = PickMember();
       return On(FromMember{member, Join(member)});
     }
-    case 2: return SendRows(members_.front());
+    case 2: return SendRows(members_.front(), *manifests_[in_.Below(manifests_.size())]);
     case 3: return Sync(PickMember());
     case 4: return Answer(PickMember());
     case 5:
@@ -129,6 +129,7 @@ void CoordinatorWorld::Note(const CoordinatorEvent& event) {
 
 void CoordinatorWorld::TakeSent(const SendToMember& send) {
   CheckMessage(send.message);
+  if (std::holds_alternative<ManifestWanted>(send.message)) rows_wanted_ = send.to;
   if (const auto* commit = std::get_if<Commit>(&send.message)) {
     committed_ = commit->key;
   } else if (const auto* abort = std::get_if<AbortAttempt>(&send.message)) {
@@ -185,11 +186,17 @@ JoinCluster CoordinatorWorld::Join(const MemberId& member) {
   if (!trainer) join.offer.install_modes = {InstallMode::kStaged, InstallMode::kInPlace};
   if (bits & 8) join.promised = {bits % 5u, bits};
   if (bits & 16) filler_.Fill(join.offer);
+  if (!trainer && bits & 32) {  // serves something, the last version most often
+    join.offer.can_serve = true;
+    join.serving = machine_.last_committed().value_or(Version{{1, 7}, EpochId(1)});
+    join.weights = ServedWeights{manifests_.front()->digest(), kContent, 3};
+    if (bits & 128) filler_.Fill(*join.weights);
+    if (bits & 64) filler_.Fill(join.serving);
+  }
   return join;
 }
 
-void CoordinatorWorld::SendRows(const MemberId& from) {
-  const Manifest& manifest = *manifests_[in_.Below(manifests_.size())];
+void CoordinatorWorld::SendRows(const MemberId& from, const Manifest& manifest) {
   for (ManifestPart& part : ManifestParts(manifest)) On(FromMember{from, std::move(part)});
 }
 
@@ -215,9 +222,13 @@ void CoordinatorWorld::Answer(const MemberId& from) {
   }
 }
 
-// All that the present phase still waits for.
+// All that the present phase still waits for; without an epoch, rows that were asked for.
 void CoordinatorWorld::AnswerAll() {
-  if (!machine_.epoch()) return;
+  if (!machine_.epoch()) {
+    if (!rows_wanted_) return;
+    const MemberId from = *std::exchange(rows_wanted_, std::nullopt);
+    return SendRows(from, *manifests_.front());
+  }
   const EpochKey key = machine_.epoch()->key;
   const EpochPhase phase = machine_.epoch()->phase;
   for (const Participant& p : std::vector<Participant>(machine_.epoch()->participants)) {

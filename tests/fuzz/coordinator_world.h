@@ -36,7 +36,7 @@ class CoordinatorWorld {
 
   const MemberId& PickMember();
   JoinCluster Join(const MemberId& member);
-  void SendRows(const MemberId& from);
+  void SendRows(const MemberId& from, const Manifest& manifest);
   void Sync(const MemberId& from);
   void Answer(const MemberId& from);
   void AnswerAll();
@@ -57,6 +57,7 @@ class CoordinatorWorld {
   std::set<uint64_t> open_calls_;
   std::map<MemberId, std::map<uint64_t, int>> open_syncs_;  // by label
   EpochKey committed_;                                      // the last one
+  std::optional<MemberId> rows_wanted_;                     // of whom
   bool stopped_ = false;
 };
 

@@ -106,6 +106,10 @@ void MemberWorld::TellPropose() {
   if (bits % 32 == 31) ++key.term.counter;
   SetKey(key);
   Propose propose{key_, in_.Below(3), SyncKind::kFull, std::nullopt, manifest_->digest()};
+  if (bits & 16) {  // what others serve, and maybe this one
+    propose.kind = SyncKind::kCatchUp;
+    propose.base = in_.Flag() ? filler_.Make<Version>() : served_;
+  }
   if (bits >= 128) {
     propose.contract_digest = ContractDigest(contract_);
     propose.generations.emplace();
@@ -132,6 +136,7 @@ Contract MemberWorld::MakeContract() {
                     {{"worker-1", Incarnation(1)}, Role::kWorker, "replica-1"}};
     if (bits & 8 && k > 0) flow.members.erase(flow.members.begin() + 1);
     flow.relays = (bits & 16) != 0;
+    if (bits & 32) flow.root = 1;  // a worker that others catch up with
     contract.flows.push_back(std::move(flow));
   }
   return contract;
@@ -202,7 +207,9 @@ void MemberWorld::End(const Work& work, const Status& status) {
   if (const auto* prepare = std::get_if<PrepareAttempt>(&work)) {
     if (status.ok()) prepared_.insert(prepare->key);
     PrepareDone done{prepare->key, status, kPlan, {}, ""};
-    if (in_.Flag()) done.rendezvous = {{FlowId(0), "zmq", Bytes(8), 0}};
+    const uint8_t bits = in_.Byte();
+    if (bits & 1) done.rendezvous = {{FlowId(0), "zmq", Bytes(8), 0}};
+    done.can_serve = (bits & 2) != 0;
     On(done);
   } else if (const auto* join = std::get_if<JoinGenerations>(&work)) {
     On(GenerationsReady{join->key, status});
