@@ -17,6 +17,7 @@
 #include "protocol/status.h"
 #include "protocol/value.h"
 #include "runtime/actor/actor.h"
+#include "runtime/actor/link.h"
 #include "runtime/actor/runtime.h"
 #include "runtime/actor/task.h"
 #include "runtime/base/log.h"
@@ -35,6 +36,7 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
   struct Mail {
     Message message;
     std::optional<net::Frame> raw_body;
+    HeldRoom room;  // of one from another process
   };
   // Indices of the groups that every actor has; those of the options follow.
   enum : size_t { kDefault = 0, kControl = 1 };

@@ -74,6 +74,8 @@ struct Link {
   std::atomic<size_t> queued_bytes{0};
   std::atomic<uint32_t> in_flight{0};  // calls of ours without a result
   std::atomic<uint32_t> serving{0};    // its calls without an answer
+  std::atomic<uint32_t> held{0};       // its messages that wait here, or are being handled
+  std::atomic<size_t> held_bytes{0};
 
   // Why it is not up.
   std::string cause() const {
@@ -118,11 +120,44 @@ struct Link {
     Release(bytes);
     return false;
   }
+  // Takes room for a message of the peer; false when too many wait here. Any thread.
+  bool Hold(size_t bytes) {
+    const bool has_room = held.fetch_add(1) < limits::kMailboxMessages;
+    const bool has_bytes = held_bytes.fetch_add(bytes) + bytes <= limits::kQueuedBytes;
+    if (has_room && has_bytes) return true;
+    LetGo(bytes);
+    return false;
+  }
+  void LetGo(size_t bytes) {
+    held.fetch_sub(1);
+    held_bytes.fetch_sub(bytes);
+  }
   // Gives it back: the message has left, or never will.
   void Release(size_t bytes, uint32_t messages = 1) {
     queued.fetch_sub(messages);
     queued_bytes.fetch_sub(bytes);
   }
+};
+
+// The room that a peer's message has taken here: given back when this goes. Movable.
+class HeldRoom {
+ public:
+  HeldRoom() = default;
+  // Which it has taken, by Hold.
+  HeldRoom(std::shared_ptr<Link> link, size_t bytes) : link_(std::move(link)), bytes_(bytes) {}
+  HeldRoom(HeldRoom&&) noexcept = default;
+  HeldRoom& operator=(HeldRoom&& other) noexcept {
+    std::swap(link_, other.link_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  ~HeldRoom() {
+    if (link_ != nullptr) link_->LetGo(bytes_);
+  }
+
+ private:
+  std::shared_ptr<Link> link_;
+  size_t bytes_ = 0;
 };
 
 }  // namespace packcast::internal

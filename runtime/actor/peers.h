@@ -208,6 +208,8 @@ class Peers {
   void OnCallOrTell(const std::shared_ptr<Link>& link, const Envelope& envelope,
                     const std::shared_ptr<Cell>& to, net::Frame body);
   bool IsRepeated(const std::shared_ptr<Link>& link, const Envelope& envelope);
+  static bool TakeRoom(const std::shared_ptr<Link>& link, const Envelope& envelope, size_t bytes,
+                       HeldRoom* room);
   void OnReply(const std::shared_ptr<Link>& link, const Envelope& envelope, std::string_view body);
   void OnBeat(const std::shared_ptr<Link>& link, std::string_view body);
   void OnBye(const std::shared_ptr<Link>& link, const Envelope& envelope);

@@ -387,6 +387,18 @@ bool Peers::IsRepeated(const std::shared_ptr<Link>& link, const Envelope& envelo
   return true;
 }
 
+// Of the room that one peer has here, for all actors together.
+bool Peers::TakeRoom(const std::shared_ptr<Link>& link, const Envelope& envelope, size_t bytes,
+                     HeldRoom* room) {
+  if (envelope.method.starts_with('$')) return true;  // does not wait, and helps where all is full
+  const bool is_call = envelope.kind == FrameKind::kCall;
+  if (is_call && link->serving.load() > limits::kMailboxMessages) return false;  // with this one
+  const size_t all = bytes + Outgoing::kEnvelopeBytes;
+  if (!link->Hold(all)) return false;
+  *room = HeldRoom(link, all);
+  return true;
+}
+
 void Peers::OnCallOrTell(const std::shared_ptr<Link>& link, const Envelope& envelope,
                          const std::shared_ptr<Cell>& to, net::Frame body) {
   if (IsRepeated(link, envelope)) return;
@@ -419,6 +431,10 @@ void Peers::OnCallOrTell(const std::shared_ptr<Link>& link, const Envelope& enve
   } else if (!is_here) {
     error = Stale("actor \"" + envelope.to.actor + "\" was restarted: the message is for an " +
                   "earlier incarnation of it");
+  } else if (!TakeRoom(link, envelope, body.size(), &mail.room)) {
+    error = ResourceExhausted(std::to_string(limits::kMailboxMessages) + " messages or " +
+                              std::to_string(limits::kQueuedBytes >> 20) + " MiB of node " +
+                              link->node + " wait here already");
   } else {
     mail.message.method = envelope.method;
     mail.raw_body = std::move(body);

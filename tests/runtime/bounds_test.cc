@@ -2,6 +2,7 @@
 // accepted arrives.
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -9,6 +10,7 @@
 #include "protocol/codec.h"
 #include "protocol/limits.h"
 #include "runtime/actor/link.h"
+#include "runtime/base/clock.h"
 #include "tests/runtime/test_util.h"
 
 namespace packcast {
@@ -213,6 +215,97 @@ TEST_F(BoundsTest, ATellIntoAFullMailboxFarAwayIsAcceptedHereAndDroppedAndCounte
   expected.front() = "runs";
   expected.push_back("last");
   EXPECT_EQ(seen_->items(), expected);
+}
+
+// The other way round: what a peer may have waiting in all mailboxes of a process together.
+class HeldTest : public BoundsTest {
+ protected:
+  // Tells of the server's end of the connection.
+  HeldTest() : ref_(Reach(Noter())) {
+    EXPECT_TRUE(server_
+                    ->Spawn("teller", OnMessages([links = links_](Context&, Message message) {
+                              links->Add(message.from.state()->link);
+                              message.responder.Reply(Value());
+                            }))
+                    .ok());
+    const ActorRef teller = client_->Connect(server_->endpoint(), "teller", kPatience).value();
+    EXPECT_TRUE(teller.Call("tell", Value()).Get(kPatience).ok());
+    link_ = links_->items().at(0);
+  }
+  // As if so many messages waited there, each of so many bytes: how many could.
+  size_t FillUpThere(size_t bytes) {
+    size_t count = 0;
+    while (count <= 2 * limits::kMailboxMessages && link_->Hold(bytes)) ++count;
+    return count;
+  }
+  // A tell that is lost there; whoever is called says so.
+  void ExpectFull() {
+    EXPECT_TRUE(ref_.Tell("dropped", Value()).ok());
+    ExpectRefused(ref_.Call("refused", Value()).Get(kPatience).status());
+    EXPECT_TRUE(ref_.Call("$describe", Value()).Get(kPatience).ok()) << "whoever comes to look";
+    const StatusOr<ActorRef> other = other_->Connect(server_->endpoint(), "callee", kPatience);
+    ASSERT_TRUE(other.ok()) << other.status();
+    EXPECT_TRUE(other->Call("other", Value()).Get(kPatience).ok()) << "others have their own room";
+  }
+  void ExpectEmpty() {
+    EXPECT_TRUE(ref_.Call("last", Value()).Get(kPatience).ok());
+    const Time give_up = Now() + kPatience;
+    // The handler has answered, and is about to end.
+    while (link_->held.load() > 0 && Now() < give_up) std::this_thread::yield();
+    EXPECT_EQ(link_->held.load(), 0u);
+    EXPECT_EQ(link_->held_bytes.load(), 0u);
+    EXPECT_EQ(seen_->items(), (std::vector<std::string>{"other", "last"}));
+  }
+  using Links = Record<std::shared_ptr<internal::Link>>;
+  std::shared_ptr<Links> links_ = std::make_shared<Links>();
+  std::unique_ptr<Runtime> other_ = StartRuntime("other", Patient());
+  ActorRef ref_;
+  std::shared_ptr<internal::Link> link_;
+};
+
+TEST_F(HeldTest, OfOnePeer65536MessagesWaitAtMost) {
+  const size_t count = FillUpThere(0);
+  EXPECT_EQ(count, 65'536u);
+  ExpectFull();
+  for (size_t k = 0; k < count; ++k) link_->LetGo(0);
+  ExpectEmpty();
+}
+
+TEST_F(HeldTest, OfOnePeer256MiBWaitAtMost) {
+  constexpr size_t kMiB = 1u << 20;
+  const size_t count = FillUpThere(kMiB);
+  EXPECT_EQ(count, 256u);
+  ExpectFull();
+  for (size_t k = 0; k < count; ++k) link_->LetGo(kMiB);
+  ExpectEmpty();
+}
+
+TEST_F(HeldTest, CallsWithoutAnAnswerCountAlthoughTheirHandlersHaveEnded) {
+  link_->serving.fetch_add(65'536);
+  ExpectRefused(ref_.Call("refused", Value()).Get(kPatience).status());
+  EXPECT_TRUE(ref_.Tell("other", Value()).ok());  // which has none
+  EXPECT_TRUE(seen_->WaitForCount(1));
+  link_->serving.fetch_sub(65'536);
+  ExpectEmpty();
+}
+
+TEST_F(HeldTest, WhatWaitsAndIsNotHandledGivesItsRoomBackToo) {
+  const auto gate = std::make_shared<Gate>();
+  ASSERT_TRUE(server_->Spawn("stuck", Noter(gate)).ok());
+  const ActorRef stuck = client_->Connect(server_->endpoint(), "stuck", kPatience).value();
+  const Future<Value> runs = stuck.Call("other", Value());
+  ASSERT_TRUE(seen_->WaitForCount(1));
+  std::vector<Future<Value>> wait;
+  for (int k = 0; k < 10; ++k) wait.push_back(stuck.Call("waits", Bytes(1000)));
+  const Time give_up = Now() + kPatience;
+  while (link_->held.load() < 11 && Now() < give_up) std::this_thread::yield();
+  EXPECT_EQ(link_->held.load(), 11u);
+  EXPECT_GT(link_->held_bytes.load(), 10'000u);
+  EXPECT_TRUE(server_->Kill(server_->Find("stuck").value()).ok());
+  for (const Future<Value>& call : wait) EXPECT_FALSE(call.Get(kPatience).ok());
+  gate->Open();
+  EXPECT_TRUE(runs.Get(kPatience).ok());
+  ExpectEmpty();
 }
 
 TEST_F(BoundsTest, WhatTheOtherSideWouldNotDecodeIsRefusedHere) {
