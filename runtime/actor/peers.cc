@@ -300,7 +300,9 @@ void Peers::Lost(const std::shared_ptr<Link>& link) {
     link->lost_at = link->heard_at == Time() ? Now() : link->heard_at;
   }
   const bool was_fresh = !link->beats || Now() - link->last_heard < node_->options().suspect_after;
-  if (link->state.load() >= LinkState::kDied || losses_.contains(link)) return;
+  const bool is_known = std::any_of(losses_.begin(), losses_.end(),
+                                    [&](const Loss& loss) { return loss.link == link; });
+  if (link->state.load() >= LinkState::kDied || is_known) return;
   if (!was_fresh) {
     // Frozen or cut off for a while, one of us: the peer may have given us up meanwhile, so that
     // coming back must be told as such even when we had not noticed.
@@ -311,7 +313,7 @@ void Peers::Lost(const std::shared_ptr<Link>& link) {
   }
   const auto ward = wards_.find(link->incarnation);
   const bool is_awaited = ward != wards_.end() && ward->second.empty();
-  losses_.emplace(link, Now() + (is_awaited ? kObituaryWait : kGoodbyeGrace));
+  losses_.push_back({link, Now() + (is_awaited ? kObituaryWait : kGoodbyeGrace)});
 }
 
 void Peers::ExpectObituary(Incarnation node) {
@@ -349,7 +351,7 @@ void Peers::Obituary(Incarnation node, const std::string& cause) {
 }
 
 void Peers::ConfirmLoss(const std::shared_ptr<Link>& link) {
-  if (losses_.erase(link) == 0) return;
+  if (std::erase_if(losses_, [&](const Loss& loss) { return loss.link == link; }) == 0) return;
   if (link->state.load() >= LinkState::kDied) return;
   SetState(link, LinkState::kDied,
            EndOf(*link, "connection closed by the peer's host without a goodbye"));

@@ -231,8 +231,13 @@ class Peers {
   int taken_ = 0;                               // messages received from a socket in its turn
   std::vector<Time> probes_;  // when to see who is gone, after a connection has closed
   bool is_leaving_ = false;
-  // Links whose closed connection is a death, unless a goodbye turns up until then.
-  std::map<std::shared_ptr<Link>, Time> losses_;
+  // Links whose closed connection is a death, unless a goodbye turns up until it is due. In the
+  // order of their loss, which is that of their news.
+  struct Loss {
+    std::shared_ptr<Link> link;
+    Time due;
+  };
+  std::vector<Loss> losses_;
   std::set<std::string> with_our_keys_;       // endpoints
   std::map<Incarnation, std::string> wards_;  // processes of ours, and how they ended: "" not yet
   Time next_beat_;
