@@ -176,6 +176,8 @@ void CoordinatorMachine::LoseParticipant(const MemberId& member, const Status& c
   Participant* lost = epoch.Find(member);
   if (lost == nullptr || lost->lost) return;
   lost->lost = lost->answered = true;
+  lost->astray =
+      cause.code() == StatusCode::kUnavailable || cause.code() == StatusCode::kDeadlineExceeded;
   const Status reason = cause.WithContext(member.name);
   const bool trainer = lost->role == Role::kTrainer;
   if (!trainer) ExpelUnit(lost->unit, member.name, reason);
@@ -199,12 +201,15 @@ void CoordinatorMachine::BlameLate(const Status& reason, const std::string& culp
   if (epoch_->culprit.empty()) epoch_->Blame(reason, culprit);
 }
 
-// Once every trainer rank that pulls has stopped, all go on to the furthest group any entered.
+// Once every trainer rank that pulls has stopped, all go on to the furthest group any entered; to
+// the end if one of them is out of reach, for that is where it goes.
 void CoordinatorMachine::DrainWhenHalted() {
   Epoch& epoch = *epoch_;
   std::optional<uint64_t> furthest;
   for (const Participant& p : epoch.participants) {
-    if (p.role != Role::kTrainer || p.lost) continue;
+    if (p.role != Role::kTrainer) continue;
+    if (p.astray) furthest = kAllGroups;
+    if (p.lost) continue;
     if (!p.halted && !p.answered) return;
     if (p.entered_group && (!furthest || *furthest < *p.entered_group)) furthest = p.entered_group;
   }

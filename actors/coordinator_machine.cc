@@ -112,7 +112,8 @@ void CoordinatorMachine::HandleJoin(const MemberId& from, const JoinCluster& joi
   if (lives_.size() < 2 * limits::kMembers || lives_.contains(from.name)) lives_[from.name] = from;
   if (const Member* earlier = membership_.FindName(from.name); earlier != nullptr) {
     const MemberId old = earlier->id;
-    Handle(MemberLost{old, PeerDied(old == from ? "joined again" : "superseded by a new start")});
+    Handle(MemberLost{
+        old, old == from ? Unavailable("joined again") : PeerDied("superseded by a new start")});
   }
   const bool above = PromisedAbove(join);
   if (above && epoch_ && epoch_->catch_up && !epoch_->decided()) {

@@ -73,6 +73,7 @@ struct Participant {
   bool answered = false;  // the present phase's question
   bool excluded = false;  // not in the next attempt: its unit lost a rank or failed
   bool lost = false;      // gone: nothing more is expected of it
+  bool astray = false;    // and may live: it goes its own way
   Offer offer;
   // Of the present attempt:
   bool prepared = false;

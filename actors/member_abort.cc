@@ -17,7 +17,7 @@ void MemberMachine::Abandon() {
       break;
     case MemberPhase::kHalted:
       phase_ = MemberPhase::kAborting;
-      Emit(AbortLocal{key_, std::nullopt});
+      Emit(AbortLocal{key_, GroupWithoutWord()});
       break;
     case MemberPhase::kAborting: report_abort_ = false; break;
     case MemberPhase::kProposed:
@@ -78,14 +78,21 @@ void MemberMachine::BeginAbort(bool report) {
     return;
   }
   phase_ = MemberPhase::kAborting;
-  Emit(AbortLocal{key_, std::nullopt});
+  Emit(AbortLocal{key_, GroupWithoutWord()});
+}
+
+// Where the source stops when the coordinator does not say it. Ranks that know nothing of each
+// other have only the end in common.
+std::optional<uint64_t> MemberMachine::GroupWithoutWord() const {
+  const bool has_siblings = config_.role == Role::kTrainer && config_.unit_size > 1;
+  return has_siblings && started_ ? std::optional(kAllGroups) : std::nullopt;
 }
 
 void MemberMachine::Handle(const HaltDone& done) {
   if (phase_ != MemberPhase::kHalting || done.key != key_) return;
   if (!connected_ || !joined_ || next_) {  // nobody will name a group
     phase_ = MemberPhase::kAborting;
-    Emit(AbortLocal{key_, done.entered_group});
+    Emit(AbortLocal{key_, GroupWithoutWord()});
     return;
   }
   phase_ = MemberPhase::kHalted;

@@ -60,7 +60,7 @@ struct InstallDone {
 };
 struct HaltDone {
   EpochKey key;
-  std::optional<uint64_t> entered_group;
+  std::optional<uint64_t> entered_group;  // the last one, or that which it is just entering
 };
 struct AbortDone {
   EpochKey key;
@@ -115,12 +115,14 @@ struct ResumeEngine {
   EpochKey key;
   bool committed = false;
 };
-// Trainers: stop pulling groups, keep the cursor. Answer: HaltDone.
+// Trainers: enter no more groups, keep the cursor. Answer: HaltDone, at once: a rank that is inside
+// its source may wait there for the others.
 struct HaltSource {
   EpochKey key;
 };
 // Give the attempt up: finish or cancel all local work of it, drain the source to `drain_group`
-// (trainers), discard what was staged, retire the generation. Answer: AbortDone.
+// (trainers; kAllGroups: to its end), discard what was staged, retire the generation. Answer:
+// AbortDone.
 struct AbortLocal {
   EpochKey key;
   std::optional<uint64_t> drain_group;
@@ -257,6 +259,7 @@ class MemberMachine {
   // Starts giving the current attempt up; `report` says Aborted to the coordinator at the end.
   void BeginAbort(bool report);
   void FinishAbort(const AbortDone& done);
+  std::optional<uint64_t> GroupWithoutWord() const;
   Status CheckPrepare(const Prepare& prepare, const Manifest* manifest) const;
   bool Lives(GenerationId generation) const;
   // Closes all generations but those of `kept` that may be reused.

@@ -20,6 +20,8 @@ void SourcePump::Reset(size_t readers) {
   groups_.clear();
   read_.clear();
   bytes_ = 0;
+  last_entered_.reset();
+  halted_ = false;
   complete_ = false;
   error_ = OkStatus();
 }
@@ -33,7 +35,6 @@ void SourcePump::Open(WeightSource* source, const EpochInfo& epoch,
                       std::shared_ptr<const Manifest> manifest, bool sends) {
   manifest_ = std::move(manifest);
   sends_ = sends;
-  last_entered_.reset();
   rows_ = 0;
   end_.reset();
   cursor_.reset();
@@ -71,15 +72,36 @@ bool SourcePump::Turn() {
   return pulling_;
 }
 
+// Says first which group it is: nobody can ask this thread while it is inside the source. After the
+// last row comes the end, which is no group.
+bool SourcePump::BeginEnter(std::optional<uint64_t>* before) {
+  std::lock_guard lock(mutex_);
+  if (halted_) return false;
+  *before = last_entered_;
+  if (rows_ < manifest_->size()) last_entered_ = last_entered_ ? *last_entered_ + 1 : 0;
+  return true;
+}
+
 Status SourcePump::Enter() {
-  PC_ASSIGN_OR_RETURN(const TensorGroup group, cursor_->Next());
+  std::optional<uint64_t> before;
+  if (!BeginEnter(&before)) {
+    pulling_ = false;
+    return OkStatus();
+  }
+  StatusOr<TensorGroup> next = cursor_->Next();
+  if (!next.ok()) {
+    std::lock_guard lock(mutex_);
+    last_entered_ = before;
+    return next.status();
+  }
+  const TensorGroup& group = *next;
   if (group.tensors.empty()) {
     Finish(OkStatus());
     return OkStatus();
   }
-  last_entered_ = group.id;
   if (!sends_) {
     cursor_->Release(group.id);
+    rows_ += static_cast<uint32_t>(group.tensors.size());
     return OkStatus();
   }
   const auto waiting = std::make_shared<Waiting>();
@@ -131,17 +153,28 @@ void SourcePump::WakeReadersLocked() {
 std::optional<Status> SourcePump::idle_end() const { return sends_ ? std::nullopt : end_; }
 
 std::optional<uint64_t> SourcePump::Halt() {
-  pulling_ = false;
+  std::lock_guard lock(mutex_);
+  halted_ = true;
   return last_entered_;
+}
+
+Status SourcePump::WalkToEnd(Cursor* cursor) {
+  while (true) {
+    PC_ASSIGN_OR_RETURN(const TensorGroup group, cursor->Next());
+    if (group.tensors.empty()) return OkStatus();
+    cursor->Release(group.id);
+  }
 }
 
 Status SourcePump::Close(std::optional<uint64_t> group) {
   pulling_ = false;
+  std::optional<uint64_t> last_entered;
   const std::optional<Status> end = std::exchange(end_, std::nullopt);
   std::map<uint64_t, Entered> open;
   std::vector<uint64_t> read;
   {
     std::lock_guard lock(mutex_);
+    last_entered = std::exchange(last_entered_, std::nullopt);
     open.swap(groups_);
     read.swap(read_);
     for (const auto& reader : readers_) reader->waiting.clear();
@@ -152,7 +185,9 @@ Status SourcePump::Close(std::optional<uint64_t> group) {
   for (uint64_t id : read) cursor->Release(id);
   for (const auto& [id, entered] : open) cursor->Release(id);
   if (end && end->ok()) return OkStatus();  // it walked to the end by itself
-  if (!group) group = last_entered_;
+  const bool to_end = group && *group >= manifest_->size();
+  if (to_end && !end) return WalkToEnd(cursor.get());
+  if (!group || to_end) group = last_entered;
   return group ? cursor->StopAt(*group) : OkStatus();
 }
 

@@ -34,17 +34,18 @@ class SourcePump {
   // `wake` makes the caller's thread look again; any thread calls it.
   explicit SourcePump(std::function<void()> wake) : wake_(std::move(wake)) {}
 
-  // Caller's thread. Begins an attempt. `sends` is false on trainer ranks that only keep pace:
-  // their groups are released as soon as they were entered.
+  // Caller's thread. Begins an attempt; enters nothing if it was halted before. `sends` is false on
+  // trainer ranks that only keep pace: their groups are released as soon as they were entered.
   void Open(WeightSource* source, const EpochInfo& epoch, std::shared_ptr<const Manifest> manifest,
             bool sends);
   // Caller's thread: releases what was read and enters the next groups. True when it may be
   // called again at once.
   bool Turn();
-  // Caller's thread: enter no more groups. The last one entered, if any.
+  // Any thread: enter no more groups. The last one that was entered, if any, or is being entered:
+  // the caller's thread may be inside the source, where it waits for other ranks.
   std::optional<uint64_t> Halt();
   // Caller's thread, after the data thread is done with it: releases all groups, drains the source
-  // to `group` and forgets it.
+  // to `group`, or to its end if it has no such group, and forgets it.
   Status Close(std::optional<uint64_t> group);
   // Caller's thread: the walk is over or failed, on a rank that does not send. Nothing from Close
   // to the next Open: the end of one walk is not that of the next.
@@ -102,7 +103,10 @@ class SourcePump {
     bool is_starved = false;  // found nothing since the last group
   };
   bool HasRoom();
+  // False when it was halted; `before`: the group entered until now.
+  bool BeginEnter(std::optional<uint64_t>* before);
   Status Enter();
+  Status WalkToEnd(Cursor* cursor);
   void Finish(const Status& status);
   void OnReleased(uint64_t group, size_t tensors);
   bool AllStarvedLocked() const;
@@ -115,7 +119,6 @@ class SourcePump {
   std::shared_ptr<const Manifest> manifest_;
   bool sends_ = true;
   bool pulling_ = false;
-  std::optional<uint64_t> last_entered_;
   std::optional<Status> end_;
   uint32_t rows_ = 0;  // entered
   uint64_t bytes_ahead_ = 0;
@@ -125,6 +128,8 @@ class SourcePump {
   std::map<uint64_t, Entered> groups_;
   std::vector<uint64_t> read_;  // groups to release on the caller's thread
   uint64_t bytes_ = 0;
+  std::optional<uint64_t> last_entered_;
+  bool halted_ = false;
   bool complete_ = false;
   Status error_;
 };

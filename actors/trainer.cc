@@ -56,6 +56,7 @@ class Trainer::Impl {
   MemberTransports transports;
   std::shared_ptr<TrainerShell::SourceSide> side;
   MemberHandle handle;
+  bool has_siblings = false;  // other ranks of its unit
 };
 
 void Trainer::Impl::Turn(Duration max_wait) {
@@ -125,6 +126,7 @@ StatusOr<std::unique_ptr<Trainer>> Trainer::Start(Runtime* runtime, TrainerOptio
   const auto shared = impl->handle.shared_ptr();
   impl->side = std::make_shared<TrainerShell::SourceSide>([shared] { shared->drive.Wake(); });
   impl->side->source = source;
+  impl->has_siblings = options.unit_size > 1;
   auto shell = std::make_unique<TrainerShell>(ConfigOf(options, impl->transports), shared,
                                               impl->transports.pointers(), impl->side);
   PC_RETURN_IF_ERROR(
@@ -172,8 +174,10 @@ SyncResult Trainer::Impl::Run(uint64_t label, Duration deadline, const SyncOptio
   });
   const bool at_rest = Settle(&result);
   if (at_rest && !told_free && options.source_free) options.source_free();
-  // What is still entered belongs to an epoch that is over.
-  if (result.status.ok()) (void)side->pump.Close(std::nullopt);
+  // What is still entered belongs to an epoch that is over. Other ranks walk to the end.
+  std::optional<uint64_t> group;
+  if (has_siblings) group = kAllGroups;
+  if (result.status.ok()) (void)side->pump.Close(group);
   return result;
 }
 

@@ -30,9 +30,7 @@ void TrainerShell::Carry(Context&, MemberEffect effect) {
   } else if (auto* start = std::get_if<StartStream>(&effect)) {
     StartSending(*start);
   } else if (auto* halt = std::get_if<HaltSource>(&effect)) {
-    shared().drive.Post([self = shared_ptr(), side = side_, key = halt->key] {
-      self->inbox.Post(MemberEvent(HaltDone{key, side->pump.Halt()}));
-    });
+    Post(HaltDone{halt->key, side_->pump.Halt()});
   } else if (auto* abort = std::get_if<AbortLocal>(&effect)) {
     Abort(*abort);
   } else if (std::holds_alternative<SourceFree>(effect)) {

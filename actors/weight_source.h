@@ -76,6 +76,7 @@ class Cursor {
   virtual void Release(uint64_t group) = 0;
   // The attempt is given up: go on to the end of `group` (already entered on some rank), so that
   // the ranks' own collectives stay matched, and no further. Groups entered here are not sent.
+  // Where nobody can say which group that is, ranks call Next to the end instead.
   virtual Status StopAt(uint64_t group) = 0;
 };
 

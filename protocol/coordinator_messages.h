@@ -162,7 +162,11 @@ struct AbortAttempt {
   }
 };
 
-// All trainer ranks go on to the end of this group, then stop.
+// In the place of a group: all there are.
+inline constexpr uint64_t kAllGroups = UINT64_MAX;
+
+// All trainer ranks go on to the end of this group, then stop; to the end of their walk if it has
+// no such group.
 struct Drain {
   PC_MESSAGE("drain");
   EpochKey key;

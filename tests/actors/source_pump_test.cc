@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -9,6 +10,8 @@
 #include <vector>
 
 #include <gtest/gtest.h>
+
+#include "protocol/messages.h"
 
 namespace packcast {
 namespace {
@@ -22,6 +25,7 @@ struct Script {
   size_t rows_per_group = 1;
   int64_t row_bytes = 16;
   std::optional<size_t> fails_at;  // group
+  std::function<void()> on_next;   // inside the source
   bool opens = true;
   bool out_of_range = false;
 
@@ -34,6 +38,7 @@ class FakeCursor : public Cursor {
  public:
   explicit FakeCursor(Script* script) : script_(script) {}
   StatusOr<TensorGroup> Next() override {
+    if (script_->on_next) script_->on_next();
     if (script_->fails_at == next_) return DataLoss("the disk is gone");
     TensorGroup group;
     if (next_ == script_->groups) return group;
@@ -255,6 +260,68 @@ TEST_F(SourcePumpTest, HaltStopsAndNamesTheLastGroup) {
   EXPECT_EQ(pump_.Halt(), 1u);
   EXPECT_FALSE(pump_.Turn());
   EXPECT_EQ(script_.entered.size(), 2u);
+}
+
+// There it may wait for ranks that were halted before the group, until they are told to enter it.
+TEST_F(SourcePumpTest, HaltNamesTheGroupThatIsBeingEntered) {
+  std::optional<uint64_t> halted;
+  Open();
+  EXPECT_TRUE(pump_.Turn());
+  script_.on_next = [&] {
+    std::thread other([&] { halted = pump_.Halt(); });
+    other.join();
+  };
+  (void)pump_.Turn();
+  EXPECT_EQ(halted, 1u);
+  EXPECT_EQ(script_.entered.size(), 2u);
+  EXPECT_FALSE(pump_.Turn());
+  EXPECT_EQ(script_.entered.size(), 2u) << "and no other";
+}
+
+TEST_F(SourcePumpTest, HaltDoesNotTakeTheEndForAGroup) {
+  for (const bool sends : {true, false}) {
+    script_.on_next = nullptr;
+    Open(sends);
+    for (size_t k = 0; k < script_.groups; ++k) EXPECT_TRUE(pump_.Turn());
+    std::optional<uint64_t> halted;
+    script_.on_next = [&] { halted = pump_.Halt(); };
+    EXPECT_FALSE(pump_.Turn());
+    EXPECT_EQ(halted, script_.groups - 1);
+  }
+}
+
+TEST_F(SourcePumpTest, OneThatIsHaltedBeforeItBeginsEntersNothing) {
+  pump_.Reset(1);
+  EXPECT_EQ(pump_.Halt(), std::nullopt);
+  pump_.Open(&source_, EpochInfo{}, std::make_shared<const Manifest>(source_.Describe({}).value()),
+             true);
+  EXPECT_FALSE(pump_.Turn());
+  EXPECT_TRUE(script_.entered.empty());
+  EXPECT_TRUE(pump_.Close(2).ok());
+  EXPECT_EQ(script_.stopped_at, 2u) << "where others have come to";
+}
+
+TEST_F(SourcePumpTest, CloseWalksToTheEndIfThereIsNoSuchGroup) {
+  Open();
+  pump_.Turn();
+  pump_.Halt();
+  EXPECT_TRUE(pump_.Close(kAllGroups).ok());
+  EXPECT_EQ(script_.entered, (std::vector<uint64_t>{0, 1, 2, 3}));
+  EXPECT_EQ(script_.released, script_.entered);
+  EXPECT_EQ(script_.stopped_at, std::nullopt);
+
+  Open();
+  TurnUntilIdle();
+  EXPECT_TRUE(pump_.Close(kAllGroups).ok());
+  EXPECT_EQ(script_.entered.size(), 2 * script_.groups) << "it was there by itself";
+}
+
+TEST_F(SourcePumpTest, ASourceThatFailedIsNotWalkedAnyFurther) {
+  script_.fails_at = 2;
+  Open();
+  TurnUntilIdle();
+  EXPECT_TRUE(pump_.Close(kAllGroups).ok());
+  EXPECT_EQ(script_.stopped_at, 1u);
 }
 
 TEST_F(SourcePumpTest, CloseDrainsToTheGroupThatItIsTold) {

@@ -19,6 +19,12 @@ class TrainerMachineTest : public testing::Test {
   MemberEffects Sync(uint64_t label, bool supersede = false) {
     return On(UserSync{label, SyncKind::kFull, manifest_, supersede});
   }
+  // Anew, of a unit of so many ranks.
+  void RankOf(uint32_t unit_size) {
+    MemberConfig config = MemberKit::Config(Role::kTrainer);
+    config.unit_size = unit_size;
+    machine_ = TrainerMachine(std::move(config));
+  }
   void Join() {
     On(MemberEvent(CoordinatorUp{}));
     Hear(Welcome{"default", Term{1, 7}});
@@ -123,6 +129,38 @@ TEST_F(TrainerMachineTest, HaltsAndDrainsToTheGroupThatTheCoordinatorNames) {
   EXPECT_EQ(Sent<Halted>(halted)->entered_group, 3u);
   EXPECT_EQ(Effect<AbortLocal>(Hear(Drain{Key(1), 4}))->drain_group, 4u);
   EXPECT_NE(Sent<AttemptAborted>(On(MemberEvent(AbortDone{Key(1)}))), nullptr);
+}
+
+// Found by the simulation of lazy trainers: ranks stopped where each was, and one of them waited in
+// the source's own collective for ever.
+TEST_F(TrainerMachineTest, RanksWithoutACoordinatorWalkToTheEnd) {
+  for (const uint32_t size : {1u, 2u}) {
+    for (const MemberPhase phase :
+         {MemberPhase::kStreaming, MemberPhase::kHalting, MemberPhase::kHalted}) {
+      RankOf(size);
+      Join();
+      Sync(5);
+      ToStreaming(Key(1), 5);
+      if (phase != MemberPhase::kStreaming) Hear(AbortAttempt{Key(1), {}, ""});
+      if (phase == MemberPhase::kHalted) On(MemberEvent(HaltDone{Key(1), 3}));
+      ASSERT_EQ(machine_.member().phase(), phase);
+      MemberEffects effects = On(MemberEvent(CoordinatorLost{"reset"}));
+      if (phase == MemberPhase::kHalting) effects = On(MemberEvent(HaltDone{Key(1), 3}));
+      ASSERT_NE(Effect<AbortLocal>(effects), nullptr);
+      EXPECT_EQ(Effect<AbortLocal>(effects)->drain_group,
+                size == 1 ? std::nullopt : std::optional(kAllGroups));
+    }
+  }
+}
+
+TEST_F(TrainerMachineTest, ARankThatNeverBeganWalksNowhere) {
+  RankOf(2);
+  Join();
+  Sync(5);
+  ToPreparing(Key(1), 5);
+  On(MemberEvent(PrepareDone{Key(1), OkStatus(), Digest{1, 2}, {Found()}, ""}));
+  const MemberEffects effects = On(MemberEvent(CoordinatorLost{"reset"}));
+  EXPECT_EQ(Effect<AbortLocal>(effects)->drain_group, std::nullopt);
 }
 
 // A lost coordinator ends the call, but only once nothing reads the bytes any more: until then a

@@ -398,7 +398,7 @@ void MemberShell::Do(const HaltSource& effect) {
 
 void MemberShell::Do(const AbortLocal& effect) {
   if (!sends() && effect.key == committed_) Violate("S10: given up after the decision");
-  if (effect.drain_group && *effect.drain_group + 1 < pulled_) {
+  if (effect.drain_group && pulled_ > 0 && *effect.drain_group < pulled_ - 1) {
     Violate("drained to a group before one that was entered");
   }
   BeginJob(Job::kAbort, effect.key);
