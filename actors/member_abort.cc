@@ -8,6 +8,7 @@ namespace packcast {
 
 // The coordinator counts us out of what it had under way with us.
 void MemberMachine::Abandon() {
+  may_retry_ = false;
   next_.reset();
   contract_digest_ = {};
   switch (phase_) {

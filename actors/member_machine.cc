@@ -98,6 +98,7 @@ void MemberMachine::Handle(const CoordinatorMessage& message) {
 
 void MemberMachine::Handle(const Welcome& welcome) {
   if (welcome.model != config_.model) return;
+  if (join_after_abort_) return;  // S6: to a join before the one that is still to be sent
   const bool lower = welcome.term.counter < promised_.counter;
   const bool rival =
       welcome.term.counter == promised_.counter && welcome.term.nonce != promised_.nonce;
@@ -110,7 +111,7 @@ void MemberMachine::Handle(const Welcome& welcome) {
 
 void MemberMachine::Handle(const Expelled& expelled) {
   if (expelled.model != config_.model) return;
-  joined_ = false;
+  joined_ = may_retry_ = false;
   next_.reset();
   contract_digest_ = {};
   if (!expelled.may_rejoin) {
@@ -170,6 +171,7 @@ void MemberMachine::Answer(const Propose& propose) {
   key_ = propose.key;
   label_ = propose.label;
   newest_ = propose.key.version();
+  may_retry_ = true;
   started_ = committed_ = ahead_ = false;
   sends_ = config_.role == Role::kTrainer;
   base_.reset();
@@ -207,7 +209,7 @@ bool MemberMachine::MayGoAhead(const Propose& propose) const {
 
 void MemberMachine::Handle(const Prepare& prepare) {
   const bool first = phase_ == MemberPhase::kProposed && prepare.key == key_;
-  const bool retry = phase_ == MemberPhase::kIdle && joined_ && !FromPast(prepare.key) &&
+  const bool retry = phase_ == MemberPhase::kIdle && may_retry_ && !FromPast(prepare.key) &&
                      prepare.key.version() == newest_ && key_ < prepare.key;
   if (!first && !retry) return;
   key_ = prepare.key;

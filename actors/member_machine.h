@@ -292,6 +292,7 @@ class MemberMachine {
   std::vector<GenerationId> generations_;  // live ones
   Term generations_term_;                  // whose they are
   bool ahead_ = false;                     // prepared with the proposal
+  bool may_retry_ = false;                 // the newest version was proposed in this session
   bool started_ = false;                   // streams, or did
   bool committed_ = false;                 // who sends: decided before its own StreamDone
   bool quiesced_ = false;                  // asked to be: out of service

@@ -386,5 +386,26 @@ TEST(MemberMachine, ANewSessionWithoutALossEndsTheAttemptToo) {
   EXPECT_NE(Sent<JoinCluster>(worker.On(AbortDone{Key(1)})), nullptr);
 }
 
+// A second attempt comes after the proposal, in its session. What is still on its way from an
+// earlier one finds a member that nobody counts in.
+TEST(MemberMachine, ARetryOfAnEarlierSessionIsNotFollowed) {
+  for (const bool lost : {false, true}) {
+    MemberKit worker(Role::kWorker);
+    worker.Join();
+    worker.ToStreaming(Key(1));
+    worker.Abort(Key(1));
+    worker.On(AbortDone{Key(1)});
+    if (lost) {
+      worker.On(CoordinatorLost{"reset"});
+      worker.Join();
+    }
+    ASSERT_TRUE(worker.machine.joined());
+    const MemberEffects effects = worker.On(CoordinatorMessage(
+        Prepare{Key(1, 2), 5, worker.manifest->digest(), ContractDigest(worker.contract),
+                worker.contract, Generations(2)}));
+    EXPECT_EQ(Effect<PrepareAttempt>(effects) == nullptr, lost);
+  }
+}
+
 }  // namespace
 }  // namespace packcast

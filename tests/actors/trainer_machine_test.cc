@@ -163,6 +163,24 @@ TEST_F(TrainerMachineTest, ARankThatNeverBeganWalksNowhere) {
   EXPECT_EQ(Effect<AbortLocal>(effects)->drain_group, std::nullopt);
 }
 
+// Found by seed 754 of the simulation: a welcome to the join of the session before came between the
+// new session and its join, which waits for an abort. The coordinator dropped the call that was
+// sent on it when the join came, and nobody ever answered.
+TEST_F(TrainerMachineTest, ALateWelcomeSendsNoCalls) {
+  Join();
+  Sync(5);
+  ToStreaming(Key(1), 5);
+  On(MemberEvent(CoordinatorLost{"silent"}));
+  On(MemberEvent(CoordinatorUp{}));
+  Sync(6);
+  EXPECT_TRUE(Hear(Welcome{"default", Term{1, 7}}).empty());
+  EXPECT_FALSE(machine_.member().joined());
+  const MemberEffects effects = On(MemberEvent(AbortDone{Key(1)}));
+  EXPECT_NE(Sent<JoinCluster>(effects), nullptr);
+  EXPECT_EQ(Sent<SyncCall>(effects), nullptr);
+  EXPECT_EQ(Sent<SyncCall>(Hear(Welcome{"default", Term{1, 7}}))->label, 6u);
+}
+
 // A lost coordinator ends the call, but only once nothing reads the bytes any more: until then a
 // worker could still stage what the caller is changing.
 TEST_F(TrainerMachineTest, ALostCallResolvesAfterTheLastRead) {
