@@ -112,6 +112,11 @@ void CoordinatorShell::OnPeer(Context& context, const PeerEvent& event) {
   switch (event.kind) {
     case PeerEvent::Kind::kSuspect: LogInfo(member.name, " is suspect: ", event.cause); return;
     case PeerEvent::Kind::kRecovered: Feed(context, MemberBack{member}); return;
+    case PeerEvent::Kind::kBusy:
+    case PeerEvent::Kind::kFree:
+      LogInfo(member.name, " is ", PeerEventKindName(event.kind), ": ", event.cause);
+      Feed(context, MemberBusy{member, event.busy_until, event.cause});
+      return;
     case PeerEvent::Kind::kUnreachable:
       Feed(context, MemberLost{member, Unavailable(event.cause)});
       return;

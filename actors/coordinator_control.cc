@@ -254,6 +254,10 @@ Value CoordinatorMachine::MembersValue() const {
                    {"installs", member.install_count},
                    {"drained", membership_.drained().contains(member.unit)},
                    {"offer", OfferToValue(member.offer)}};
+    if (member.busy_until > now_) {
+      value.emplace_back("busy_ms", BusyMs(member));
+      value.emplace_back("busy_why", member.busy_why);
+    }
     if (member.role == Role::kWorker) {
       value.emplace_back("standing", StandingOfReplica(standing, member.unit));
       const auto behind = behind_.find(member.unit);

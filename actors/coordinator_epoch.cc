@@ -29,6 +29,7 @@ void CoordinatorMachine::EnterPhase(EpochPhase phase, Duration limit) {
       {std::string(EpochPhaseName(epoch.phase)), ToSeconds(now_ - epoch.phase_began)});
   epoch.phase = phase;
   epoch.phase_began = now_;
+  epoch.phase_limit = limit;
   epoch.deadline = now_ + limit;
   for (Participant& participant : epoch.participants) participant.answered = participant.lost;
   Emit(WakeAt{epoch.deadline});
@@ -62,6 +63,7 @@ void CoordinatorMachine::Propose() {
   EnterPhase(EpochPhase::kOffers,
              epoch.ahead ? config_.deadlines.prepare : config_.deadlines.offer);
   for (const Participant& participant : epoch.participants) Send(participant.id, propose);
+  TellWhoIsBusy();
 }
 
 // Whether the last epoch's contract would be made again, as far as is known here.
@@ -389,6 +391,8 @@ void CoordinatorMachine::EndDecided() {
 
 void CoordinatorMachine::OnPhaseDeadline() {
   Epoch& epoch = *epoch_;
+  PutDeadlineOff();
+  if (now_ < epoch.deadline) return;
   const std::string limit = std::to_string(ToMilliseconds(now_ - epoch.phase_began)) + " ms";
   const Status late = DeadlineExceeded(
       "no answer in phase " + std::string(EpochPhaseName(epoch.phase)) + " within " + limit);

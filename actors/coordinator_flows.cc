@@ -107,6 +107,7 @@ void CoordinatorMachine::SendPrepare() {
     Send(p.id, std::move(prepare));
   }
   epoch.rows_sent = true;
+  TellWhoIsBusy();
 }
 
 void CoordinatorMachine::AfterPrepared() {

@@ -35,6 +35,13 @@ struct MemberLost {
 struct MemberBack {
   MemberId member;
 };
+// The member's process says that it will not answer until then; a time that is over: that it does
+// again.
+struct MemberBusy {
+  MemberId member;
+  Time until;
+  std::string why;
+};
 // A call from a script or the launcher; answered by exactly one ReplyControl.
 struct ControlCall {
   uint64_t token = 0;
@@ -44,7 +51,8 @@ struct ControlCall {
 // Time has passed; sent at or soon after the time of every WakeAt. Extra ones do no harm.
 struct Tick {};
 
-using CoordinatorEvent = std::variant<FromMember, MemberLost, MemberBack, ControlCall, Tick>;
+using CoordinatorEvent =
+    std::variant<FromMember, MemberLost, MemberBack, MemberBusy, ControlCall, Tick>;
 
 // ---- effects --------------------------------------------------------------------------------
 
@@ -205,6 +213,13 @@ class CoordinatorMachine {
   void EnterPhase(EpochPhase phase, Duration limit);
   void OnPhaseDeadline();
   void SendRows(const Participant& participant);
+
+  // coordinator_busy.cc: waiting for those that are busy
+  void Handle(const MemberBusy& event);
+  uint64_t BusyMs(const Member& member) const;
+  void PutDeadlineOff();
+  void TellBusy(const Member& member);
+  void TellWhoIsBusy();
 
   // coordinator_abort.cc: giving an attempt up, trying again, ending
   void BeginAbort(const Status& reason, const std::string& culprit, bool final);

@@ -118,6 +118,7 @@ struct Epoch {
   EpochPhase phase = EpochPhase::kWaitReplicas;
   Time began{};
   Time phase_began{};
+  Duration phase_limit{};
   Time transfer_began{};
   Time deadline{};
   std::vector<Phase> phase_seconds;

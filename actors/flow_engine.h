@@ -42,6 +42,9 @@ class FlowEngine {
   void StreamOut(const EpochKey& key, bool early, std::shared_ptr<SourcePump> source);
   void StreamIn(const EpochKey& key, bool early, std::shared_ptr<const TargetMap> targets,
                 const UnpackCallback& callback);
+  // Whoever keeps the streams from going on until then is not at fault, and their deadlines count
+  // from then. Of what runs and what comes. Any thread.
+  void PutOff(Time until) { shared_->put_off_until = until.time_since_epoch().count(); }
   // Cancels what runs, retires all generations, then calls `done` on a data thread.
   void Abort(const std::string& reason, std::function<void(AbortOutcome)> done);
 

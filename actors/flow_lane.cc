@@ -239,6 +239,7 @@ BroadcastOptions FlowLane::Options() const {
   // In a chain whoever is further down knows better which rank is stuck, and says so earlier.
   const auto size = static_cast<int64_t>(flow().members.size());
   const int64_t below = size - now_->rank;
+  options.put_off_until = &shared_->put_off_until;
   options.stall = now_->contract->stall_deadline;
   if (flow().relays) options.stall = options.stall / 2 + options.stall / 2 * below / size;
   return options;

@@ -43,9 +43,10 @@ struct FlowStreamed {
 class FlowLane {
  public:
   struct Shared {
-    std::vector<Transport*> transports;   // outlive the lane
-    std::function<void()> offer_changed;  // any thread
-    std::atomic<uint64_t> held_bytes{0};  // by all lanes' rings
+    std::vector<Transport*> transports;       // outlive the lane
+    std::function<void()> offer_changed;      // any thread
+    std::atomic<uint64_t> held_bytes{0};      // by all lanes' rings
+    std::atomic<Time::rep> put_off_until{0};  // a member is busy: see BroadcastOptions
   };
   // `main` lanes copy with the transports' own engines, others with engines of their own.
   FlowLane(std::shared_ptr<Shared> shared, bool main);

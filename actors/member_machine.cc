@@ -4,6 +4,8 @@
 #include <string>
 #include <utility>
 
+#include "protocol/limits.h"
+
 namespace packcast {
 
 std::string_view MemberPhaseName(MemberPhase phase) {
@@ -141,6 +143,13 @@ void MemberMachine::Handle(const SyncDone& done) {
   if (done.model == config_.model) {
     Emit(SyncFinished{done.label, done.status.ToStatus(), done.report});
   }
+}
+
+void MemberMachine::Handle(const PeerBusy& busy) {
+  if (!joined_ || !Current(busy.key)) return;
+  const auto longest = static_cast<uint64_t>(ToMilliseconds(limits::kBusyTime));
+  const auto ms = static_cast<int64_t>(std::min(busy.ms, longest));
+  Emit(WaitForPeer{busy.key, busy.member, Milliseconds(ms), busy.why});
 }
 
 void MemberMachine::Handle(const Shutdown& shutdown) { Stop(Cancelled(shutdown.reason)); }

@@ -120,6 +120,14 @@ struct ResumeEngine {
 struct HaltSource {
   EpochKey key;
 };
+// Another member of the attempt may keep it waiting for so long from now on, and is not to blame;
+// zero: no longer.
+struct WaitForPeer {
+  EpochKey key;
+  std::string member;
+  Duration time{};
+  std::string why;
+};
 // Give the attempt up: finish or cancel all local work of it, drain the source to `drain_group`
 // (trainers; kAllGroups: to its end), discard what was staged, retire the generation. Answer:
 // AbortDone.
@@ -151,7 +159,7 @@ struct StopMember {
 using MemberEffect =
     std::variant<SendToCoordinator, PrepareAttempt, JoinGenerations, QuiesceEngine, StartStream,
                  InstallVersion, ResumeEngine, HaltSource, AbortLocal, SourceFree, CloseGeneration,
-                 SyncRequested, SyncFinished, StopMember>;
+                 SyncRequested, SyncFinished, StopMember, WaitForPeer>;
 using MemberEffects = std::vector<MemberEffect>;
 
 // ---- machine --------------------------------------------------------------------------------
@@ -240,6 +248,7 @@ class MemberMachine {
   void Handle(const SyncDone&);
   void Handle(const Shutdown&);
   void Handle(const ManifestWanted&);
+  void Handle(const PeerBusy&);
 
   void Emit(MemberEffect effect) { effects_.push_back(std::move(effect)); }
   void Send(MemberMessage message) { Emit(SendToCoordinator{std::move(message)}); }

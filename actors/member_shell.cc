@@ -93,6 +93,8 @@ void MemberShell::OnPeer(Context& context, const PeerEvent& event) {
   if (!(event.ref == coordinator_) || shared_->stopped) return;
   switch (event.kind) {
     case PeerEvent::Kind::kSuspect: LogInfo("the coordinator is suspect: ", event.cause); return;
+    case PeerEvent::Kind::kBusy:
+    case PeerEvent::Kind::kFree: return;
     case PeerEvent::Kind::kRecovered:
       // After a mere suspicion nothing was given up, and a new session would abort the attempt.
       if (!machine().connected()) Feed(context, MemberEvent(CoordinatorUp{}));
@@ -154,7 +156,16 @@ void MemberShell::CarryCommon(Context& context, MemberEffect effect) {
     shared_->Stop(stop->status);
     return;
   }
-  if (auto* prepare = std::get_if<PrepareAttempt>(&effect)) attempt_ = *prepare;
+  if (auto* wait = std::get_if<WaitForPeer>(&effect)) {
+    const bool is_busy = wait->time > Duration::zero();
+    if (is_busy) LogInfo("waits for ", wait->member, ", which is busy: ", wait->why);
+    engine_.PutOff(Now() + wait->time);
+    return;
+  }
+  if (auto* prepare = std::get_if<PrepareAttempt>(&effect)) {
+    attempt_ = *prepare;
+    engine_.PutOff(Time());
+  }
   const bool starts = std::holds_alternative<StartStream>(effect);
   Carry(context, std::move(effect));
   if (starts) ArmProgress(context);

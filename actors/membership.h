@@ -8,6 +8,7 @@
 
 #include "protocol/ids.h"
 #include "protocol/messages.h"
+#include "protocol/time.h"
 
 namespace packcast {
 
@@ -26,6 +27,8 @@ struct Member {
   // and could not when asked for it has none until its next install.
   std::optional<ServedWeights> weights;
   Digest contract_held;  // the last contract sent to it
+  Time busy_until;       // it does not answer until then, or did not
+  std::string busy_why;
 };
 
 // Who is in the cluster, by unit: a replica (or the trainer unit) is complete when every one of

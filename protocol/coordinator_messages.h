@@ -149,6 +149,22 @@ struct Commit {
   }
 };
 
+// Another member of the attempt will not answer for so long (0: it does again): it is not at fault.
+struct PeerBusy {
+  PC_MESSAGE("busy");
+  EpochKey key;
+  std::string member;
+  uint64_t ms = 0;
+  std::string why;
+  template <class V>
+  void Fields(V& v) {
+    v("key", key);
+    v("member", member);
+    v("ms", ms);
+    v("why", why);
+  }
+};
+
 struct AbortAttempt {
   PC_MESSAGE("abort");
   EpochKey key;

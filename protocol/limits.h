@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "protocol/time.h"
+
 // Every bound of the wire and of the machines, in one place. Exceeding one is a clear error,
 // never an allocation. docs/protocol.md repeats those that peers must know.
 namespace packcast::limits {
@@ -65,6 +67,9 @@ inline constexpr uint32_t kChainReceivers = 7;
 inline constexpr size_t kMembers = 8192;
 inline constexpr size_t kCallsInFlight = 4096;
 inline constexpr size_t kMailboxMessages = 65536;
+// How long a process may say that it is busy, and what it may say of it.
+inline constexpr Duration kBusyTime = Seconds(600);
+inline constexpr size_t kBusyTextBytes = 256;
 // What waits for one peer to read: as many messages, and no more bytes than this.
 inline constexpr size_t kQueuedBytes = 256u << 20;
 

@@ -18,7 +18,8 @@ using MemberMessage = std::variant<JoinCluster, LeaveCluster, SyncCall, SyncCanc
                                    Progress, Staged, Failed, Installed, Halted, AttemptAborted>;
 using CoordinatorMessage =
     std::variant<Welcome, Expelled, SyncWanted, ManifestPart, Propose, Prepare, RendezvousBlob,
-                 Quiesce, Start, Commit, AbortAttempt, Drain, SyncDone, Shutdown, ManifestWanted>;
+                 Quiesce, Start, Commit, AbortAttempt, Drain, SyncDone, Shutdown, ManifestWanted,
+                 PeerBusy>;
 
 std::string_view MessageName(const MemberMessage& message);
 std::string_view MessageName(const CoordinatorMessage& message);

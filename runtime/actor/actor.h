@@ -41,11 +41,15 @@ struct PeerEvent {
                    // goodbye, or a new process took its place
     kLeft,         // it said goodbye: the actor was stopped, or its runtime shut down
     kRestarted,    // it failed and lives again: `incarnation` is the new life's; its state is new
+    kBusy,         // its process says that it will not answer for a while: until `busy_until`, its
+                   // silence is neither kSuspect nor kUnreachable. Again when that time changes
+    kFree,         // it says so no longer
   };
   Kind kind = Kind::kSuspect;
   ActorRef ref;
   Incarnation incarnation;
   std::string cause;
+  Time busy_until = {};  // of kBusy
 };
 
 // "suspect", "recovered" and so on.

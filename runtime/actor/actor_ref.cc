@@ -78,6 +78,8 @@ std::string_view PeerEventKindName(PeerEvent::Kind kind) {
     case PeerEvent::Kind::kDied: return "died";
     case PeerEvent::Kind::kLeft: return "left";
     case PeerEvent::Kind::kRestarted: return "restarted";
+    case PeerEvent::Kind::kBusy: return "busy";
+    case PeerEvent::Kind::kFree: return "free";
   }
   return "unknown";
 }

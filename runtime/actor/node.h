@@ -80,6 +80,7 @@ class Node : public std::enable_shared_from_this<Node> {
   void SetPeerProgress(const Link& link, std::map<std::string, uint64_t> counters);
   void ForgetPeerProgress(const Link& link);
   std::optional<uint64_t> PeerProgress(const RefState& ref) const;
+  uint64_t NextBusyPeriod() { return ++last_busy_; }
 
  private:
   StatusOr<std::shared_ptr<Cell>> Register(std::string name, std::unique_ptr<Actor> actor,
@@ -108,6 +109,7 @@ class Node : public std::enable_shared_from_this<Node> {
   std::unordered_set<std::string> used_names_;  // by actors
   Fates fates_;
   bool is_down_ = false;  // spawns nothing any more
+  std::atomic<uint64_t> last_busy_{0};
   mutable std::mutex progress_mutex_;
   std::map<const Link*, std::map<std::string, uint64_t>> peer_progress_;
 };

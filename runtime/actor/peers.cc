@@ -372,7 +372,7 @@ void Peers::ConfirmLosses(Time now) {
 
 void Peers::Judge(const std::shared_ptr<Link>& link, Time now) {
   if (!link->beats || link->state.load() >= LinkState::kDied) return;
-  const Duration silence = now - link->last_heard;
+  const Duration silence = now - std::max(link->last_heard, link->busy_until);
   const std::string cause = "no beat for " + std::to_string(ToMilliseconds(silence)) + " ms";
   if (silence >= node_->options().unreachable_after) {
     SetState(link, LinkState::kUnreachable, cause);
@@ -387,6 +387,7 @@ void Peers::SendBeats(bool also_scripts) {
   for (const auto& cell : node_->Cells()) {
     if (cell->progress() != 0) counters.emplace_back(cell->name(), cell->progress());
   }
+  AddBusy(Now(), &counters);
   Envelope beat;
   beat.kind = FrameKind::kBeat;
   const net::Frame body(std::string_view(Encode(Value(std::move(counters)))));

@@ -77,6 +77,9 @@ class Peers {
   void ForgetObituary(Incarnation node);
   // That endpoint serves with our own keys.
   void HasOurKeys(const std::string& endpoint);
+  // Tells all peers that this process may not answer until then, or that it does again.
+  void SayBusy(uint64_t number, Time until, const std::string& why);
+  void EndBusy(uint64_t number);
   // Tells all peers that a life of an actor of ours has ended, and which one follows (0: none).
   void AnnounceEnd(const FrameAddress& life, const Status& why, Incarnation next);
   // Tells all peers that we leave, and fails what waits.
@@ -157,6 +160,12 @@ class Peers {
   template <class Visit>
   void ForEachSocket(const Visit& visit);
 
+  // peers_busy.cc: those that will not answer for a while.
+  void AddBusy(Time now, ValueMap* beat);
+  void OnBusy(const std::shared_ptr<Link>& link, const Value& beat);
+  static void TellWatcherBusy(const Link::Watch& watch, const Link& link, const std::string& cause);
+  void TellBusy(const Link& link, const std::string& cause);
+
   // peers_connect.cc: our DEALERs.
   StatusOr<Channel*> ChannelTo(const std::string& endpoint);
   Status OpenSocket(Channel* channel);
@@ -231,6 +240,11 @@ class Peers {
   int taken_ = 0;                               // messages received from a socket in its turn
   std::vector<Time> probes_;  // when to see who is gone, after a connection has closed
   bool is_leaving_ = false;
+  struct BusyTime {
+    Time until;
+    std::string why;
+  };
+  std::map<uint64_t, BusyTime> busy_;  // this process, by the numbers of its periods
   // Links whose closed connection is a death, unless a goodbye turns up until it is due. In the
   // order of their loss, which is that of their news.
   struct Loss {

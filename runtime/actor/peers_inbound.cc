@@ -468,7 +468,9 @@ void Peers::OnReply(const std::shared_ptr<Link>& link, const Envelope& envelope,
 
 void Peers::OnBeat(const std::shared_ptr<Link>& link, std::string_view body) {
   StatusOr<Value> value = body.empty() ? StatusOr<Value>(Value()) : Decode(body);
-  if (!value.ok() || value->AsMap() == nullptr || value->AsMap()->empty()) return;
+  if (!value.ok() || value->AsMap() == nullptr) return;
+  OnBusy(link, *value);
+  if (value->AsMap()->empty()) return;
   std::map<std::string, uint64_t> counters;
   for (const auto& [actor, counter] : *value->AsMap()) {
     uint64_t number = 0;

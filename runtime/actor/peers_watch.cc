@@ -57,6 +57,9 @@ void Peers::Watch(const std::shared_ptr<Cell>& watcher, const ActorRef& ref) {
   if (state != LinkState::kUp) {
     watcher->PushPeer({EventFor(state), ref, ref.incarnation(), link->cause()});
   }
+  if (link->busy_until != Time() && state != LinkState::kLeft) {
+    TellWatcherBusy(link->watches.back(), *link, "it had said so before");
+  }
   AskFates(link);
 }
 

@@ -13,6 +13,7 @@
 #include "protocol/value.h"
 #include "runtime/actor/actor.h"
 #include "runtime/actor/actor_ref.h"
+#include "runtime/actor/busy.h"
 
 namespace packcast {
 
@@ -154,6 +155,12 @@ class Runtime {
   void ForgetPeerEnd(Incarnation peer);
   // It serves with the keys of this runtime, whatever RuntimeKeys::server_public_key says.
   void PeerHasOurKeys(const std::string& endpoint);
+
+  // Tells all peers that this process may not answer for as long as the result lives, `limit` at
+  // most: a long callback, a held interpreter lock, a checkpoint that freezes it. Monitors get
+  // kBusy with `why` (cut at 256 bytes). It has left this runtime when this returns. Errors:
+  // kInvalidArgument (a limit that is not above 0 and up to 10 minutes), kCancelled after Shutdown.
+  StatusOr<BusyPeriod> Busy(Duration limit, const std::string& why);
 
   // Counters of this runtime by name (malformed messages, late replies and so on). Scripts get them
   // with "$metrics" (docs/protocol.md).

@@ -42,6 +42,9 @@ struct BroadcastOptions {
   // collective's culprit then. Zero: it waits until the deadline. Not before `stall_from`.
   Duration stall{};
   Time stall_from{};
+  // When given, as a Time's count: another rank said that it keeps all from going on until then.
+  // Both times count from there again. Read all the while; must outlive the run.
+  const std::atomic<Time::rep>* put_off_until = nullptr;
 };
 
 // Where the time of a run went, in seconds on the driving thread. What overlaps is not counted

@@ -60,9 +60,15 @@ StatusOr<BroadcastResult> BroadcastEnd::Run(Time deadline, CancelToken* cancel,
   return result;
 }
 
+Time BroadcastEnd::PutOffUntil() const {
+  if (options_.put_off_until == nullptr) return Time();
+  return Time(Duration(options_.put_off_until->load(std::memory_order_relaxed)));
+}
+
 Status BroadcastEnd::CheckStall(Time moved, Time now) {
   if (options_.stall <= Duration::zero()) return OkStatus();
-  if (now - std::max(moved, options_.stall_from) < options_.stall) return OkStatus();
+  const Time begin = std::max({moved, options_.stall_from, PutOffUntil()});
+  if (now - begin < options_.stall) return OkStatus();
   const std::vector<uint32_t> late =
       MayWaitForRanks() ? collective_->Late() : std::vector<uint32_t>();
   if (late.empty()) return OkStatus();
@@ -75,6 +81,7 @@ Status BroadcastEnd::CheckStall(Time moved, Time now) {
 
 StatusOr<BroadcastResult> BroadcastEnd::Loop(Time deadline, std::atomic<uint64_t>* beats) {
   Time moved = std::chrono::steady_clock::now();
+  const Duration limit = deadline - moved;
   while (true) {
     if (beats != nullptr) beats->fetch_add(1, std::memory_order_relaxed);
     if (cancel_ != nullptr && cancel_->cancelled()) {
@@ -84,7 +91,8 @@ StatusOr<BroadcastResult> BroadcastEnd::Loop(Time deadline, std::atomic<uint64_t
     PC_ASSIGN_OR_RETURN(const bool finished, Advance());
     if (finished) return result_;
     const Time now = std::chrono::steady_clock::now();
-    if (now >= deadline) {
+    const Time end = std::max(deadline, PutOffUntil() + limit);
+    if (now >= end) {
       Abort(DeadlineExceeded(collective_->Describe(collective_->rank()) +
                              " is past its deadline, waiting for " + WaitingFor()));
       return error_;
@@ -100,7 +108,7 @@ StatusOr<BroadcastResult> BroadcastEnd::Loop(Time deadline, std::atomic<uint64_t
       continue;
     }
     PhaseTimer timer(wait_seconds());
-    const Status polled = collective_->Poll(std::min<Duration>(deadline - now, kPollMax));
+    const Status polled = collective_->Poll(std::min<Duration>(end - now, kPollMax));
     if (!polled.ok()) Abort(polled);
   }
 }

@@ -77,6 +77,7 @@ class BroadcastEnd {
   StatusOr<BroadcastResult> Loop(Time deadline, std::atomic<uint64_t>* beats);
   // OK, or which rank has kept this one waiting for too long since `moved`.
   Status CheckStall(Time moved, Time now);
+  Time PutOffUntil() const;
 
   Status error_;
   bool ended_ = false;  // EndStream has said so

@@ -3,6 +3,7 @@
 
 #include "gtest/gtest.h"
 
+#include "protocol/limits.h"
 #include "tests/actors/machine_kit.h"
 
 namespace packcast {
@@ -405,6 +406,25 @@ TEST(MemberMachine, ARetryOfAnEarlierSessionIsNotFollowed) {
                 worker.contract, Generations(2)}));
     EXPECT_EQ(Effect<PrepareAttempt>(effects) == nullptr, lost);
   }
+}
+
+// Another member is not at fault for what it has said before.
+TEST(MemberMachine, WaitsForAPeerThatIsBusy) {
+  MemberKit worker(Role::kWorker);
+  worker.Join();
+  worker.ToStreaming(Key(1));
+  const auto told = [&](const EpochKey& key, uint64_t ms) {
+    return worker.On(CoordinatorMessage(PeerBusy{key, "trainer-0", ms, "it compiles"}));
+  };
+  const MemberEffects effects = told(Key(1), 2000);
+  ASSERT_NE(Effect<WaitForPeer>(effects), nullptr);
+  EXPECT_EQ(Effect<WaitForPeer>(effects)->member, "trainer-0");
+  EXPECT_EQ(Effect<WaitForPeer>(effects)->time, Seconds(2));
+  EXPECT_EQ(worker.machine.phase(), MemberPhase::kStreaming);
+  EXPECT_EQ(Effect<WaitForPeer>(told(Key(1), 0))->time, Seconds(0));
+  EXPECT_EQ(Effect<WaitForPeer>(told(Key(1), UINT64_MAX))->time, limits::kBusyTime);
+  EXPECT_TRUE(told(Key(1, 2), 2000).empty());  // S6: another attempt's
+  EXPECT_TRUE(told(Key(2), 2000).empty());
 }
 
 }  // namespace

@@ -95,7 +95,11 @@ void CoordinatorWorld::Step() {
       return On(FromMember{member, AnyMessage()});
     }
     case 11: return On(MemberLost{PickMember(), filler_.AnyStatus()});
-    case 12: return On(MemberBack{PickMember()});
+    case 12: {
+      const MemberId member = PickMember();
+      if (in_.OneIn(2)) return On(MemberBack{member});
+      return On(MemberBusy{member, now_ + Seconds(in_.Byte()), "a test"});
+    }
     case 13: return Call();
     case 14: {
       const std::optional<Time> next = machine_.NextDeadline();

@@ -127,6 +127,7 @@ std::vector<CoordinatorMessage> CoordinatorSamples() {
                ValueMap{{"epoch", 17}, {"committed", false}, {"seconds", 1.5}}},
       Shutdown{"asked by a control call"},
       ManifestWanted{"default", kManifest},
+      PeerBusy{kKey, "worker/1", 30000, "its interpreter is locked"},
   };
 }
 

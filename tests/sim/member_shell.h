@@ -101,6 +101,7 @@ class MemberShell : public StreamUser {
   void Do(const SyncRequested& effect);
   void Do(const SyncFinished& effect);
   void Do(const StopMember& effect);
+  void Do(const WaitForPeer&) {}  // its streams have no deadlines here
 
   // As the engine says it: before what has changed it ends.
   void OfferAnew();

@@ -57,14 +57,21 @@ class Stall : public ::testing::Test {
     BroadcastOptions options = options_;
     options.stall = stall;
     options.stall_from = stall_from;
+    options.put_off_until = &put_off_until_;
     const auto producer = PackedProducer::Make(ranks_[0].get(), source_.get(), options, {}).value();
     CancelToken cancel;
     return producer->Run(In(kPatience), &cancel, nullptr).status();
+  }
+  BroadcastOptions PutOff() const {
+    BroadcastOptions options = options_;
+    options.put_off_until = &put_off_until_;
+    return options;
   }
   void TearDown() override {
     for (std::thread& receiver : receivers_) receiver.join();
   }
 
+  std::atomic<Time::rep> put_off_until_{0};
   std::mt19937_64 rng_{42};
   std::unique_ptr<Transport> transport_;
   std::vector<std::unique_ptr<Collective>> ranks_;
@@ -103,6 +110,28 @@ TEST_F(Stall, TheTimeThatOthersMayTakeToBeginDoesNotCount) {
   const Time begin = In(Duration::zero());
   EXPECT_EQ(Send(Milliseconds(1), begin + Milliseconds(100)).code(), StatusCode::kDeadlineExceeded);
   EXPECT_GE(In(Duration::zero()), begin + Milliseconds(101));
+}
+
+// It said so: the time is put off while the root waits already.
+TEST_F(Stall, WhoIsBusyIsWaitedForUntilThen) {
+  source_->Open();
+  Receive(1);
+  const Time until = In(Milliseconds(150));
+  put_off_until_ = until.time_since_epoch().count();
+  EXPECT_EQ(Send(Milliseconds(1)).code(), StatusCode::kDeadlineExceeded);
+  EXPECT_GE(In(Duration::zero()), until + Milliseconds(1));
+  EXPECT_EQ(ranks_[0]->culprit(), 2u);
+}
+
+TEST_F(Stall, ThenTheDeadlineCountsFromThereToo) {
+  Receive(1);
+  const Time until = In(Milliseconds(150));
+  put_off_until_ = until.time_since_epoch().count();
+  const auto producer = PackedProducer::Make(ranks_[0].get(), source_.get(), PutOff(), {}).value();
+  CancelToken cancel;
+  const Status status = producer->Run(In(Milliseconds(1)), &cancel, nullptr).status();
+  EXPECT_EQ(status.code(), StatusCode::kDeadlineExceeded);
+  EXPECT_GE(In(Duration::zero()), until);
 }
 
 }  // namespace
