@@ -235,6 +235,7 @@ StatusOr<std::unique_ptr<Coordinator>> Coordinator::Start(Runtime* runtime,
   config.deadlines = options.deadlines;
   config.min_replicas = options.min_replicas;
   config.below_min = options.below_min;
+  config.commit = options.commit;
   config.max_attempts = options.max_attempts;
   PC_ASSIGN_OR_RETURN(impl->ref, runtime->Spawn("coordinator", std::make_unique<CoordinatorShell>(
                                                                    std::move(config),

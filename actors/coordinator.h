@@ -20,6 +20,7 @@ struct CoordinatorOptions {
   EpochDeadlines deadlines;
   uint32_t min_replicas = 1;
   BelowMin below_min = BelowMin::kFail;
+  CommitPolicy commit = CommitPolicy::kAll;
   uint32_t max_attempts = 5;
   // Called with each event (docs/protocol.md, "Events") on the runtime's executor; must be quick.
   std::function<void(const Value& event)> on_event;

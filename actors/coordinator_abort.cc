@@ -49,7 +49,7 @@ void CoordinatorMachine::GiveUp() {
     p.entered_group.reset();
     // Who was broken already has ignored the contract: send it again.
     if (Member* member = membership_.Find(p.id)) member->contract_held = {};
-    if (!p.lost) Send(p.id, abort);
+    if (!p.lost && !p.decided) Send(p.id, abort);  // S10
   }
   Advance();
 }
@@ -101,11 +101,15 @@ void CoordinatorMachine::OnFailed(Participant* participant, const Failed& failed
   const Status reason = status.WithContext(p.id.name + " in " + failed.phase);
   const bool own_fault = !IsWire(status) && failed.phase != "prepare";
   const bool aborting = epoch.phase == EpochPhase::kAborting;
-  if (aborting && (!own_fault || !epoch.hearsay)) return;
+  if (aborting && !epoch.hearsay) return;
   if (!own_fault) {
+    // Of a root's abort the others may tell before it does, and only it knows whom it waited for.
+    if (aborting && !(trainer && epoch.culprit.empty())) return;
+    OnHearsay(p, reason, failed.culprit);
+    if (aborting) return;
     // A transport that does not come up is not offered again: the next attempt asks anew.
     if (failed.phase == "rendezvous") epoch.contract.reset();
-    OnHearsay(p, reason, failed.culprit);
+    GiveUp();
     return;
   }
   if (!trainer) ExpelUnit(p.unit, p.id.name, reason);
@@ -130,7 +134,6 @@ void CoordinatorMachine::OnHearsay(const Participant& from, const Status& reason
   epoch.Blame(reason, accused == nullptr ? "" : accused->id.name);
   epoch.hearsay = true;
   if (suspect != nullptr && suspect->role == Role::kWorker) epoch.suspect = suspect->id;
-  GiveUp();
 }
 
 // The attempt is over and nobody was lost whose end explains it. Once may be the wire.
@@ -181,7 +184,8 @@ void CoordinatorMachine::LoseParticipant(const MemberId& member, const Status& c
   const Status reason = cause.WithContext(member.name);
   const bool trainer = lost->role == Role::kTrainer;
   if (!trainer) ExpelUnit(lost->unit, member.name, reason);
-  if (epoch.decided()) {
+  if (epoch.decided() || lost->decided) {
+    lost->ended = true;
     if (!trainer) BlameLate(reason, member.name);
     Advance();
   } else if (epoch.phase == EpochPhase::kAborting) {
@@ -222,11 +226,15 @@ void CoordinatorMachine::DrainWhenHalted() {
 
 void CoordinatorMachine::AfterAbort() {
   Epoch& epoch = *epoch_;
+  if (!epoch.final && !epoch.catch_up) JudgeSuspect();
+  if (epoch.parted()) {
+    AfterPartedAbort();
+    return;
+  }
   if (epoch.final || epoch.catch_up) {  // who is left catches up in another one
     EndEpoch(epoch.failure);
     return;
   }
-  JudgeSuspect();
   std::erase_if(epoch.participants, [](const Participant& p) { return p.lost || p.excluded; });
   if (epoch.key.attempt.value >= config_.max_attempts) {
     EndEpoch(Aborted("gave up after " + std::to_string(config_.max_attempts) +
@@ -256,7 +264,9 @@ void CoordinatorMachine::NextAttempt() {
     epoch.participants.clear();
     epoch.rows_sent = false;
   }
-  for (Participant& p : epoch.participants) p = p.Anew();
+  for (Participant& p : epoch.participants) {
+    if (!p.decided) p = p.Anew();
+  }
   epoch.hearsay = false;
   epoch.suspect.reset();
   Publish("epoch.attempt", {{"epoch", epoch.key.epoch.value},

@@ -52,7 +52,7 @@ void CoordinatorMachine::TellBusy(const Member& member) {
       epoch.contract && epoch.phase != EpochPhase::kAborting && !epoch.decided();
   if (!is_under_way) return;
   for (const Participant& p : epoch.participants) {
-    if (p.lost || p.excluded || p.id == member.id) continue;
+    if (p.out() || p.id == member.id) continue;
     Send(p.id, PeerBusy{epoch.key, member.id.name, BusyMs(member), member.busy_why});
   }
 }

@@ -156,6 +156,11 @@ StatusOr<std::optional<Value>> CoordinatorMachine::ControlLimits(const ControlCa
     if (below->AsString() == nullptr) return InvalidArgument("below_min must be a string");
     PC_ASSIGN_OR_RETURN(below_min, BelowMinFromName(*below->AsString()));
   }
+  CommitPolicy commit = config_.commit;
+  if (const Value* name = call.body.Find("commit"); name != nullptr) {
+    if (name->AsString() == nullptr) return InvalidArgument("commit must be a string");
+    PC_ASSIGN_OR_RETURN(commit, CommitPolicyFromName(*name->AsString()));
+  }
   if (bytes) policy.buffer_bytes = *bytes;
   if (policy.buffer_bytes < limits::kBufferBytesMin ||
       policy.buffer_bytes > limits::kBufferBytesMax) {
@@ -175,6 +180,7 @@ StatusOr<std::optional<Value>> CoordinatorMachine::ControlLimits(const ControlCa
   if (count) policy.buffer_count = static_cast<uint32_t>(*count);
   if (replicas) config_.min_replicas = static_cast<uint32_t>(*replicas);
   config_.below_min = below_min;
+  config_.commit = commit;
   config_.policy = policy;
   const Value now = LimitsValue();
   if (now == before) return std::optional(now);  // somebody who looks
@@ -189,7 +195,8 @@ Value CoordinatorMachine::LimitsValue() const {
                   {"buffer_count", config_.policy.buffer_count},
                   {"install", std::string(InstallModeName(config_.policy.install))},
                   {"min_replicas", config_.min_replicas},
-                  {"below_min", std::string(BelowMinName(config_.below_min))}};
+                  {"below_min", std::string(BelowMinName(config_.below_min))},
+                  {"commit", std::string(CommitPolicyName(config_.commit))}};
 }
 
 Value CoordinatorMachine::StatusValue() const {
@@ -235,7 +242,7 @@ std::string CoordinatorMachine::StandingOfReplica(const Standing& standing,
   for (const Participant& p : epoch_->participants) {
     if (p.role != Role::kWorker || p.unit != replica || p.lost || p.excluded) continue;
     if (epoch_->catch_up) return "catching up";
-    if (epoch_->decided()) return "current";  // it installs
+    if (epoch_->decided() || p.decided) return "current";  // it installs
   }
   return "behind";
 }

@@ -31,7 +31,10 @@ void CoordinatorMachine::EnterPhase(EpochPhase phase, Duration limit) {
   epoch.phase_began = now_;
   epoch.phase_limit = limit;
   epoch.deadline = now_ + limit;
-  for (Participant& participant : epoch.participants) participant.answered = participant.lost;
+  for (Participant& p : epoch.participants) {
+    const bool installs = phase == EpochPhase::kCommitting && !p.ended;
+    p.answered = p.lost || (p.decided && !installs);
+  }
   Emit(WakeAt{epoch.deadline});
 }
 
@@ -114,8 +117,13 @@ void CoordinatorMachine::HandleEpochMessage(const MemberId& from, const MemberMe
         }
       },
       message);
-  if (key == nullptr || *key != epoch_->key) return;  // S6: of another attempt
-  OnAnswer(participant, message);
+  const EpochKey& present = participant->decided.value_or(epoch_->key);
+  if (key == nullptr || *key != present) return;  // S6: of another attempt
+  if (participant->decided) {
+    OnDecided(participant, message);
+  } else {
+    OnAnswer(participant, message);
+  }
 }
 
 // Whether this is what the present phase still waits for from this participant. Everything else (a
@@ -247,7 +255,7 @@ void CoordinatorMachine::Advance() {
       if (!epoch.Waiting().empty()) return;
       const bool all_prepared =
           std::all_of(epoch.participants.begin(), epoch.participants.end(),
-                      [](const Participant& p) { return p.prepared || p.lost || p.excluded; });
+                      [](const Participant& p) { return p.prepared || p.out(); });
       if (epoch.ahead && !all_prepared) {
         // Rare: who changes says so when an epoch ends. Others stream already.
         epoch.Blame(FailedPrecondition("an offer has changed since the last epoch"), "");
@@ -270,6 +278,7 @@ void CoordinatorMachine::Advance() {
       if (epoch.Waiting().empty()) StartTransfer();
       return;
     case EpochPhase::kStreaming: {
+      DecideReplicas();
       const auto waiting = epoch.Waiting();
       const bool voters_wait = std::any_of(waiting.begin(), waiting.end(),
                                            [](const auto* p) { return p->role == Role::kWorker; });
@@ -302,7 +311,7 @@ void CoordinatorMachine::QuiesceOrStart() {
   }
   EnterPhase(EpochPhase::kQuiescing, config_.deadlines.quiesce);
   for (Participant& p : epoch.participants) {
-    if (p.lost || p.excluded || p.role != Role::kWorker) {
+    if (p.out() || p.role != Role::kWorker) {
       p.answered = true;
       continue;
     }
@@ -320,7 +329,7 @@ void CoordinatorMachine::StartTransfer() {
                                {"workers", static_cast<uint64_t>(epoch.LiveReplicas())}});
   }
   for (Participant& p : epoch.participants) {
-    if (p.lost || p.excluded) continue;
+    if (p.out()) continue;
     if (!StreamsEarly(p)) Send(p.id, Start{epoch.key});
     if (!p.staged) PublishProgress(p);
     p.answered = p.staged;
@@ -360,14 +369,17 @@ void CoordinatorMachine::DecideCommit() {
   EnterPhase(EpochPhase::kCommitting, config_.deadlines.install);
   for (Participant& p : epoch.participants) {
     if (p.role == Role::kTrainer && p.staged) p.answered = true;
-    if (!p.lost && !p.excluded) Send(p.id, Commit{epoch.key});
+    if (!p.out()) Send(p.id, Commit{epoch.key});
   }
 }
 
 void CoordinatorMachine::EndDecided() {
   const Epoch& epoch = *epoch_;
   settled_.reset();
-  if (epoch.expelled.empty() && !epoch.catch_up) {
+  const bool is_whole =
+      std::all_of(epoch.participants.begin(), epoch.participants.end(),
+                  [&](const Participant& p) { return !p.decided || *p.decided == epoch.key; });
+  if (is_whole && epoch.expelled.empty() && !epoch.catch_up) {
     settled_ = Settled{*epoch.contract,
                        epoch.contract_digest,
                        epoch.transfer_limit,

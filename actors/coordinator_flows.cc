@@ -12,7 +12,7 @@ StatusOr<Contract> CoordinatorMachine::ContractOfOffers() const {
   const Epoch& epoch = *epoch_;
   std::vector<MemberOffer> offers;
   for (const Participant& p : epoch.participants) {
-    if (p.lost || p.excluded) continue;
+    if (p.out()) continue;
     const auto held = epoch.held.find(p.id);
     offers.push_back({p.id, p.role, p.unit, p.rank_in_unit, p.offer,
                       held == epoch.held.end() ? std::nullopt : std::optional(held->second)});
@@ -97,7 +97,7 @@ void CoordinatorMachine::SendPrepare() {
   ChooseGenerations();
   EnterPhase(EpochPhase::kPreparing, config_.deadlines.prepare);
   for (const Participant& p : epoch.participants) {
-    if (p.lost || p.excluded) continue;
+    if (p.out()) continue;
     if (!epoch.rows_sent) SendRows(p);
     Prepare prepare{epoch.key,    epoch.label,      epoch.manifest->digest(), epoch.contract_digest,
                     std::nullopt, epoch.generations};
@@ -114,7 +114,7 @@ void CoordinatorMachine::AfterPrepared() {
   Epoch& epoch = *epoch_;
   const Participant* first = nullptr;
   for (const Participant& p : epoch.participants) {
-    if (p.lost || p.excluded) continue;
+    if (p.out()) continue;
     if (first == nullptr) first = &p;
     if (p.plan_digest == first->plan_digest) continue;
     BeginAbort(Internal("plans differ: " + first->id.name + " has " + ToHex(first->plan_digest) +
@@ -172,7 +172,7 @@ void CoordinatorMachine::SendRendezvous(Participant* participant) {
     const std::optional<uint32_t> rank = flow.RankOf(participant->id);
     if (rank && flow.FeederOf(*rank) == one.rank) message.flows.push_back(one);
   }
-  if (participant->lost || participant->excluded || message.flows.empty()) {
+  if (participant->out() || message.flows.empty()) {
     participant->answered = true;
     return;
   }

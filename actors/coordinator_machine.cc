@@ -27,6 +27,9 @@ Status CoordinatorMachine::CheckInvariants() const {
   if (pending_.size() > 2) return Internal("S7: more than two pending syncs");
   if (!epoch_) return OkStatus();
   if (epoch_->key.term != term_) return Internal("S6: the epoch is of another term");
+  for (const Participant& p : epoch_->participants) {
+    if (p.decided && !p.staged) return Internal("S5: " + p.id.name + " was committed too early");
+  }
   if (epoch_->decided()) {
     for (const Participant& p : epoch_->participants) {
       if (p.role == Role::kWorker && !p.lost && !p.excluded && !p.staged) {

@@ -87,6 +87,7 @@ struct CoordinatorConfig {
   EpochDeadlines deadlines;
   uint32_t min_replicas = 1;  // an epoch with fewer complete replicas waits, then fails
   BelowMin below_min = BelowMin::kFail;
+  CommitPolicy commit = CommitPolicy::kAll;
   uint32_t max_attempts = 5;
 };
 
@@ -220,6 +221,13 @@ class CoordinatorMachine {
   void PutDeadlineOff();
   void TellBusy(const Member& member);
   void TellWhoIsBusy();
+
+  // coordinator_each.cc: replicas that are decided alone
+  void DecideReplicas();
+  bool MayDecide(const std::string& unit) const;
+  void DecideReplica(const std::string& unit);
+  void OnDecided(Participant* participant, const MemberMessage& message);
+  void AfterPartedAbort();
 
   // coordinator_abort.cc: giving an attempt up, trying again, ending
   void BeginAbort(const Status& reason, const std::string& culprit, bool final);

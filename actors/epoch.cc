@@ -21,6 +21,17 @@ std::string_view EpochPhaseName(EpochPhase phase) {
   return "unknown";
 }
 
+std::string_view CommitPolicyName(CommitPolicy policy) {
+  return policy == CommitPolicy::kEach ? "each" : "all";
+}
+
+StatusOr<CommitPolicy> CommitPolicyFromName(std::string_view name) {
+  for (const CommitPolicy policy : {CommitPolicy::kAll, CommitPolicy::kEach}) {
+    if (name == CommitPolicyName(policy)) return policy;
+  }
+  return InvalidArgument("commit must be \"all\" or \"each\", got \"" + std::string(name) + "\"");
+}
+
 std::string_view BelowMinName(BelowMin choice) {
   return choice == BelowMin::kWait ? "wait" : "fail";
 }
@@ -85,6 +96,11 @@ const Participant* Epoch::FindName(const std::string& name) const {
     if (participant.id.name == name) return &participant;
   }
   return nullptr;
+}
+
+bool Epoch::parted() const {
+  return std::any_of(participants.begin(), participants.end(),
+                     [](const Participant& p) { return p.decided.has_value(); });
 }
 
 std::vector<const Participant*> Epoch::Waiting() const {

@@ -50,6 +50,14 @@ enum class EpochPhase : uint8_t {
 };
 std::string_view EpochPhaseName(EpochPhase phase);
 
+// Who is waited for before a version is decided.
+enum class CommitPolicy : uint8_t {
+  kAll,   // all replicas: they change together, or none does
+  kEach,  // its own ranks: each replica changes as soon as it can
+};
+std::string_view CommitPolicyName(CommitPolicy policy);  // "all", "each"
+StatusOr<CommitPolicy> CommitPolicyFromName(std::string_view name);
+
 // What becomes of an epoch that an attempt has left fewer than min_replicas.
 enum class BelowMin : uint8_t {
   kFail,  // it ends at once
@@ -86,10 +94,14 @@ struct Participant {
   bool halted = false;
   std::optional<uint64_t> entered_group;
   // After commit:
+  std::optional<EpochKey> decided;  // its replica before the others, in this attempt
+  bool ended = false;               // and has said how its install went
   bool installed = false;
   std::optional<Digest> memory_digest;
   double pause_seconds = 0;
 
+  // Nothing is expected of it in the present attempt.
+  bool out() const { return lost || excluded || decided; }
   // The same member with the same offer, of whom nothing else is known yet.
   Participant Anew() const;
 };
@@ -148,6 +160,8 @@ struct Epoch {
   Participant* Find(const MemberId& id);
   const Participant* FindName(const std::string& name) const;
   bool decided() const { return phase == EpochPhase::kCommitting; }
+  // Some replicas were decided before the others.
+  bool parted() const;
   // What its members serve in the end.
   Version version() const { return catch_up ? catch_up->version : key.version(); }
   // Participants that still owe an answer.

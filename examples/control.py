@@ -302,6 +302,7 @@ def parse(arguments: Optional[List[str]]) -> argparse.Namespace:
         add["limits"](name, type=natural)
     add["limits"]("--install", choices=("staged", "in-place"))
     add["limits"]("--below-min", choices=("fail", "wait"))
+    add["limits"]("--commit", choices=("all", "each"))
     for name in ("drain", "readmit"):
         add[name]("replica")
     add["events"]("--count", type=natural, help="stop after so many")
@@ -311,7 +312,7 @@ def parse(arguments: Optional[List[str]]) -> argparse.Namespace:
 def arguments_of(flags: argparse.Namespace) -> Dict[str, Any]:
     """The body of a call."""
     names = ("label", "count", "buffer_bytes", "buffer_count", "install", "min_replicas",
-             "below_min", "replica")
+             "below_min", "commit", "replica")
     return {n: getattr(flags, n) for n in names if getattr(flags, n, None) is not None}
 
 

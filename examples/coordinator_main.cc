@@ -22,6 +22,7 @@ struct Flags {
   CoordinatorOptions options;
   double wait_replicas_seconds = 30;
   std::string below_min = "fail";
+  std::string commit = "all";
   bool log_events = false;
 };
 
@@ -29,6 +30,7 @@ Status Run(Flags flags) {
   CatchSignals();
   PC_ASSIGN_OR_RETURN(flags.options.policy.install, InstallModeFromName(flags.install));
   PC_ASSIGN_OR_RETURN(flags.options.below_min, BelowMinFromName(flags.below_min));
+  PC_ASSIGN_OR_RETURN(flags.options.commit, CommitPolicyFromName(flags.commit));
   flags.options.model = flags.role.model;
   flags.options.deadlines.wait_replicas = FromSeconds(flags.wait_replicas_seconds);
   if (flags.log_events) {
@@ -70,6 +72,9 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--below-min-replicas", flags.below_min,
                  "an epoch that an attempt has left fewer: fail, or wait for others")
+      ->capture_default_str();
+  app.add_option("--commit", flags.commit,
+                 "all replicas change together, or each as soon as it can: all, each")
       ->capture_default_str();
   app.add_option("--max-attempts", flags.options.max_attempts, "tries per epoch")
       ->check(NumberFrom(1, kAttemptsMax))

@@ -57,7 +57,9 @@ TEST_F(BusyWorkerTest, WhoSaysNothingIsGivenUp) {
   };
   const SyncResult result = trainer_->Sync(1, kPatience);
   EXPECT_EQ(result.status, OkStatus());
-  EXPECT_EQ(*result.report.Find("culprit")->AsString(), "worker-1");
+  const Value* culprit = result.report.Find("culprit");
+  ASSERT_NE(culprit, nullptr);
+  EXPECT_EQ(*culprit->AsString(), "worker-1");
   EXPECT_FALSE(workers_[0]->Serving().version.IsZero());
 }
 

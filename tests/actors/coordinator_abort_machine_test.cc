@@ -55,6 +55,26 @@ TEST_F(CoordinatorAbortTest, ARefusalEndsTheEpochAndNamesTheTensor) {
   EXPECT_NE(SyncStatus().message().find("layer.0"), std::string::npos);
 }
 
+// The root gives the stream up, and one that has only seen that tells of it first.
+TEST_F(CoordinatorAbortTest, WhomTheRootNamesIsNamedThoughAWorkerToldOfItsAbortBefore) {
+  AssembleSingles(2);
+  c.Sync(trainer, 5);
+  c.AnswerUntil(EpochPhase::kStreaming);
+  FailsByTheWire(worker[0]);
+  ASSERT_EQ(c.phase(), EpochPhase::kAborting);
+  FailsByTheWire(trainer, "worker-1");
+  EXPECT_EQ(c.machine.epoch()->culprit, "worker-1");
+  FailsByTheWire(trainer, "worker-0");  // the first word counts
+  EXPECT_EQ(c.machine.epoch()->culprit, "worker-1");
+  c.Answer();
+  c.AnswerUntil(EpochPhase::kStreaming);
+  // Suspected for the second time, whatever the others say.
+  FailsByTheWire(trainer, "worker-1");
+  c.Answer();
+  CommitsWith(1);
+  EXPECT_EQ(Text("culprit"), "worker-1");
+}
+
 // Before the decision, wherever it happens: the replica is out, the others try again.
 TEST_F(CoordinatorAbortTest, AWorkerLostInAnyPhaseBeforeTheDecisionIsDoneWithout) {
   for (const EpochPhase phase : {EpochPhase::kOffers, EpochPhase::kPreparing, EpochPhase::kJoining,
