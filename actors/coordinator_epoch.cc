@@ -40,21 +40,15 @@ void CoordinatorMachine::EnterPhase(EpochPhase phase, Duration limit) {
 
 void CoordinatorMachine::Propose() {
   Epoch& epoch = *epoch_;
-  const auto add = [&](Role role, const std::string& unit) {
-    for (const Member* member : membership_.Ranks(role, unit)) {
+  for (const Role role : {Role::kTrainer, Role::kWorker}) {
+    for (const Member* member : membership_.CompleteRanks(role)) {
       Participant participant;
       participant.id = member->id;
       participant.role = role;
-      participant.unit = unit;
+      participant.unit = member->unit;
       participant.rank_in_unit = member->rank_in_unit;
       epoch.participants.push_back(std::move(participant));
     }
-  };
-  for (const std::string& unit : membership_.CompleteUnits(Role::kTrainer)) {
-    add(Role::kTrainer, unit);
-  }
-  for (const std::string& unit : membership_.CompleteUnits(Role::kWorker)) {
-    add(Role::kWorker, unit);
   }
   packcast::Propose propose{epoch.key, epoch.label, SyncKind::kFull, std::nullopt,
                             epoch.manifest->digest()};

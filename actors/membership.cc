@@ -62,18 +62,31 @@ Member* Membership::FindName(const std::string& name) {
   return it == members_.end() ? nullptr : &it->second;
 }
 
-std::vector<std::string> Membership::CompleteUnits(Role role) const {
-  std::map<std::string, std::pair<size_t, size_t>> counts;  // unit: ranks here, size
+std::map<std::string_view, std::vector<const Member*>> Membership::Complete(Role role) const {
+  std::map<std::string_view, std::vector<const Member*>> units;
   for (const auto& [name, member] : members_) {
-    if (member.role != role) continue;
-    auto& [here, size] = counts[member.unit];
-    ++here;
-    size = member.unit_size;
+    if (member.role == role) units[member.unit].push_back(&member);
   }
+  std::erase_if(units, [&](const auto& entry) {
+    const Member& any = *entry.second.front();
+    const bool out_of_use = role == Role::kWorker && drained_.contains(any.unit);
+    return entry.second.size() != any.unit_size || out_of_use;
+  });
+  return units;
+}
+
+std::vector<std::string> Membership::CompleteUnits(Role role) const {
   std::vector<std::string> out;
-  for (const auto& [unit, count] : counts) {
-    const bool out_of_use = role == Role::kWorker && drained_.contains(unit);
-    if (count.first == count.second && !out_of_use) out.push_back(unit);
+  for (const auto& [unit, ranks] : Complete(role)) out.emplace_back(unit);
+  return out;
+}
+
+std::vector<const Member*> Membership::CompleteRanks(Role role) const {
+  std::vector<const Member*> out;
+  for (auto& [unit, ranks] : Complete(role)) {
+    std::sort(ranks.begin(), ranks.end(),
+              [](const Member* a, const Member* b) { return a->rank_in_unit < b->rank_in_unit; });
+    out.insert(out.end(), ranks.begin(), ranks.end());
   }
   return out;
 }

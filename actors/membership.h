@@ -4,6 +4,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "protocol/ids.h"
@@ -54,6 +55,8 @@ class Membership {
 
   // Names of units of `role` with all ranks here; drained replicas are left out.
   std::vector<std::string> CompleteUnits(Role role) const;
+  // The ranks of those units, unit by unit, in rank order.
+  std::vector<const Member*> CompleteRanks(Role role) const;
   // Ranks of a unit in rank order.
   std::vector<Member*> Ranks(Role role, const std::string& unit);
 
@@ -63,6 +66,8 @@ class Membership {
   const std::set<std::string>& drained() const { return drained_; }
 
  private:
+  std::map<std::string_view, std::vector<const Member*>> Complete(Role role) const;
+
   std::map<std::string, Member> members_;
   std::set<std::string> drained_;
 };
