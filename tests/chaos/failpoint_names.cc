@@ -12,10 +12,10 @@ constexpr std::pair<const char*, const char*> kSteps[] = {
     {"coordinator.idle", "idle wait_replicas offers"},
     {"coordinator.wait_replicas", "idle wait_replicas offers"},
     {"coordinator.offers", "idle offers prepare quiesce transfer install abort"},
-    {"coordinator.prepare", "offers prepare rendezvous quiesce transfer abort"},
+    {"coordinator.prepare", "idle offers prepare rendezvous quiesce transfer abort"},
     {"coordinator.rendezvous", "idle offers rendezvous quiesce transfer abort"},
-    {"coordinator.quiesce", "offers quiesce transfer abort"},
-    {"coordinator.transfer", "offers transfer install abort"},
+    {"coordinator.quiesce", "idle offers quiesce transfer abort"},
+    {"coordinator.transfer", "idle offers transfer install abort"},
     {"coordinator.install", "idle wait_replicas offers install"},
     {"coordinator.abort", "idle wait_replicas offers prepare abort"},
     {"coordinator.send",
@@ -25,7 +25,7 @@ constexpr std::pair<const char*, const char*> kSteps[] = {
     {"trainer.idle", "out idle proposed preparing broken"},
     {"trainer.proposed", "out idle proposed preparing broken"},
     {"trainer.preparing", "preparing prepared streaming broken aborting"},
-    {"trainer.prepared", "prepared joining streaming aborting"},
+    {"trainer.prepared", "prepared joining streaming broken aborting"},
     {"trainer.joining", "prepared joining broken aborting"},
     {"trainer.streaming", "idle streaming streamed broken halting aborting"},
     {"trainer.streamed", "idle streamed halting aborting"},
@@ -40,7 +40,7 @@ constexpr std::pair<const char*, const char*> kSteps[] = {
     {"worker.idle", "out idle proposed preparing broken"},
     {"worker.proposed", "out idle proposed preparing broken"},
     {"worker.preparing", "preparing prepared streaming broken aborting"},
-    {"worker.prepared", "prepared joining quiescing streaming aborting"},
+    {"worker.prepared", "prepared joining quiescing streaming broken aborting"},
     {"worker.joining", "prepared joining broken aborting"},
     {"worker.quiescing", "prepared quiescing broken aborting"},
     {"worker.streaming", "idle streaming streamed staged broken aborting"},
@@ -60,9 +60,21 @@ constexpr std::pair<const char*, const char*> kWork[] = {
     {"member", "unpack"}};
 
 const std::set<std::string> kRare = {
-    "coordinator.rendezvous.idle", "coordinator.rendezvous.offers", "coordinator.quiesce.offers",
-    "trainer.aborting.proposed",   "trainer.idle.broken",           "trainer.proposed.broken",
-    "worker.idle.broken",          "worker.proposed.broken",
+    // A catch-up that gives way to somebody who joins, or to a sync.
+    "coordinator.prepare.idle",
+    "coordinator.rendezvous.idle",
+    "coordinator.quiesce.idle",
+    "coordinator.transfer.idle",
+    "coordinator.rendezvous.offers",
+    "coordinator.quiesce.offers",
+    // A rendezvous that comes twice.
+    "trainer.prepared.broken",
+    "worker.prepared.broken",
+    "trainer.aborting.proposed",
+    "trainer.idle.broken",
+    "trainer.proposed.broken",
+    "worker.idle.broken",
+    "worker.proposed.broken",
     "worker.quiescing.broken",  // no engine of the simulation refuses to be quiet
     "worker.streamed.streamed",
 };

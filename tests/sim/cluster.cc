@@ -1,5 +1,6 @@
 #include "tests/sim/cluster.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "tests/sim/describe.h"
@@ -7,13 +8,10 @@
 namespace packcast::sim {
 namespace {
 
-// A real process that ends by itself is started again by whoever watches over it.
-constexpr Duration kRestart = Milliseconds(200);
-
 std::vector<Post> MakePosts(const Scenario& scenario) {
   std::vector<Post> posts;
   for (uint32_t rank = 0; rank < scenario.trainer_ranks; ++rank) {
-    posts.push_back({"trainer-" + std::to_string(rank), Role::kTrainer, "trainer", rank,
+    posts.push_back({"trainer-" + std::to_string(rank), Role::kTrainer, kTrainerUnit, rank,
                      scenario.trainer_ranks, rank});
   }
   uint32_t worker = 0;
@@ -25,6 +23,7 @@ std::vector<Post> MakePosts(const Scenario& scenario) {
       ++worker;
     }
   }
+  posts.push_back({kRivalUnit, Role::kTrainer, kRivalUnit, 0, 1, 0});
   return posts;
 }
 
@@ -35,12 +34,17 @@ Cluster::Cluster(World* world, const Scenario& scenario, OnFinished finished, On
       scenario_(scenario),
       finished_(std::move(finished)),
       wanted_(std::move(wanted)),
-      network_(world, this, scenario.late_messages),
+      network_(world, this, {scenario.late_messages, scenario.Has(Fault::kReplay)}),
       data_plane_(world, scenario.host_transport),
-      around_{world, &network_, &data_plane_, &truth_, &scenario_, this},
+      around_{world, &network_, &data_plane_, &truth_, &scenario_, this, {}, true, nullptr},
       posts_(MakePosts(scenario)) {
+  around_.gathers.try_emplace(kTrainerUnit, world, &truth_, scenario.trainer_ranks, scenario.gather,
+                              [this](Process* earlier) { EndTrainers(earlier); });
+  around_.gathers.try_emplace(kRivalUnit, world, &truth_, 1u, scenario.gather, [](Process*) {});
   StartCoordinator();
-  for (const Post& post : posts_) Start(post.name);
+  for (const Post& post : posts_) {
+    if (!IsRival(post)) Start(post.name);
+  }
 }
 
 MemberConfig Cluster::ConfigOf(const Post& post, const Process& process) {
@@ -81,11 +85,15 @@ CoordinatorShell* Cluster::CoordinatorOf(const Process* process) {
 }
 
 CoordinatorShell* Cluster::coordinator() {
-  if (coordinators_.empty() || !coordinators_.back().process()->alive) return nullptr;
-  return &coordinators_.back();
+  return owner_ != nullptr && owner_->process()->alive ? owner_ : nullptr;
 }
 
-std::vector<MemberShell*> Cluster::Trainers() {
+bool Cluster::HasTwoCoordinators() const {
+  return std::count_if(coordinators_.begin(), coordinators_.end(),
+                       [](const auto& shell) { return shell.process()->alive; }) > 1;
+}
+
+std::vector<MemberShell*> Cluster::AllTrainers() {
   std::vector<MemberShell*> out;
   for (const Post& post : posts_) {
     if (post.role != Role::kTrainer) continue;
@@ -94,90 +102,11 @@ std::vector<MemberShell*> Cluster::Trainers() {
   return out;
 }
 
-// ---- processes ----------------------------------------------------------------------------------
-
-void Cluster::KillProcess(Process* process) {
-  process->alive = false;
-  process->late.clear();
-  world_->trace.Add(world_->now(), process->name, "KILLED", 0, [] { return std::string(); });
-  network_.OnKilled(process);
-  data_plane_.OnKilled(process);
-}
-
-void Cluster::Fault(const std::string& name, Duration how_long) {
-  truth_.Fault(name, world_->now() + how_long);
-}
-
-void Cluster::Kill(const std::string& name) {
-  if (MemberShell* shell = Living(name)) KillProcess(shell->process());
-}
-
-void Cluster::Start(const std::string& name) {
-  for (const Post& post : posts_) {
-    if (post.name != name) continue;
-    Process* process = world_->Spawn(name);
-    world_->trace.Add(world_->now(), name, "STARTED", 0, [] { return std::string(); });
-    members_.emplace_back(&around_, process, ConfigOf(post, *process));
-    network_.Dial(process);
-  }
-}
-
-void Cluster::KillCoordinator() {
-  if (CoordinatorShell* shell = coordinator()) KillProcess(shell->process());
-}
-
-void Cluster::StartCoordinator() {
-  if (coordinator() != nullptr) return;
-  CoordinatorConfig config;
-  config.term = {1, world_->random.Next() | 1};
-  config.policy = scenario_.policy;
-  config.deadlines = scenario_.deadlines;
-  Process* process = world_->Spawn("coordinator");
-  world_->trace.Add(world_->now(), "coordinator", "STARTED", 0, [] { return std::string(); });
-  coordinators_.emplace_back(&around_, process, config);
-  network_.SetCoordinator(process);
-}
-
-void Cluster::Twin(const std::string& name) {
-  MemberShell* shell = Living(name);
-  if (shell == nullptr || shell->process()->frozen) return;
-  world_->Freeze(shell->process());
-  network_.OnFrozen(shell->process());
-  Start(name);
-}
-
-void Cluster::Freeze(const std::string& name) {
-  Process* process = nullptr;
-  if (name == "coordinator") {
-    if (coordinator() != nullptr) process = coordinator()->process();
-  } else if (MemberShell* shell = Living(name)) {
-    process = shell->process();
-  }
-  if (process == nullptr || process->frozen) return;
-  world_->Freeze(process);
-  network_.OnFrozen(process);
-}
-
-void Cluster::Thaw(const std::string& name) {
-  const auto thaw = [&](Process* process) {
-    if (!process->alive || !process->frozen || process->name != name) return;
-    world_->Thaw(process);
-    network_.OnThawed(process);
-  };
-  for (MemberShell& shell : members_) thaw(shell.process());
-  for (CoordinatorShell& shell : coordinators_) thaw(shell.process());
-}
-
-void Cluster::Calm() {
-  around_.unrest = false;
-  StartCoordinator();
-  Thaw("coordinator");
-  for (const Post& post : posts_) {
-    network_.Heal(post.name);
-    Thaw(post.name);
-    if (Living(post.name) == nullptr) Start(post.name);
-  }
-  for (MemberShell& shell : members_) shell.process()->slowness = 1;
+std::vector<MemberShell*> Cluster::Trainers() {
+  std::vector<MemberShell*> out = AllTrainers();
+  std::erase_if(out,
+                [](MemberShell* shell) { return shell->member().config().unit != kTrainerUnit; });
+  return out;
 }
 
 // ---- from the network ---------------------------------------------------------------------------
@@ -195,6 +124,10 @@ void Cluster::OnMemberMessage(Process* coordinator, Incarnation to, const Member
     ++world_->stats.stale_dropped;
     return;
   }
+  const MemberShell* latest = Living(from.name);
+  if (latest != nullptr && latest->process()->incarnation != from.incarnation) {
+    ++world_->stats.zombies;
+  }
   CoordinatorShell* shell = CoordinatorOf(coordinator);
   if (Echoes(message)) {
     world_->After(coordinator, EchoDelay(),
@@ -203,13 +136,13 @@ void Cluster::OnMemberMessage(Process* coordinator, Incarnation to, const Member
   shell->Feed(FromMember{from, std::move(message)});
 }
 
-void Cluster::OnCoordinatorMessage(Process* member, Incarnation to, Incarnation,
+void Cluster::OnCoordinatorMessage(Process* member, Incarnation to, Incarnation from,
                                    CoordinatorMessage message) {
-  if (to != member->incarnation) {
+  MemberShell* shell = ShellOf(member);
+  if (to != member->incarnation || !IsHeard(*shell, from, message)) {
     ++world_->stats.stale_dropped;
     return;
   }
-  MemberShell* shell = ShellOf(member);
   if (Echoes(message)) {
     world_->After(member, EchoDelay(), [shell, event = message] {
       if (*KeyOf(event) < shell->prepared()) shell->Feed(event);
@@ -218,7 +151,20 @@ void Cluster::OnCoordinatorMessage(Process* member, Incarnation to, Incarnation,
   shell->Feed(std::move(message));
 }
 
-void Cluster::OnCoordinatorUp(Process* member) { ShellOf(member)->Feed(CoordinatorUp{}); }
+// As the real shell does; in half of the seeds what names a term gets through, which must do.
+bool Cluster::IsHeard(const MemberShell& shell, Incarnation from,
+                      const CoordinatorMessage& message) {
+  if (from == shell.session()) return true;
+  if (!scenario_.hears_others || KeyOf(message) == nullptr) return false;
+  ++world_->stats.foreign;
+  return true;
+}
+
+void Cluster::OnCoordinatorUp(Process* member, const Process* coordinator) {
+  MemberShell* shell = ShellOf(member);
+  shell->SetSession(coordinator->incarnation);
+  shell->Feed(CoordinatorUp{});
+}
 
 void Cluster::OnCoordinatorLost(Process* member, const std::string& cause) {
   ShellOf(member)->Feed(CoordinatorLost{cause});
@@ -247,17 +193,65 @@ void Cluster::OnStop(MemberShell* shell, const std::string&) {
     Fault(name, kRestart);
     KillProcess(shell->process());
     world_->After(kRestart, [this, name] {
-      if (Living(name) == nullptr) Start(name);
+      if (Living(name) == nullptr && (name != kRivalUnit || has_rival_)) Start(name);
     });
   });
 }
 
 void Cluster::OnEarlyRoot() {
-  if (on_early_root_) on_early_root_();
+  if (trouble_ != nullptr) trouble_->OnEarlyRoot();
 }
 
-void Cluster::OnBriefState(MemberShell* shell) {
-  if (on_brief_state_) on_brief_state_(shell->process()->name);
+void Cluster::OnEntered(MemberShell* shell) {
+  if (trouble_ == nullptr || !around_.unrest) return;
+  if (shell->member().config().unit == kRivalUnit) return;
+  trouble_->OnEntered(shell->who(), shell->process()->name, StateOf(shell->member().phase()));
+}
+
+void Cluster::OnEntered(CoordinatorShell* shell) {
+  if (trouble_ == nullptr || !around_.unrest || shell != owner_) return;
+  trouble_->OnEntered(Who::kCoordinator, "coordinator", StateOf(shell->machine().epoch()));
+}
+
+std::optional<Tear> Cluster::TearOf(const MemberShell& shell, size_t effects) {
+  const bool rival = shell.member().config().unit == kRivalUnit;
+  if (trouble_ == nullptr || !around_.unrest || rival || effects == 0) return std::nullopt;
+  return trouble_->TearOf(shell.who(), shell.process()->name, StateOf(shell.member().phase()),
+                          effects);
+}
+
+std::optional<Tear> Cluster::TearOf(const CoordinatorShell& shell, size_t effects,
+                                    size_t first_commit, size_t commits) {
+  if (trouble_ == nullptr || !around_.unrest || effects == 0) return std::nullopt;
+  const std::string& name = shell.process()->name;
+  const size_t state = StateOf(shell.machine().epoch());
+  if (commits > 0) {
+    if (auto tear = trouble_->TearDecision(name, state, first_commit, commits)) return tear;
+  }
+  return trouble_->TearOf(Who::kCoordinator, name, state, effects);
+}
+
+// In the midst of a step: what it has not done yet is lost, or comes later.
+void Cluster::OnTorn(Process* process, bool freezes) {
+  const Duration while_ = world_->random.Between(Milliseconds(1), Seconds(3));
+  Fault(process->name, while_);
+  if (freezes) {
+    FreezeProcess(process, false);
+    // In half of the cases somebody has started another coordinator until then.
+    const bool is_owner = owner_ != nullptr && process == owner_->process();
+    if (is_owner && !HasTwoCoordinators() && world_->random.Chance(0.5)) BeginCoordinator();
+    world_->After(while_, [this, process] {
+      if (!process->alive || !process->frozen) return;
+      world_->Thaw(process);
+      network_.OnThawed(process);
+    });
+    return;
+  }
+  KillProcess(process);
+  world_->After(while_, [this, name = process->name] {
+    if (name == "coordinator") return StartCoordinator();
+    if (Living(name) == nullptr) Start(name);
+  });
 }
 
 void Cluster::OnCoordinatorStop(Process* coordinator) {
@@ -265,78 +259,6 @@ void Cluster::OnCoordinatorStop(Process* coordinator) {
     KillProcess(coordinator);
     world_->After(kRestart, [this] { StartCoordinator(); });
   });
-}
-
-void Cluster::OnCommitted(const Value& report) {
-  const CoordinatorMachine& machine = coordinators_.back().machine();
-  const std::string& version = *report.Find("version")->AsString();
-  std::map<std::string, uint32_t> listed;
-  for (const Value& worker : *report.Find("workers")->AsArray()) {
-    const std::string& name = *worker.Find("name")->AsString();
-    ++listed[*worker.Find("replica")->AsString()];
-    if (worker.Find("version")->is_nil()) {
-      world_->Violate("S2: committed without an answer of " + name);
-    }
-    const auto known = machine.membership().all().find(name);
-    if (known == machine.membership().all().end()) {
-      return world_->Violate("S2: " + name + " is listed and no member");
-    }
-    for (const MemberShell& shell : members_) {
-      const MemberMachine& member = shell.member();
-      if (!shell.process()->alive || member.config().self != known->second.id) continue;
-      if (ToString(member.serving()) != version || !member.in_service()) {
-        world_->Violate("S2: " + name + " is listed and does not serve " + version);
-      }
-    }
-  }
-  for (const Post& post : posts_) {
-    if (listed.contains(post.unit) && listed[post.unit] != post.size) {
-      world_->Violate("S2: a part of " + post.unit + " is listed");
-    }
-  }
-}
-
-// ---- questions ----------------------------------------------------------------------------------
-
-std::string Cluster::Unrest() {
-  CoordinatorShell* shell = coordinator();
-  if (shell == nullptr) return "no coordinator";
-  if (shell->machine().epoch()) return "an epoch runs";
-  for (const MemberShell& member : members_) {
-    if (!member.process()->alive) continue;
-    const std::string& name = member.process()->name;
-    if (!member.member().joined()) return name + " has not joined";
-    if (member.member().phase() != MemberPhase::kIdle) {
-      return name + " is " + std::string(MemberPhaseName(member.member().phase()));
-    }
-    if (member.trainer() != nullptr && member.trainer()->open_calls() > 0) {
-      return name + " has open calls";
-    }
-    if (!shell->machine().membership().Has(member.member().config().self)) {
-      return name + " is no member, and does not know";
-    }
-  }
-  for (const Post& post : posts_) {
-    if (Living(post.name) == nullptr) return post.name + " is down";
-  }
-  return "";
-}
-
-std::string Cluster::Behind() {
-  const CoordinatorMachine& machine = coordinator()->machine();
-  if (!machine.last_committed()) return "nothing was committed";
-  for (const Post& post : posts_) {
-    if (post.role != Role::kWorker || machine.membership().drained().contains(post.unit)) continue;
-    const MemberShell* shell = Living(post.name);
-    if (shell->member().serving() != *machine.last_committed()) {
-      return post.name + " serves " + ToString(shell->member().serving()) + ", not " +
-             ToString(*machine.last_committed());
-    }
-    if (!shell->member().in_service() || !shell->engine_runs()) {
-      return post.name + " is out of service";
-    }
-  }
-  return "";
 }
 
 }  // namespace packcast::sim

@@ -38,27 +38,77 @@ void CoordinatorShell::TraceEvent(const CoordinatorEvent& event) {
 }
 
 void CoordinatorShell::Feed(const CoordinatorEvent& event) {
-  if (stopped_) return;
-  if (stopping_since_ && world_->mutation() == Mutation::kShutdownForgotten &&
-      (std::holds_alternative<Tick>(event) || std::holds_alternative<MemberLost>(event))) {
-    return;
-  }
-  const bool reminds = std::holds_alternative<Tick>(event) && !machine_.epoch();
-  if (reminds && world_->mutation() == Mutation::kCatchUpForgotten) return;
+  if (stopped_ || !process_->alive) return;
+  if (world_->mutation() != Mutation::kNone && Mutated(event)) return;
+  Receive(event);
+  if (world_->mutation() != Mutation::kNone) Mutate(event);
+}
+
+void CoordinatorShell::Receive(const CoordinatorEvent& event) {
   TraceEvent(event);
+  if (std::holds_alternative<MemberLost>(event) && machine_.epoch()) {
+    around_->truth->abandoned.insert(machine_.epoch()->key);
+  }
+  if (const auto* from = std::get_if<FromMember>(&event)) NoteSuperseded(*from);
   CountEarly(event);
+  const size_t before = StateOf(machine_.epoch());
   const std::string_view from = StateName(machine_);
-  CoordinatorEffects effects = machine_.On(event, world_->now());
+  CoordinatorEffects effects = machine_.On(event, world_->LocalNow(process_));
   if (Status status = machine_.CheckInvariants(); !status.ok()) world_->Violate(status.message());
   if (effects.size() > 64 + 16 * (machine_.membership().all().size() + 16)) {
     world_->Violate("S7: too many effects of one step");
   }
   PassFailpoint({"coordinator", from, StateName(machine_)});
-  for (CoordinatorEffect& effect : effects) {
-    std::visit([this](auto& e) { Do(e); }, effect);
+  const bool entered = StateOf(machine_.epoch()) != before;
+  Carry(&effects, 0, TearOf(effects));
+  if (entered && process_->alive) around_->owner->OnEntered(this);
+}
+
+std::optional<Tear> CoordinatorShell::TearOf(const CoordinatorEffects& effects) {
+  const auto is_commit = [](const CoordinatorEffect& effect) {
+    const auto* send = std::get_if<SendToMember>(&effect);
+    return send != nullptr && std::holds_alternative<Commit>(send->message);
+  };
+  const auto first = std::find_if(effects.begin(), effects.end(), is_commit);
+  const auto commits = std::count_if(first, effects.end(), is_commit);
+  return around_->owner->TearOf(*this, effects.size(), static_cast<size_t>(first - effects.begin()),
+                                static_cast<size_t>(commits));
+}
+
+void CoordinatorShell::Carry(CoordinatorEffects* effects, size_t first, std::optional<Tear> tear) {
+  for (size_t k = first;; ++k) {
+    if (tear && k == tear->after) around_->owner->OnTorn(process_, tear->freezes);
+    if (!process_->alive) return;
+    if (process_->frozen) {
+      process_->unfinished.push_back(
+          [this, left = *effects, k]() mutable { Carry(&left, k, std::nullopt); });
+      return;
+    }
+    if (k == effects->size()) break;
+    std::visit([this](auto& e) { Do(e); }, (*effects)[k]);
   }
   if (stopped_ && !controls_.empty()) world_->Violate("S8: it ends, and a control call is open");
-  if (world_->mutation() != Mutation::kNone) Mutate(event);
+  Arm();
+}
+
+void CoordinatorShell::Arm() {
+  const std::optional<Time> next = machine_.NextDeadline();
+  if (next == armed_) return;
+  armed_ = next;
+  if (!next) return;
+  // Nobody waits for an answer then, but who is behind.
+  if (world_->mutation() == Mutation::kCatchUpForgotten && !machine_.epoch()) return;
+  const Duration wait = std::max(Nanoseconds(1), *next - world_->LocalNow(process_));
+  world_->Timer(process_, wait, [this, at = *next] {
+    if (armed_ != at) return;
+    armed_.reset();
+    if (world_->LocalNow(process_) < at) return Arm();  // its clock stood still meanwhile
+    Feed(Tick{});
+    const std::optional<Time> left = machine_.NextDeadline();
+    if (left && *left <= at && !stopped_ && process_->alive && !process_->frozen) {
+      world_->Violate("L2: a deadline passes and nothing comes of it");
+    }
+  });
 }
 
 void CoordinatorShell::CountEarly(const CoordinatorEvent& event) {
@@ -95,12 +145,20 @@ void CoordinatorShell::CheckDecision(const SendToMember& effect) {
     if (truth.decided.contains(abort->key)) world_->Violate("S10: given up after the decision");
     truth.given_up.insert(abort->key);
   }
+  if (const auto* start = std::get_if<Start>(&effect.message)) NoteWalkers(start->key);
+  if (const auto* drain = std::get_if<Drain>(&effect.message)) NoteDrain(*drain);
   const auto* commit = std::get_if<Commit>(&effect.message);
   if (commit == nullptr) return;
   if (truth.given_up.contains(commit->key)) world_->Violate("S10: decided after it was given up");
   if (!truth.decided.insert(commit->key).second) return;
   const auto& epoch = machine_.epoch();
   if (!epoch || !epoch->contract) return world_->Violate("S5: decided without an epoch");
+  if (!epoch->catch_up) {
+    truth.decided_versions.insert(epoch->version());
+    truth.label_decided[epoch->label] = world_->now();
+  } else if (!truth.decided_versions.contains(epoch->version())) {
+    world_->Violate("S5: brings " + ToString(epoch->version()) + ", which nobody has decided on");
+  }
   const auto& staged = truth.staged[commit->key];
   for (const Flow& flow : epoch->contract->flows) {
     for (const FlowMember& member : flow.members) {
@@ -110,6 +168,33 @@ void CoordinatorShell::CheckDecision(const SendToMember& effect) {
       }
     }
   }
+}
+
+void CoordinatorShell::NoteSuperseded(const FromMember& event) {
+  if (!std::holds_alternative<JoinCluster>(event.message)) return;
+  const auto known = machine_.membership().all().find(event.from.name);
+  if (known == machine_.membership().all().end() || known->second.id == event.from) return;
+  around_->truth->superseded.insert(known->second.id);
+  around_->truth->Fault(event.from.name, world_->now());
+}
+
+void CoordinatorShell::NoteWalkers(const EpochKey& key) {
+  const auto& epoch = machine_.epoch();
+  if (!epoch || epoch->key != key || around_->truth->walkers.contains(key)) return;
+  std::set<MemberId>& walkers = around_->truth->walkers[key];
+  for (const Participant& p : epoch->participants) {
+    if (p.role == Role::kTrainer) walkers.insert(p.id);
+  }
+}
+
+// Whether it knew of all trainer ranks when it said where to stop.
+void CoordinatorShell::NoteDrain(const Drain& drain) {
+  const auto& epoch = machine_.epoch();
+  const bool all = epoch && std::none_of(epoch->participants.begin(), epoch->participants.end(),
+                                         [](const Participant& p) {
+                                           return p.role == Role::kTrainer && p.lost;
+                                         });
+  if (all) around_->truth->drained_unaware.insert(drain.key);
 }
 
 // B1: who is named as culprit really had something wrong during the epoch or just before.
@@ -143,17 +228,7 @@ void CoordinatorShell::Do(const SendToMember& effect) {
                     [&] { return effect.to.name + ": " + Describe(effect.message); });
   CheckDecision(effect);
   CoordinatorMessage message = effect.message;
-  if (world_->mutation() == Mutation::kExpelledForgotten &&
-      std::holds_alternative<Expelled>(message)) {
-    return;
-  }
-  if (auto* rendezvous = std::get_if<RendezvousBlob>(&message);
-      rendezvous != nullptr && world_->mutation() == Mutation::kGenerationReused) {
-    for (FlowRendezvous& flow : rendezvous->flows) {
-      if (first_blob_.empty()) first_blob_ = flow.blob;
-      flow.blob = first_blob_;
-    }
-  }
+  if (world_->mutation() != Mutation::kNone && Forgets(&message)) return;
   around_->network->Send(process_, effect.to, std::move(message));
 }
 
@@ -163,11 +238,17 @@ void CoordinatorShell::Do(const ReplyControl& effect) {
   if (controls_.erase(effect.token) == 0) world_->Violate("S8: a control call is answered twice");
 }
 
+void CoordinatorShell::NoteBegin() {
+  epoch_began_ = world_->now();
+  members_then_.clear();
+  for (const auto& [name, member] : machine_.membership().all()) members_then_.insert(member.id);
+}
+
 void CoordinatorShell::Do(const PublishEvent& effect) {
   const std::string& name = *effect.event.Find("event")->AsString();
   world_->trace.Add(world_->now(), process_->name, "  publish", 0,
                     [&] { return effect.event.ToString(300); });
-  if (name == "epoch.begin" || name == "catch_up.begin") epoch_began_ = world_->now();
+  if (name == "epoch.begin" || name == "catch_up.begin") NoteBegin();
   if (name == "catch_up.begin") around_->owner->OnCatchUp();
   if (name == "epoch.begin" || name == "catch_up.begin" || name == "epoch.attempt" ||
       name == "member.joined") {
@@ -175,70 +256,27 @@ void CoordinatorShell::Do(const PublishEvent& effect) {
   }
   if (name == "epoch.attempt") ++world_->stats.retries;
   if (name == "epoch.abort" || name == "replica.expelled") CheckBlame(effect.event, "reason");
+  if (name != "epoch.end" && name != "catch_up.end") return;
+  const Value& report = *effect.event.Find("report");
+  CheckBlame(report, "error");
+  const bool committed = *report.Find("committed")->AsBool();
+  Stats& stats = world_->stats;
   if (name == "catch_up.end") {
-    CheckBlame(*effect.event.Find("report"), "error");
-    const bool caught_up = *effect.event.Find("report")->Find("committed")->AsBool();
-    ++(caught_up ? world_->stats.caught_up : world_->stats.not_caught_up);
+    ++(committed ? stats.caught_up : stats.not_caught_up);
+    if (committed) around_->owner->OnCaughtUp(*this, report);
+    return;
   }
-  if (name != "epoch.end") return;
-  CheckBlame(*effect.event.Find("report"), "error");
-  last_report_ = *effect.event.Find("report");
-  const bool committed = *last_report_->Find("committed")->AsBool();
-  ++(committed ? world_->stats.committed : world_->stats.aborted);
-  if (committed) around_->owner->OnCommitted(*last_report_);
+  last_report_ = report;
+  ++(committed ? stats.committed : stats.aborted);
+  if (committed) around_->owner->OnCommitted(*this, report);
 }
 
-void CoordinatorShell::Do(const WakeAt& effect) {
-  const Duration wait = std::max(Duration::zero(), effect.at - world_->now());
-  world_->After(process_, wait, [this] { Feed(Tick{}); });
-}
+// As in a process: the timer is set by NextDeadline.
+void CoordinatorShell::Do(const WakeAt&) {}
 
 void CoordinatorShell::Do(const StopCoordinator&) {
   if (!stopping_since_) world_->Violate("nobody asked the coordinator to stop");
   if (!std::exchange(stopped_, true)) around_->owner->OnCoordinatorStop(process_);
-}
-
-// ---- mutations ----------------------------------------------------------------------------------
-
-void CoordinatorShell::PretendLastStaged(const EpochKey& key, const Staged& staged) {
-  const auto& epoch = machine_.epoch();
-  if (!epoch || epoch->key != key || epoch->phase != EpochPhase::kStreaming) return;
-  std::vector<MemberId> missing;
-  for (const Participant* p : epoch->Waiting()) {
-    if (p->role == Role::kWorker) missing.push_back(p->id);
-  }
-  if (missing.size() == 1) Feed(FromMember{missing.front(), staged});
-}
-
-void CoordinatorShell::Mutate(const CoordinatorEvent& event) {
-  const auto* from = std::get_if<FromMember>(&event);
-  const auto* staged = from == nullptr ? nullptr : std::get_if<Staged>(&from->message);
-  if (world_->mutation() == Mutation::kCommitOneStagedEarly && staged != nullptr) {
-    const Staged copy = *staged;
-    PretendLastStaged(copy.key, copy);
-  }
-  const bool early = world_->mutation() == Mutation::kStaleStagedEarly;
-  if (!early && world_->mutation() != Mutation::kStaleStagedAccepted) return;
-  if (staged != nullptr) earlier_staged_.try_emplace(from->from, *staged);
-  PretendStagedAgain(early);
-}
-
-// Once in an attempt: when the transfer begins, or when all workers are prepared and the trainer is
-// not.
-void CoordinatorShell::PretendStagedAgain(bool early) {
-  const auto& epoch = machine_.epoch();
-  const EpochPhase phase = early ? EpochPhase::kOffers : EpochPhase::kStreaming;
-  if (!epoch || epoch->phase != phase || epoch->key == pretended_) return;
-  const bool open =
-      std::any_of(epoch->participants.begin(), epoch->participants.end(),
-                  [](const Participant& p) { return p.role == Role::kWorker && !p.prepared; });
-  if (early && (!epoch->ahead || open || epoch->Waiting().empty())) return;
-  pretended_ = epoch->key;
-  for (auto& [member, old] : earlier_staged_) {
-    Staged again = old;
-    again.key = pretended_;
-    Feed(FromMember{member, again});
-  }
 }
 
 }  // namespace packcast::sim

@@ -7,15 +7,17 @@
 namespace packcast::sim {
 namespace {
 
-constexpr std::array kRoles = {Who::kTrainer, Who::kWorker, Who::kCoordinator};
+constexpr std::array kRoles = {Who::kTrainer, Who::kWorker, Who::kProvider, Who::kCoordinator};
 
-size_t StatesOf(Who who) { return who == Who::kCoordinator ? kCoordinatorStates : kStates; }
+size_t StatesOf(Who who) { return who == Who::kCoordinator ? kCoordinatorStates : kMemberStates; }
 
 std::string StateName(Who who, size_t state) {
   if (who != Who::kCoordinator) {
     return std::string(MemberPhaseName(static_cast<MemberPhase>(state)));
   }
-  return state == 0 ? "no epoch" : std::string(EpochPhaseName(static_cast<EpochPhase>(state - 1)));
+  if (state == 0) return "no epoch";
+  const auto phase = static_cast<EpochPhase>((state - 1) % kEpochPhases);
+  return (CatchesUp(state) ? "catch-up " : "") + std::string(EpochPhaseName(phase));
 }
 
 // The phase in which a member's own work fails so; nothing for what comes from outside.
@@ -30,28 +32,37 @@ std::optional<MemberPhase> PhaseOf(Fault fault) {
     case Fault::kKillTrainer:
     case Fault::kKillCoordinator:
     case Fault::kFreeze:
+    case Fault::kSleep:
     case Fault::kZombie:
+    case Fault::kTwin:
     case Fault::kPartition:
     case Fault::kOneWay:
+    case Fault::kSwizzle:
+    case Fault::kBulkCut:
     case Fault::kFlap:
-    case Fault::kSlow: return std::nullopt;
+    case Fault::kReplay:
+    case Fault::kSlow:
+    case Fault::kSplitBrain:
+    case Fault::kRival:
+    case Fault::kTorn: return std::nullopt;
   }
   return std::nullopt;
 }
 
 // States that this role is never in.
 bool IsAnothers(size_t state, Who who) {
-  if (who == Who::kCoordinator) return false;
-  const auto phase = static_cast<MemberPhase>(state);
-  switch (phase) {
+  if (who == Who::kCoordinator) {  // a catch-up begins with those that are there
+    return state == StateOfCatchUp(EpochPhase::kWaitReplicas);
+  }
+  switch (static_cast<MemberPhase>(state)) {
     case MemberPhase::kQuiescing:
     case MemberPhase::kStaged:
-    case MemberPhase::kInstalling: return who == Who::kTrainer;
-    case MemberPhase::kStreamed:
+    case MemberPhase::kInstalling: return who != Who::kWorker;
+    case MemberPhase::kStreamed: return who == Who::kWorker;
     case MemberPhase::kHalting:
-    case MemberPhase::kHalted: return who == Who::kWorker;
+    case MemberPhase::kHalted: return who != Who::kTrainer;
     case MemberPhase::kIdle:
-    case MemberPhase::kProposed:
+    case MemberPhase::kProposed: return who == Who::kProvider;
     case MemberPhase::kPreparing:
     case MemberPhase::kPrepared:
     case MemberPhase::kJoining:
@@ -71,9 +82,14 @@ std::string_view Excluded(Fault fault, Who who, size_t state) {
 }
 
 constexpr std::string_view kLegend =
-    R"(s: the role is never in that state. r: the fault does not befall that role; a network's
-faults strike at members, and to the one that is cut off the coordinator is as well. w: it is that
-of the member's own work in another state.
+    R"(An empty cell has a reason.
+s: the role is never in that state. A provider is a worker that others catch up from, from its
+   contract on; until then, and when it has ended, it is a worker like others.
+r: the fault does not befall that role: a network's faults strike at members, and to the one that is
+   cut off the coordinator is as well; split-brain is of coordinators, rival of trainers,
+   install-fails of who receives.
+w: it is that of the member's own work in another state.
+In most seeds all clocks are skewed and drift, in every state.
 )";
 
 template <class Visit>
@@ -104,33 +120,43 @@ std::vector<std::string> Coverage::Missing() const {
 }
 
 std::string Coverage::Table() const {
-  constexpr int kLabel = 26;
   std::ostringstream out;
-  out << std::left << std::setw(kLabel) << "role, state" << std::right;
+  constexpr size_t kColumns = 11;  // as many as a wide terminal shows
+  for (size_t first = 0; first < kFaults; first += kColumns) {
+    AddBlock(first, std::min(first + kColumns, kFaults), &out);
+  }
+  out << kLegend;
+  return out.str();
+}
+
+// The columns of some of the faults.
+void Coverage::AddBlock(size_t first, size_t last, std::ostringstream* out) const {
+  constexpr int kLabel = 26;
+  *out << std::left << std::setw(kLabel) << "role, state" << std::right;
   const auto width = [](size_t k) {
     constexpr size_t kWidthMin = 9;
     return static_cast<int>(std::max(kWidthMin, FaultName(static_cast<Fault>(k)).size() + 1));
   };
-  for (size_t k = 0; k < kFaults; ++k) {
-    out << std::setw(width(k)) << FaultName(static_cast<Fault>(k));
+  for (size_t k = first; k < last; ++k) {
+    *out << std::setw(width(k)) << FaultName(static_cast<Fault>(k));
   }
   ForEachCell([&](Fault fault, Who who, size_t state) {
     const auto k = static_cast<size_t>(fault);
-    if (k == 0) {
+    if (k < first || k >= last) return;
+    if (k == first) {
       const std::string label = std::string(WhoName(who)) + ", " + StateName(who, state);
-      out << "\n" << std::left << std::setw(kLabel) << label << std::right;
+      *out << "\n" << std::left << std::setw(kLabel) << label << std::right;
     }
     const uint64_t count = CountOf(fault, who, state);
     const std::string_view mark = Excluded(fault, who, state);
-    out << std::setw(width(k));
+    *out << std::setw(width(k));
     if (count == 0 && !mark.empty()) {
-      out << mark;
+      *out << mark;
     } else {
-      out << count;
+      *out << count;
     }
   });
-  out << "\n" << kLegend;
-  return out.str();
+  *out << "\n\n";
 }
 
 }  // namespace packcast::sim

@@ -12,7 +12,7 @@ namespace {
 constexpr uint64_t kSeeds = 200;  // the plain build has them all
 constexpr double kMissing = 0.5;
 #else
-constexpr uint64_t kSeeds = 2000;
+constexpr uint64_t kSeeds = 4000;
 constexpr double kMissing = 0;
 #endif
 

@@ -152,7 +152,7 @@ void DataPlane::SayBegun(Generation* generation, size_t feeder) {
   for (size_t k = 0; k < generation->ranks.size(); ++k) {
     if (!generation->Feeds(feeder, k)) continue;
     if (world_->mutation() != Mutation::kGrantsOfLastStream) generation->granted[k] = 0;
-    world_->After(generation->ranks[k].process, Soon(), [this, generation, k, key = from.key] {
+    Carry(from.process, generation->ranks[k].process, [this, generation, k, key = from.key] {
       const Rank& rank = generation->ranks[k];
       if (rank.begun && rank.key == key) Grant(generation, k);
     });
@@ -170,17 +170,17 @@ void DataPlane::Grant(Generation* generation, size_t index) {
                            : generation->SpentBy(index);
   const size_t steps = std::min(spent + rank.buffer_count, rank.plan->steps.size());
   const size_t feeder = generation->FeederOf(index);
-  world_->After(generation->ranks[feeder].process, Soon() * rank.process->slowness,
-                [this, generation, index, feeder, steps, read = rank.completed, key = rank.key] {
-                  Rank& to = generation->ranks[feeder];
-                  if (!to.begun || to.key != key) return;  // stale, or not begun here yet
-                  size_t& granted = generation->granted[index];
-                  granted = std::max(granted, steps);
-                  to.read = std::max(to.read, read);
-                  if (feeder == generation->root) return Advance(generation);
-                  PassOn(generation, feeder);
-                  Grant(generation, feeder);
-                });
+  Carry(rank.process, generation->ranks[feeder].process,
+        [this, generation, index, feeder, steps, read = rank.completed, key = rank.key] {
+          Rank& to = generation->ranks[feeder];
+          if (!to.begun || to.key != key) return;  // stale, or not begun here yet
+          size_t& granted = generation->granted[index];
+          granted = std::max(granted, steps);
+          to.read = std::max(to.read, read);
+          if (feeder == generation->root) return Advance(generation);
+          PassOn(generation, feeder);
+          Grant(generation, feeder);
+        });
 }
 
 // A rank of a chain launches at the next one what has arrived here, as far as that one has room.
@@ -192,8 +192,8 @@ void DataPlane::PassOn(Generation* generation, size_t index) {
                              ? rank.completed
                              : generation->granted[next];
   for (; rank.passed_on < std::min(rank.completed, granted); ++rank.passed_on) {
-    world_->After(generation->ranks[next].process, Soon() * rank.process->slowness,
-                  [this, generation, next] { MemberLaunch(generation, next); });
+    Carry(rank.process, generation->ranks[next].process,
+          [this, generation, next] { MemberLaunch(generation, next); });
   }
 }
 
@@ -202,6 +202,7 @@ bool DataPlane::RootMayLaunch(const Generation& generation) const {
   if (!root.begun || root.told || root.halted || root.closed || root.launching) return false;
   if (root.launched >= root.plan->steps.size()) return false;
   if (root.launched >= root.completed + root.buffer_count) return false;
+  if (!root.user->Ready(root.key, root.plan->steps[root.launched])) return false;
   if (world_->mutation() == Mutation::kEarlyWithoutGrants) return true;
   for (size_t k = 0; k < generation.ranks.size(); ++k) {
     if (generation.Feeds(generation.root, k) && generation.granted[k] <= root.launched) {
@@ -257,9 +258,8 @@ void DataPlane::RootLaunch(Generation* generation) {
   }
   for (size_t k = 0; k < generation->ranks.size(); ++k) {
     if (!generation->Feeds(generation->root, k)) continue;
-    Rank& rank = generation->ranks[k];
-    world_->After(rank.process, Soon() * rank.process->slowness,
-                  [this, generation, k] { MemberLaunch(generation, k); });
+    Carry(root.process, generation->ranks[k].process,
+          [this, generation, k] { MemberLaunch(generation, k); });
   }
   if (host_ || generation->relays) {
     world_->After(Soon(),
@@ -360,6 +360,53 @@ void DataPlane::TellPeersOfLoss(Generation* generation, const std::string& culpr
   }
 }
 
+// ---- cables -------------------------------------------------------------------------------------
+
+DataPlane::Cable& DataPlane::CableOf(const std::string& a, const std::string& b) {
+  return cables_[std::minmax(a, b)];
+}
+
+void DataPlane::Carry(const Process* from, Process* to, std::function<void()> what) {
+  const Duration wait = Soon() * std::max(from->slowness, to->slowness);
+  Cable& cable = CableOf(from->name, to->name);
+  if (cable.cut) {
+    cable.held.emplace_back(to, std::move(what));
+  } else {
+    world_->After(to, wait, std::move(what));
+  }
+}
+
+void DataPlane::Cut(const std::string& a, const std::string& b) {
+  Cable& cable = CableOf(a, b);
+  if (std::exchange(cable.cut, true) || !host_) return;
+  world_->After(world_->random.Between(Milliseconds(900), Seconds(3)),
+                [this, a, b] { NoticeCut(a, b); });
+}
+
+// Each of the two names the other one; over the wire of a device nobody notices.
+void DataPlane::NoticeCut(const std::string& a, const std::string& b) {
+  if (!CableOf(a, b).cut) return;
+  for (Generation& generation : generations_) {
+    for (size_t k = 0; k < generation.ranks.size(); ++k) {
+      const Rank& rank = generation.ranks[k];
+      if (rank.process == nullptr || rank.closed || !rank.begun) continue;
+      const std::string& feeder = generation.members[generation.FeederOf(k)].member.name;
+      if (std::minmax(rank.process->name, feeder) != std::minmax(a, b)) continue;
+      Tell(&generation, k, Unavailable("the link is silent"), feeder);
+      Tell(&generation, generation.FeederOf(k), Unavailable("the link is silent"),
+           rank.process->name);
+    }
+  }
+}
+
+void DataPlane::Heal(const std::string& a, const std::string& b) {
+  Cable& cable = CableOf(a, b);
+  cable.cut = false;
+  for (auto& [to, what] : std::exchange(cable.held, {})) {
+    world_->After(to, Soon(), std::move(what));
+  }
+}
+
 // ---- ends ---------------------------------------------------------------------------------------
 
 void DataPlane::BreakOff(Process* process, GenerationId id) {
@@ -369,6 +416,18 @@ void DataPlane::BreakOff(Process* process, GenerationId id) {
   // One that has ended here is broken all the same, for those who are not so far.
   if ((*seat)->told) return TellPeersOfLoss(seat->generation, process->name);
   Tell(seat->generation, seat->rank, Aborted("another flow failed"), "");
+}
+
+void DataPlane::Expire(Process* process, GenerationId id) {
+  const Seat* seat = Find(process, id);
+  if (seat == nullptr || (*seat)->told) return;
+  Tell(seat->generation, seat->rank, DeadlineExceeded("the transfer is past its deadline"), "");
+}
+
+void DataPlane::Wake(Process* process) {
+  for (const Seat& seat : std::vector<Seat>(SeatsOf(process))) {
+    if (seat.rank == seat.generation->root) Advance(seat.generation);
+  }
 }
 
 void DataPlane::Halt(Process* process) {

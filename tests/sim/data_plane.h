@@ -1,6 +1,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -20,6 +21,8 @@ namespace packcast::sim {
 class StreamUser {
  public:
   virtual ~StreamUser() = default;
+  // Whether all that a root sends next is there: a lazy source may still gather it.
+  virtual bool Ready(const EpochKey& key, const std::vector<uint32_t>& cells) = 0;
   virtual uint64_t ReadWord(const EpochKey& key, FlowId flow, uint32_t cell) = 0;
   virtual void WriteWord(const EpochKey& key, FlowId flow, uint32_t cell, uint64_t word) = 0;
   virtual void Joined(const EpochKey& key, FlowId flow, const Status& status) = 0;
@@ -56,6 +59,14 @@ class DataPlane {
   // This rank's stream fails, and soon: another of the process's has failed. The generation is of
   // no use then.
   void BreakOff(Process* process, GenerationId generation);
+  // This rank's stream fails: it has lasted for too long by its own clock.
+  void Expire(Process* process, GenerationId generation);
+  // What was not Ready may be now.
+  void Wake(Process* process);
+  // Nothing travels between two names until Heal, and what was on its way arrives then. Over the
+  // host transport both ends notice when it takes long.
+  void Cut(const std::string& a, const std::string& b);
+  void Heal(const std::string& a, const std::string& b);
   // No new launches by this process; kernels that run go on until Close.
   void Halt(Process* process);
   // Nothing of this process moves any more: over this generation, or over all.
@@ -138,6 +149,15 @@ class DataPlane {
     Rank* operator->() const { return &generation->ranks[rank]; }
   };
 
+  struct Cable {
+    bool cut = false;
+    std::vector<std::pair<Process*, std::function<void()>>> held;
+  };
+
+  // What one rank tells or sends another.
+  void Carry(const Process* from, Process* to, std::function<void()> what);
+  Cable& CableOf(const std::string& a, const std::string& b);
+  void NoticeCut(const std::string& a, const std::string& b);
   // The generation, and who made the blob.
   std::pair<Generation*, uint32_t> OfBlob(const Bytes& blob);
   const Seat* Find(const Process* process, GenerationId generation) const;
@@ -163,6 +183,7 @@ class DataPlane {
   uint64_t blobs_ = 0;
   std::deque<Generation> generations_;
   std::map<const Process*, std::vector<Seat>> seats_;
+  std::map<std::pair<std::string, std::string>, Cable> cables_;
 };
 
 }  // namespace packcast::sim

@@ -17,6 +17,7 @@ uint64_t MemberShell::ReadServed(FlowId flow, uint32_t cell) {
 
 // Mutation: who catches up takes the proposal for a sync's.
 bool MemberShell::MistakesCatchUp(const MemberEvent& event) {
+  if (world_->mutation() != Mutation::kCatchUpTakenForEpoch) return false;
   const auto* message = std::get_if<CoordinatorMessage>(&event);
   const auto* propose = message == nullptr ? nullptr : std::get_if<Propose>(message);
   const bool provides = propose != nullptr && propose->base == member().serving();

@@ -54,6 +54,9 @@ void MemberShell::CheckService() {
   if (!machine.in_service()) return;
   if (!engine_runs_) Violate("S2: in service, but the engine never resumed");
   if (machine.serving().IsZero()) return;
+  if (!around_->truth->decided_versions.contains(machine.serving())) {
+    Violate("S5: serves " + ToString(machine.serving()) + ", which nobody has decided on");
+  }
   if (live_ != around_->truth->contents[machine.serving()]) {
     Violate("S1: serves " + ToString(machine.serving()) + " with other bytes than the trainer's");
   }

@@ -23,7 +23,9 @@ const Offer* OfferIn(const MemberMessage& message) {
   return staged == nullptr || !staged->offer ? nullptr : &*staged->offer;
 }
 
-constexpr size_t kEffectsMax = 64;  // of one step: a bound, not a target
+constexpr size_t kEffectsMax = 64;         // of one step: a bound, not a target
+constexpr Duration kHaltMax = Seconds(1);  // far longer than the slowest takes
+constexpr size_t kRowsMax = 1'000'000;
 
 }  // namespace
 
@@ -31,11 +33,25 @@ MemberShell::MemberShell(Surroundings* around, Process* process, MemberConfig co
     : around_(around),
       world_(around->world),
       process_(process),
-      machine_(MakeMachine(std::move(config))) {}
+      machine_(MakeMachine(std::move(config))) {
+  if (around_->scenario->lazy && !is_worker()) {
+    const MemberConfig& mine = member().config();
+    lazy_.emplace(world_, process_, &around_->gathers.at(mine.unit), mine.rank_in_unit,
+                  around_->scenario->gather);
+  }
+}
 
 const MemberMachine& MemberShell::member() const {
   if (const TrainerMachine* machine = trainer()) return machine->member();
   return std::get<MemberMachine>(machine_);
+}
+
+Who MemberShell::who() const {
+  if (trainer() != nullptr) return Who::kTrainer;
+  const MemberPhase phase = member().phase();
+  const bool past = phase == MemberPhase::kIdle || phase == MemberPhase::kProposed;
+  const bool provides = !past && provides_ == member().key();
+  return provides ? Who::kProvider : Who::kWorker;
 }
 
 void MemberShell::Violate(const std::string& what) {
@@ -46,14 +62,22 @@ void MemberShell::Violate(const std::string& what) {
 // ---- events -------------------------------------------------------------------------------------
 
 void MemberShell::Feed(const MemberEvent& event) {
-  if (world_->mutation() == Mutation::kAbortIgnored && IgnoresAbort(event)) return;
-  if (world_->mutation() == Mutation::kCatchUpTakenForEpoch && MistakesCatchUp(event)) return;
-  if (const auto* message = std::get_if<CoordinatorMessage>(&event)) {
-    if (world_->mutation() == Mutation::kAnswerLost && std::holds_alternative<SyncDone>(*message)) {
-      return;
-    }
-    if (const auto* commit = std::get_if<Commit>(message)) committed_ = commit->key;
+  if (world_->mutation() != Mutation::kNone) {
+    if (IgnoresAbort(event) || MistakesCatchUp(event)) return;
+    return Receive(Mutated(event));
   }
+  Receive(event);
+}
+
+void MemberShell::Receive(const MemberEvent& event) {
+  const auto* message = std::get_if<CoordinatorMessage>(&event);
+  const auto* commit = message == nullptr ? nullptr : std::get_if<Commit>(message);
+  if (commit != nullptr) committed_ = commit->key;
+  const bool loses = std::holds_alternative<CoordinatorUp>(event) ||
+                     std::holds_alternative<CoordinatorLost>(event) ||
+                     (message != nullptr && (std::holds_alternative<Expelled>(*message) ||
+                                             std::holds_alternative<Welcome>(*message)));
+  if (loses && !is_worker()) around_->truth->abandoned.insert(member().key());
   world_->trace.Add(world_->now(), process_->name, NameOf(event), NumberOf(event),
                     [&] { return Describe(event); });
   Step(event);
@@ -64,9 +88,8 @@ void MemberShell::Sync(uint64_t label, size_t model, bool supersede) {
                     [&] { return "label " + std::to_string(label); });
   sources_[label] = {++around_->truth->tokens, model};
   const auto manifest = ModelManifest(model);
-  Step(UserSync{
-      label, SyncKind::kFull, manifest, supersede,
-      HeldBy(*around_->scenario, member().config().rank_in_unit, manifest->size(), label)});
+  Step(UserSync{label, SyncKind::kFull, manifest, supersede,
+                HeldBy(*around_->scenario, member().config(), manifest->size(), label)});
 }
 
 void MemberShell::Cancel(uint64_t label) {
@@ -75,41 +98,52 @@ void MemberShell::Cancel(uint64_t label) {
   Step(UserCancel{label});
 }
 
+MemberEffects MemberShell::StepMachine(const TrainerEvent& event) {
+  const Time now = world_->LocalNow(process_);
+  MemberEffects effects;
+  Status status;
+  if (auto* machine = std::get_if<TrainerMachine>(&machine_)) {
+    effects = machine->On(event, now);
+    status = machine->CheckInvariants();
+  } else {
+    auto& member = std::get<MemberMachine>(machine_);
+    effects = member.On(std::get<MemberEvent>(event), now);
+    status = member.CheckInvariants();
+  }
+  if (!status.ok()) Violate(status.message());
+  if (effects.size() > kEffectsMax) Violate("S7: too many effects of one step");
+  return effects;
+}
+
 void MemberShell::Step(const TrainerEvent& event) {
   const MemberPhase before = member().phase();
   const std::string_view from = StateName(member());
-  MemberEffects effects;
-  if (auto* machine = std::get_if<TrainerMachine>(&machine_)) {
-    effects = machine->On(event, world_->now());
-    if (Status status = machine->CheckInvariants(); !status.ok()) Violate(status.message());
-  } else {
-    auto& member = std::get<MemberMachine>(machine_);
-    effects = member.On(std::get<MemberEvent>(event), world_->now());
-    if (Status status = member.CheckInvariants(); !status.ok()) Violate(status.message());
-  }
-  if (effects.size() > kEffectsMax) Violate("S7: too many effects of one step");
+  const MemberEffects effects = StepMachine(event);
   PassFailpoint({RoleName(member().config().role), from, StateName(member())});
   for (const MemberEffect& effect : effects) {
+    const auto* prepare = std::get_if<PrepareAttempt>(&effect);
+    if (prepare != nullptr && prepare->sends && is_worker()) provides_ = prepare->key;
+  }
+  const bool entered = member().phase() != before;
+  Carry(effects, 0, around_->owner->TearOf(*this, effects.size()));
+  if (entered && process_->alive) around_->owner->OnEntered(this);
+}
+
+void MemberShell::Carry(const MemberEffects& effects, size_t first, std::optional<Tear> tear) {
+  for (size_t k = first;; ++k) {
+    if (tear && k == tear->after) around_->owner->OnTorn(process_, tear->freezes);
+    if (!process_->alive) return;
+    if (process_->frozen) {
+      process_->unfinished.push_back([this, effects, k] { Carry(effects, k, std::nullopt); });
+      return;
+    }
+    if (k == effects.size()) break;
+    const MemberEffect& effect = effects[k];
     world_->trace.Add(world_->now(), process_->name, NameOf(effect), NumberOf(effect),
                       [&] { return Describe(effect); });
     std::visit([this](const auto& e) { Do(e); }, effect);
   }
   CheckStep();
-  const MemberPhase now = member().phase();
-  const bool is_brief =
-      now == MemberPhase::kBroken || now == MemberPhase::kHalting || now == MemberPhase::kHalted;
-  if (is_brief && now != before) around_->owner->OnBriefState(this);
-}
-
-// Mutation: the worker says that it has stopped, and goes on.
-bool MemberShell::IgnoresAbort(const MemberEvent& event) {
-  const auto* message = std::get_if<CoordinatorMessage>(&event);
-  const auto* abort = message == nullptr ? nullptr : std::get_if<AbortAttempt>(message);
-  if (abort == nullptr || !is_worker() || job_ != Job::kStream || abort->key != job_key_) {
-    return false;
-  }
-  Do(SendToCoordinator{AttemptAborted{abort->key, AbortOutcome::kClean, member().dirty()}});
-  return true;
 }
 
 // ---- local work ---------------------------------------------------------------------------------
@@ -158,6 +192,8 @@ bool MemberShell::End(Job job, const EpochKey& key) {
 }
 
 bool MemberShell::Trouble(double chance, Fault fault) {
+  constexpr double kMoreOften = 3;  // catch-ups are rare
+  if (who() == Who::kProvider) chance *= kMoreOften;
   if (!around_->unrest || !world_->random.Chance(chance)) return false;
   world_->Injected(fault, who(), StateOf(member().phase()));
   around_->truth->Fault(process_->name, world_->now());
@@ -173,10 +209,7 @@ void MemberShell::Do(const SendToCoordinator& effect) {
       Violate("S9: says Aborted while work of the attempt is under way");
     }
   }
-  if (auto* join = std::get_if<JoinCluster>(&message);
-      join != nullptr && world_->mutation() == Mutation::kTermNotRaised) {
-    join->promised = {};
-  }
+  if (world_->mutation() != Mutation::kNone) message = Mutated(std::move(message));
   if (const Offer* offer = OfferIn(message)) told_transports_ = offer->transports;
   around_->network->Send(process_, std::move(message));
 }
@@ -212,28 +245,6 @@ void MemberShell::Do(const PrepareAttempt& effect) {
                 });
 }
 
-// Mutations: all members take another contract than the coordinator's for the agreed one.
-std::shared_ptr<const Contract> MemberShell::AsAgreed(const PrepareAttempt& effect) const {
-  const bool adds = world_->mutation() == Mutation::kRowInTwoFlows;
-  if (!adds && world_->mutation() != Mutation::kRowInNoFlow) return effect.contract;
-  auto contract = std::make_shared<Contract>(*effect.contract);
-  const auto last = static_cast<uint32_t>(effect.manifest->size() - 1);
-  for (Flow& flow : contract->flows) {
-    if (flow.rows.empty()) continue;  // of one root
-    RowRange& range = flow.rows.back();
-    const bool alone = flow.rows.size() == 1 && range.begin == last;  // no rows would mean all
-    if (adds && range.end == last) {
-      ++range.end;
-    } else if (adds && range.end < last) {
-      flow.rows.push_back({last, last + 1});
-    } else if (!adds && range.end > last && !alone) {
-      --range.end;
-      if (range.begin == range.end) flow.rows.pop_back();
-    }
-  }
-  return contract;
-}
-
 void MemberShell::CountFlows(const PrepareAttempt& effect) {
   const bool first = !is_worker() && member().config().rank_in_unit == 0;
   if (!first || contract_->flows.size() < 2) return;
@@ -256,8 +267,7 @@ void MemberShell::ChooseLanes(const PrepareAttempt& effect) {
 void MemberShell::NoteContents(const EpochKey& key) {
   const auto source = sources_.find(label_);
   if (source == sources_.end()) return Violate("asked for a label that nobody promised");
-  const auto held =
-      HeldBy(*around_->scenario, member().config().rank_in_unit, manifest_->size(), label_);
+  const auto held = HeldBy(*around_->scenario, member().config(), manifest_->size(), label_);
   Words& contents = around_->truth->contents[key.version()];
   contents.resize(ModelCells(*manifest_));
   for (const Lane& lane : lanes_) {
@@ -319,17 +329,6 @@ void MemberShell::Do(const JoinGenerations& effect) {
   }
 }
 
-// Mutation: an old generation of the same transport and root will do.
-bool MemberShell::KeepsGeneration(Lane* lane) {
-  if (world_->mutation() != Mutation::kGenerationKept) return false;
-  const Flow& flow = FlowOf(*lane);
-  GenerationId& kept = kept_[{flow.transport, flow.root_member()}];
-  const bool lives = around_->data_plane->Lives(process_, kept);
-  if (lives) lane->generation = kept;
-  kept = lane->generation;
-  return lives;
-}
-
 // Once all have been joined, or the first one could not be.
 void MemberShell::Joined(const EpochKey& key, FlowId flow, const Status& status) {
   const bool wanted = job_ == Job::kJoin && job_key_ == key;
@@ -388,17 +387,32 @@ void MemberShell::Do(const HaltSource& effect) {
   BeginJob(Job::kHalt, effect.key);
   around_->data_plane->Halt(process_);
   world_->After(process_, world_->Work(process_, Microseconds(20), Milliseconds(2)),
-                [this, key = effect.key] {
-                  HaltDone done{key, std::nullopt};
-                  if (pulled_ > 0) done.entered_group = pulled_ - 1;
-                  End(Job::kHalt, key);
-                  Feed(done);
-                });
+                [this, key = effect.key] { TellHalted(key); });
+  // Others may wait for that in their source, and this rank for them in its own.
+  world_->After(process_, kHaltMax, [this, key = effect.key] {
+    if (job_ == Job::kHalt && job_key_ == key) Violate("L2: does not say where it has halted");
+  });
+}
+
+void MemberShell::TellHalted(const EpochKey& key) {
+  HaltDone done{key, std::nullopt};
+  if (lazy_) {
+    done.entered_group = lazy_->Halt(key);
+    if (lazy_->Gathers() && world_->mutation() == Mutation::kHaltAfterGather) {
+      if (job_ != Job::kHalt || job_key_ != key) return;
+      world_->After(process_, Milliseconds(1), [this, key] { TellHalted(key); });
+      return;
+    }
+  } else if (pulled_ > 0) {
+    done.entered_group = pulled_ - 1;
+  }
+  End(Job::kHalt, key);
+  Feed(done);
 }
 
 void MemberShell::Do(const AbortLocal& effect) {
   if (!sends() && effect.key == committed_) Violate("S10: given up after the decision");
-  if (effect.drain_group && pulled_ > 0 && *effect.drain_group < pulled_ - 1) {
+  if (!lazy_ && effect.drain_group && pulled_ > 0 && *effect.drain_group < pulled_ - 1) {
     Violate("drained to a group before one that was entered");
   }
   BeginJob(Job::kAbort, effect.key);
@@ -410,7 +424,21 @@ void MemberShell::Do(const AbortLocal& effect) {
     outcome = AbortOutcome::kWedged;
     wait = Milliseconds(500);
   }
-  world_->After(process_, wait, [this, effect, outcome] { FinishAbort(effect, outcome); });
+  world_->After(process_, wait, [this, effect, outcome] { GiveUp(effect, outcome); });
+}
+
+void MemberShell::GiveUp(const AbortLocal& effect, AbortOutcome outcome) {
+  size_t rows = 0;
+  if (effect.drain_group) rows = std::min<uint64_t>(*effect.drain_group, kRowsMax - 1) + 1;
+  const bool alone = rows == kRowsMax;
+  if (alone && world_->mutation() == Mutation::kDrainToOwnGroup) rows = 0;
+  CloseSource(effect.key, rows, [this, effect, outcome] { FinishAbort(effect, outcome); });
+}
+
+// Goes on to so many rows, or those that it has entered.
+void MemberShell::CloseSource(const EpochKey& key, size_t rows, std::function<void()> done) {
+  if (!lazy_) return done();
+  lazy_->Close(key, rows, std::move(done));
 }
 
 void MemberShell::FinishAbort(const AbortLocal& effect, AbortOutcome outcome) {
@@ -438,6 +466,8 @@ void MemberShell::Do(const CloseGeneration& effect) {
 
 void MemberShell::Scribble(uint64_t label) { sources_.erase(label); }
 void MemberShell::Do(const SourceFree& effect) {
+  // The epoch is over; all rows were gathered, for they have been sent.
+  if (job_ != Job::kAbort) CloseSource(member().key(), 0, [] {});
   Scribble(effect.label);
   world_->After(process_, Duration::zero(), [this] { ChangeUnasked(); });
 }

@@ -10,6 +10,7 @@
 
 #include "actors/trainer_machine.h"
 #include "tests/sim/data_plane.h"
+#include "tests/sim/lazy_source.h"
 #include "tests/sim/network.h"
 #include "tests/sim/scenario.h"
 #include "tests/sim/truth.h"
@@ -17,7 +18,14 @@
 
 namespace packcast::sim {
 
+class CoordinatorShell;
 class MemberShell;
+
+// Where a step ends before its end: its process dies, or freezes and carries out the rest later.
+struct Tear {
+  size_t after = 0;  // so many effects
+  bool freezes = false;
+};
 
 // Who owns the processes and plays the user.
 class MemberOwner {
@@ -28,14 +36,22 @@ class MemberOwner {
   virtual void OnStop(MemberShell* shell, const std::string& reason) = 0;
   // The root of a flow streams, and not all members may be prepared.
   virtual void OnEarlyRoot() = 0;
-  // A member has entered a state that it soon leaves: it has failed, or stops pulling.
-  virtual void OnBriefState(MemberShell* shell) = 0;
+  virtual void OnEntered(MemberShell* shell) = 0;  // another state
+  virtual void OnEntered(CoordinatorShell* shell) = 0;
   // A coordinator was asked to end, and does.
   virtual void OnCoordinatorStop(Process* coordinator) = 0;
   // A coordinator published that a catch-up begins.
   virtual void OnCatchUp() = 0;
   // A coordinator published the end of an epoch that was committed.
-  virtual void OnCommitted(const Value& report) = 0;
+  virtual void OnCommitted(const CoordinatorShell& shell, const Value& report) = 0;
+  // The same of a catch-up.
+  virtual void OnCaughtUp(const CoordinatorShell& shell, const Value& report) = 0;
+  // Whether and where a step of so many effects is torn; of a coordinator's, so many from the first
+  // one on are commits.
+  virtual std::optional<Tear> TearOf(const MemberShell& shell, size_t effects) = 0;
+  virtual std::optional<Tear> TearOf(const CoordinatorShell& shell, size_t effects,
+                                     size_t first_commit, size_t commits) = 0;
+  virtual void OnTorn(Process* process, bool freezes) = 0;
 };
 
 // What the shells of a cluster share.
@@ -46,7 +62,11 @@ struct Surroundings {
   Truth* truth = nullptr;
   const Scenario* scenario = nullptr;
   MemberOwner* owner = nullptr;
-  bool unrest = true;  // injected local trouble is possible
+  std::map<std::string, Gather> gathers;  // by trainer unit
+  bool unrest = true;                     // injected local trouble is possible
+  Process* coordinator = nullptr;         // that members dial
+
+  Time CoordinatorsTime() const { return world->LocalNow(coordinator); }
 };
 
 // One process with a trainer's or worker's machine: does what the machine asks in simulated memory
@@ -58,9 +78,12 @@ class MemberShell : public StreamUser {
   Process* process() const { return process_; }
   const MemberMachine& member() const;
   const TrainerMachine* trainer() const { return std::get_if<TrainerMachine>(&machine_); }
-  Who who() const { return trainer() != nullptr ? Who::kTrainer : Who::kWorker; }
+  Who who() const;
   bool engine_runs() const { return engine_runs_; }
   const EpochKey& prepared() const { return prepared_; }  // the last attempt that it was
+  // Of the coordinator that it has a session with, or had last.
+  Incarnation session() const { return session_; }
+  void SetSession(Incarnation coordinator) { session_ = coordinator; }
   // Trainers: whether `label`'s bytes are promised constant now.
   bool Holds(uint64_t label) const { return sources_.contains(label); }
 
@@ -69,6 +92,7 @@ class MemberShell : public StreamUser {
   void Cancel(uint64_t label);
 
   // StreamUser.
+  bool Ready(const EpochKey& key, const std::vector<uint32_t>& cells) override;
   uint64_t ReadWord(const EpochKey& key, FlowId flow, uint32_t cell) override;
   void WriteWord(const EpochKey& key, FlowId flow, uint32_t cell, uint64_t word) override;
   void Joined(const EpochKey& key, FlowId flow, const Status& status) override;
@@ -86,7 +110,11 @@ class MemberShell : public StreamUser {
     Digest digest;  // of what was sent, or is held
   };
 
+  void Receive(const MemberEvent& event);
   void Step(const TrainerEvent& event);
+  MemberEffects StepMachine(const TrainerEvent& event);
+  // Carries out `effects` from the `first` on, as far as `tear` lets it.
+  void Carry(const MemberEffects& effects, size_t first, std::optional<Tear> tear);
   void Do(const SendToCoordinator& effect);
   void Do(const PrepareAttempt& effect);
   void Do(const JoinGenerations& effect);
@@ -125,14 +153,25 @@ class MemberShell : public StreamUser {
   bool IsRoot(const Flow& flow) const { return flow.root_member() == member().config().self; }
   bool is_sender() const;  // root of any flow
   // member_streams.cc
+  void OpenSource(const EpochKey& key);
   void PullBesides(const EpochKey& key);
+  Time StreamEnd(bool early) const;
+  void ExpireAt(Time local, const EpochKey& key);
+  bool AllEnded() const;
   void EndWell(Lane* lane);
   void FailStream(const Status& status, const std::string& culprit);
   void FinishStream();
   void PretendStaged();
   void CheckWritten();
   const Words& Written() const;
+  // member_shell.cc: giving up
+  void GiveUp(const AbortLocal& effect, AbortOutcome outcome);
   void FinishAbort(const AbortLocal& effect, AbortOutcome outcome);
+  void CloseSource(const EpochKey& key, size_t rows, std::function<void()> done);
+  void TellHalted(const EpochKey& key);
+  // member_mutations.cc
+  MemberEvent Mutated(const MemberEvent& event);
+  MemberMessage Mutated(MemberMessage message) const;
   bool IgnoresAbort(const MemberEvent& event);
   // member_checks.cc
   void CheckTransports();
@@ -159,6 +198,7 @@ class MemberShell : public StreamUser {
   EpochKey prepared_;
   Version version_;     // that it brings
   bool sends_ = false;  // in it
+  EpochKey provides_;   // the last catch-up whose provider this worker is
   EpochKey early_;      // the last attempt whose stream began before Start
   std::shared_ptr<const Contract> contract_;
   std::shared_ptr<const Manifest> manifest_;
@@ -169,6 +209,7 @@ class MemberShell : public StreamUser {
   bool wedged_ = false;
   uint64_t label_ = 0;
   uint64_t offers_ = 0;
+  Incarnation session_;
   std::vector<TransportOffer> told_transports_;  // as the coordinator last heard
   // Workers.
   Words live_;
@@ -184,6 +225,7 @@ class MemberShell : public StreamUser {
   };
   std::map<uint64_t, Source> sources_;
   size_t pulled_ = 0;
+  std::optional<LazySource> lazy_;
   // For a mutation: the generation that was joined last over a transport and from a root.
   std::map<std::pair<std::string, MemberId>, GenerationId> kept_;
 };

@@ -21,10 +21,11 @@ void MemberShell::Do(const StartStream& effect) {
     staged_.assign(cells, 0);
     writes_.assign(cells, 0);
     if (contract_->install == InstallMode::kInPlace) live_.resize(cells);
-  } else if (!is_sender()) {
-    PullBesides(effect.key);
-    return;
+  } else {
+    OpenSource(effect.key);
+    if (!is_sender()) return;
   }
+  ExpireAt(StreamEnd(effect.early), effect.key);
   size_t steps = 0;
   for (const Lane& lane : lanes_) steps += PlanOfLane(lane).steps.size();
   std::optional<size_t> fails_at;
@@ -43,7 +44,51 @@ void MemberShell::Do(const StartStream& effect) {
   if (effect.early && is_sender()) around_->owner->OnEarlyRoot();
 }
 
-// A trainer rank that sends nothing pulls its groups all the same, for its own collectives.
+// When this rank gives its streams up by itself, by its own clock.
+Time MemberShell::StreamEnd(bool early) const {
+  Time now = world_->LocalNow(process_);
+  if (world_->mutation() == Mutation::kClocksCompared) now = around_->CoordinatorsTime();
+  return now + contract_->transfer_deadline +
+         (early ? contract_->prepare_deadline : Duration::zero());
+}
+
+void MemberShell::ExpireAt(Time local, const EpochKey& key) {
+  const Duration wait = std::max(Duration::zero(), local - world_->LocalNow(process_));
+  world_->Timer(process_, wait, [this, local, key] {
+    if (job_ != Job::kStream || job_key_ != key) return;
+    if (world_->LocalNow(process_) < local) return ExpireAt(local, key);  // it slept
+    for (const Lane& lane : std::vector<Lane>(lanes_)) {
+      if (lane.streaming) around_->data_plane->Expire(process_, lane.generation);
+    }
+  });
+}
+
+// Trainers: a rank that sends nothing pulls its groups all the same, for its own collectives.
+void MemberShell::OpenSource(const EpochKey& key) {
+  if (!lazy_) {
+    if (!is_sender()) PullBesides(key);
+    return;
+  }
+  lazy_->Open(key, manifest_->size(), [this, key] {
+    if (job_ != Job::kStream || job_key_ != key) return;
+    around_->data_plane->Wake(process_);
+    if (AllEnded()) FinishStream();
+  });
+}
+
+bool MemberShell::AllEnded() const {
+  const bool open =
+      std::any_of(lanes_.begin(), lanes_.end(), [](const Lane& lane) { return lane.streaming; });
+  // A stream that went well has walked over all groups.
+  return !open && (!lazy_ || !done_.status.ok() || lazy_->HasAll(prepared_));
+}
+
+bool MemberShell::Ready(const EpochKey& key, const std::vector<uint32_t>& cells) {
+  if (!lazy_) return true;
+  return std::all_of(cells.begin(), cells.end(),
+                     [&](uint32_t cell) { return lazy_->Has(key, RowOf(*manifest_, cell)); });
+}
+
 void MemberShell::PullBesides(const EpochKey& key) {
   world_->After(process_, world_->Work(process_, Microseconds(20), Milliseconds(1)), [this, key] {
     if (job_ != Job::kStream || job_key_ != key) return;
@@ -73,9 +118,7 @@ void MemberShell::Streamed(const EpochKey& key, FlowId flow, const Status& statu
   } else if (done_.status.ok()) {
     FailStream(status, culprit);
   }
-  const bool open =
-      std::any_of(lanes_.begin(), lanes_.end(), [](const Lane& other) { return other.streaming; });
-  if (!open) {
+  if (AllEnded()) {
     FinishStream();
   } else if (is_worker() && status.ok() && world_->mutation() == Mutation::kStagedAfterFirstFlow) {
     PretendStaged();

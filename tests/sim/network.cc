@@ -7,14 +7,17 @@
 namespace packcast::sim {
 namespace {
 
-MemberId IdOf(const Process& process) { return {process.name, process.incarnation}; }
+constexpr size_t kCarriedKept = 8;
 
-constexpr size_t kLateKept = 4;
+MemberId IdOf(const Process& process) { return {process.name, process.incarnation}; }
 
 }  // namespace
 
 void Network::SetCoordinator(Process* coordinator) {
   coordinator_ = coordinator;
+  for (Link& link : links_) {
+    if (!link.closed && link.coordinator != coordinator && !link.member_sees) Leave(&link);
+  }
   Redial();
 }
 
@@ -24,9 +27,14 @@ void Network::Redial() {
 
 Network::Link* Network::LinkOf(const Process* member) {
   for (auto link = links_.rbegin(); link != links_.rend(); ++link) {
-    if (link->member == member) return link->closed ? nullptr : &*link;
+    if (link->member == member) return link->closed || link->left ? nullptr : &*link;
   }
   return nullptr;
+}
+
+const Process* Network::CoordinatorOf(const Process* member) {
+  const Link* link = LinkOf(member);
+  return link == nullptr ? nullptr : link->coordinator;
 }
 
 void Network::Dial(Process* member) {
@@ -36,8 +44,8 @@ void Network::Dial(Process* member) {
 
 void Network::TryDial(Process* member) {
   if (LinkOf(member) != nullptr) return;
-  const Partition& cut = cuts_[member->name];
   const bool there = coordinator_ != nullptr && coordinator_->alive && !coordinator_->frozen;
+  const Partition cut = there ? CutOf(member, coordinator_) : Partition{};
   if (cut.up || cut.down || !there) {
     waiting_.push_back(member);  // until what stands in the way is gone
     return;
@@ -46,6 +54,10 @@ void Network::TryDial(Process* member) {
 }
 
 void Network::Establish(Process* member, Process* coordinator) {
+  // It takes the place of one that the coordinator may not know to have ended.
+  for (Link& earlier : links_) {
+    if (earlier.member == member && earlier.coordinator == coordinator) earlier.closed = true;
+  }
   Link& link = links_.emplace_back();
   link.member = member;
   link.coordinator = coordinator;
@@ -92,7 +104,7 @@ template <class Message>
 void Network::Push(Link* link, Lane<Message>* lane, Message message) {
   ++world_->stats.messages;
   Duration latency = Latency();
-  if (late_ > 0 && world_->random.Chance(late_)) {
+  if (options_.late > 0 && world_->random.Chance(options_.late)) {
     latency += world_->random.Between(Milliseconds(1), Milliseconds(20));
   }
   lane->last_due = std::max(lane->last_due, world_->now() + latency);
@@ -102,7 +114,7 @@ void Network::Push(Link* link, Lane<Message>* lane, Message message) {
 
 template <class Message>
 void Network::Pump(Link* link, Lane<Message>* lane) {
-  if (lane->armed || lane->cut || lane->sent.empty()) return;
+  if (lane->armed || lane->cut || lane->sent.size() <= lane->held) return;
   lane->armed = true;
   const Duration wait = std::max(Duration::zero(), lane->sent.front().due - world_->now());
   world_->After(wait, [this, link, lane] {
@@ -115,17 +127,26 @@ template <class Message>
 void Network::Deliver(Link* link, Lane<Message>* lane) {
   const bool to_member = std::is_same_v<Message, CoordinatorMessage>;
   const Process* receiver = to_member ? link->member : link->coordinator;
-  if (!receiver->alive || lane->cut || lane->sent.empty()) return;
+  if (!receiver->alive || lane->cut || lane->sent.size() <= lane->held) return;
   if (receiver->frozen) return;  // stays in the kernel's buffer: OnThawed pumps
   Message message = std::move(lane->sent.front().message);
   lane->sent.pop_front();
+  if (options_.repeats) {
+    lane->carried.push_back(message);
+    if (lane->carried.size() > kCarriedKept) lane->carried.pop_front();
+  }
   Hand(link, std::move(message));
   Pump(link, lane);
 }
 
 // Whoever is heard is back, if only to fall silent again: this was sent a while ago.
 void Network::Hand(Link* link, MemberMessage message) {
-  if (!link->coordinator_sees && !link->closed) {
+  const bool ended = link->closed || link->left || !link->member->alive;
+  if (ended && !link->coordinator_sees) {  // a node refuses what comes after the end
+    ++world_->stats.messages_lost;
+    return;
+  }
+  if (!link->coordinator_sees) {
     link->coordinator_sees = true;
     user_->OnMemberBack(link->coordinator, IdOf(*link->member));
     WatchSilence(link, false);
@@ -135,138 +156,13 @@ void Network::Hand(Link* link, MemberMessage message) {
 }
 
 void Network::Hand(Link* link, CoordinatorMessage message) {
-  if (!link->member_sees && !link->closed) {
+  if (!link->member_sees && !link->closed && !link->left) {
     link->member_sees = true;
-    user_->OnCoordinatorUp(link->member);
+    user_->OnCoordinatorUp(link->member, link->coordinator);
     WatchSilence(link, true);
   }
   user_->OnCoordinatorMessage(link->member, link->member->incarnation,
                               link->coordinator->incarnation, std::move(message));
-}
-
-template <class Message>
-size_t Network::LoseSuffix(Lane<Message>* lane, std::deque<Message>* leftovers) {
-  const size_t kept = lane->sent.empty() ? 0 : world_->random.Below(lane->sent.size() + 1);
-  const size_t lost = lane->sent.size() - kept;
-  while (lane->sent.size() > kept) {
-    if (leftovers != nullptr) leftovers->push_front(std::move(lane->sent.back().message));
-    lane->sent.pop_back();
-  }
-  world_->stats.messages_lost += lost;
-  return lost;
-}
-
-// ---- what each end notices ----------------------------------------------------------------------
-
-void Network::MemberNotices(Link* link, Duration after, const std::string& cause) {
-  world_->After(link->member, after, [this, link, cause] {
-    if (!std::exchange(link->member_sees, false)) return;
-    user_->OnCoordinatorLost(link->member, cause);
-    if (link->coordinator->alive) return;
-    link->closed = true;
-    Dial(link->member);
-  });
-}
-
-void Network::CoordinatorNotices(Link* link, Duration after, const Status& cause) {
-  world_->After(link->coordinator, after, [this, link, cause] {
-    if (!std::exchange(link->coordinator_sees, false)) return;
-    if (!link->member->alive) link->closed = true;
-    user_->OnMemberLost(link->coordinator, IdOf(*link->member), cause);
-  });
-}
-
-void Network::MemberSeesAgain(Link* link) {
-  if (link->member_sees || link->closed || Silent(*link, true)) return;
-  link->member_sees = true;
-  user_->OnCoordinatorUp(link->member);
-}
-
-void Network::CoordinatorSeesAgain(Link* link) {
-  if (link->coordinator_sees || link->closed || Silent(*link, false)) return;
-  link->coordinator_sees = true;
-  user_->OnMemberBack(link->coordinator, IdOf(*link->member));
-}
-
-void Network::SeeAgain(Link* link, Duration low, Duration high) {
-  world_->After(link->member, world_->random.Between(low, high),
-                [this, link] { MemberSeesAgain(link); });
-  world_->After(link->coordinator, world_->random.Between(low, high),
-                [this, link] { CoordinatorSeesAgain(link); });
-}
-
-bool Network::Silent(const Link& link, bool at_member) const {
-  if (at_member) return link.down.cut || link.coordinator->frozen || !link.coordinator->alive;
-  return link.up.cut || link.member->frozen || !link.member->alive;
-}
-
-// Beats stop: noticed about a second later, if the silence lasts.
-void Network::WatchSilence(Link* link, bool at_member) {
-  Process* const here = at_member ? link->member : link->coordinator;
-  world_->After(here, world_->random.Between(Milliseconds(900), Milliseconds(1300)),
-                [this, link, at_member] {
-                  if (!Silent(*link, at_member)) return;
-                  if (at_member) {
-                    MemberNotices(link, Duration::zero(), "silent");
-                  } else {
-                    CoordinatorNotices(link, Duration::zero(), Unavailable("silent"));
-                  }
-                });
-}
-
-void Network::NoticeLoss(Link* link) {
-  const bool member = world_->random.Chance(0.6);
-  const bool coordinator = !member || world_->random.Chance(0.5);
-  const auto soon = [this] { return world_->random.Between(Duration::zero(), Milliseconds(5)); };
-  if (member) MemberNotices(link, soon(), "connection lost");
-  if (coordinator) CoordinatorNotices(link, soon(), Unavailable("connection lost"));
-}
-
-// ---- faults -------------------------------------------------------------------------------------
-
-void Network::OnKilled(Process* process) {
-  for (Link& link : links_) {
-    if (link.closed || (link.member != process && link.coordinator != process)) continue;
-    const bool member_died = link.member == process;
-    std::deque<MemberMessage> up;
-    std::deque<CoordinatorMessage> down;
-    LoseSuffix(&link.up, &up);
-    LoseSuffix(&link.down, &down);
-    // What the dead life did not read may reach the next one.
-    for (MemberMessage& message : up) {
-      auto& late = late_up_[link.member->name];
-      if (member_died || late.size() >= kLateKept) break;
-      late.push_back({link.coordinator->incarnation, IdOf(*link.member), std::move(message)});
-    }
-    for (CoordinatorMessage& message : down) {
-      auto& late = late_down_[link.member->name];
-      if (!member_died || late.size() >= kLateKept) break;
-      late.push_back({link.member->incarnation, link.coordinator->incarnation, std::move(message)});
-    }
-    const bool cut = link.up.cut || link.down.cut;
-    const Duration soon = cut ? world_->random.Between(Milliseconds(900), Milliseconds(1300))
-                              : world_->random.Between(Milliseconds(1), Milliseconds(5));
-    const Time drained = member_died ? link.up.last_due : link.down.last_due;
-    const Duration after = std::max(Duration::zero(), drained - world_->now()) + soon;
-    if (member_died) {
-      CoordinatorNotices(&link, after,
-                         cut ? Unavailable("silent") : PeerDied("its connection was reset"));
-      if (!link.coordinator_sees) link.closed = true;
-    } else if (link.member_sees) {
-      MemberNotices(&link, after, cut ? "silent" : "reset");
-    } else {
-      link.closed = true;
-      Dial(link.member);
-    }
-  }
-}
-
-void Network::OnFrozen(Process* process) {
-  for (Link& link : links_) {
-    if (link.closed) continue;
-    if (link.member == process) WatchSilence(&link, false);
-    if (link.coordinator == process) WatchSilence(&link, true);
-  }
 }
 
 void Network::OnThawed(Process* process) {
@@ -280,6 +176,8 @@ void Network::OnThawed(Process* process) {
         CoordinatorNotices(&link, Duration::zero(), Unavailable("silent"));
       }
     }
+    if (link.member == process) link.up.held = 0;
+    if (link.coordinator == process) link.down.held = 0;
     Pump(&link, &link.up);
     Pump(&link, &link.down);
     SeeAgain(&link, Microseconds(10), Milliseconds(20));
@@ -287,34 +185,83 @@ void Network::OnThawed(Process* process) {
   Redial();
 }
 
-void Network::Cut(const std::string& name, bool to_member, bool to_coordinator) {
-  cuts_[name] = {to_member, to_coordinator};
+void Network::OnHealed(Link* link) {
+  const bool survives = world_->random.Chance(0.6);  // TCP sends again what was held
+  if (!survives) {
+    const size_t lost = LoseSuffix<MemberMessage>(&link->up, nullptr) +
+                        LoseSuffix<CoordinatorMessage>(&link->down, nullptr);
+    if (lost > 0 && link->member_sees && link->coordinator_sees) NoticeLoss(link);
+  }
+  Pump(link, &link->up);
+  Pump(link, &link->down);
+  SeeAgain(link, Milliseconds(5), Milliseconds(40));
+}
+
+// ---- what is lost, and comes twice --------------------------------------------------------------
+
+template <class Message>
+size_t Network::LoseSuffix(Lane<Message>* lane, std::deque<Message>* leftovers) {
+  const size_t kept = lane->sent.empty() ? 0 : world_->random.Below(lane->sent.size() + 1);
+  const size_t lost = lane->sent.size() - kept;
+  while (lane->sent.size() > kept) {
+    if (leftovers != nullptr) leftovers->push_front(std::move(lane->sent.back().message));
+    lane->sent.pop_back();
+    if (lane->held > 0) --lane->held;
+  }
+  world_->stats.messages_lost += lost;
+  return lost;
+}
+
+template <class Message>
+void Network::LoseHeld(Lane<Message>* lane) {
+  for (; lane->held > 0; --lane->held) lane->sent.pop_back();
+}
+
+// Its sender freezes: what the kernel has not got waits until it thaws.
+template <class Message>
+void Network::HoldBack(Lane<Message>* lane) {
+  if (world_->random.Chance(0.5)) lane->held = world_->random.Below(lane->sent.size() + 1);
+}
+
+void Network::OnFrozen(Process* process) {
   for (Link& link : links_) {
-    if (link.closed || link.member->name != name) continue;
-    link.down.cut = to_member;
-    link.up.cut = to_coordinator;
-    if (to_member) WatchSilence(&link, true);
-    if (to_coordinator) WatchSilence(&link, false);
+    if (link.closed) continue;
+    if (link.member == process) {
+      HoldBack(&link.up);
+      WatchSilence(&link, false);
+    }
+    if (link.coordinator == process) {
+      HoldBack(&link.down);
+      WatchSilence(&link, true);
+    }
   }
 }
 
-void Network::Heal(const std::string& name) {
-  cuts_[name] = {};
-  const bool survives = world_->random.Chance(0.6);  // TCP sends again what was held
+void Network::OnKilled(Process* process) {
+  constexpr size_t kLateKept = 4;
   for (Link& link : links_) {
-    if (link.closed || link.member->name != name) continue;
-    if (!link.up.cut && !link.down.cut) continue;
-    link.up.cut = link.down.cut = false;
-    if (!survives) {
-      const size_t lost = LoseSuffix<MemberMessage>(&link.up, nullptr) +
-                          LoseSuffix<CoordinatorMessage>(&link.down, nullptr);
-      if (lost > 0 && link.member_sees && link.coordinator_sees) NoticeLoss(&link);
+    if (link.closed || (link.member != process && link.coordinator != process)) continue;
+    const bool member_died = link.member == process;
+    std::deque<MemberMessage> up;
+    std::deque<CoordinatorMessage> down;
+    // What it had not sent yet goes with it.
+    LoseHeld(&link.up);
+    LoseHeld(&link.down);
+    LoseSuffix(&link.up, &up);
+    LoseSuffix(&link.down, &down);
+    // What the dead life did not read may reach the next one.
+    for (MemberMessage& message : up) {
+      auto& late = late_up_[link.member->name];
+      if (member_died || late.size() >= kLateKept) break;
+      late.push_back({link.coordinator->incarnation, IdOf(*link.member), std::move(message)});
     }
-    Pump(&link, &link.up);
-    Pump(&link, &link.down);
-    SeeAgain(&link, Milliseconds(5), Milliseconds(40));
+    for (CoordinatorMessage& message : down) {
+      auto& late = late_down_[link.member->name];
+      if (!member_died || late.size() >= kLateKept) break;
+      late.push_back({link.member->incarnation, link.coordinator->incarnation, std::move(message)});
+    }
+    KillEnd(&link, member_died);
   }
-  Redial();
 }
 
 void Network::Flap(const std::string& name) {
@@ -324,6 +271,47 @@ void Network::Flap(const std::string& name) {
     LoseSuffix<CoordinatorMessage>(&link.down, nullptr);
     NoticeLoss(&link);
     SeeAgain(&link, Milliseconds(6), Milliseconds(60));
+  }
+}
+
+// Delivery is at most once, which the runtime's own tests see to. What comes twice here is what
+// machines guard against by terms and keys; a join, a sync call and its answer have none.
+bool MayRepeat(const MemberMessage& message) {
+  return !std::holds_alternative<JoinCluster>(message) &&
+         !std::holds_alternative<LeaveCluster>(message) &&
+         !std::holds_alternative<SyncCall>(message) && !std::holds_alternative<SyncCancel>(message);
+}
+
+bool MayRepeat(const CoordinatorMessage& message) {
+  const auto* expelled = std::get_if<Expelled>(&message);
+  return !std::holds_alternative<SyncDone>(message) &&
+         !std::holds_alternative<SyncWanted>(message) &&
+         !std::holds_alternative<Shutdown>(message) &&
+         (expelled == nullptr || expelled->may_rejoin);
+}
+
+template <class Message, class Again>
+void Network::RepeatSome(const Lane<Message>& lane, Process* receiver, Again again) {
+  Duration wait = world_->random.Between(Milliseconds(1), Milliseconds(80));
+  for (const Message& message : lane.carried) {
+    wait += Latency();
+    if (!MayRepeat(message) || !world_->random.Chance(0.7)) continue;
+    ++world_->stats.replayed;
+    world_->After(receiver, wait, [again, message] { again(message); });
+  }
+}
+
+void Network::Replay(const std::string& name) {
+  Flap(name);
+  for (Link& link : links_) {
+    if (link.closed || link.left || link.member->name != name) continue;
+    Link* const same = &link;
+    RepeatSome(link.up, link.coordinator, [this, same](const MemberMessage& message) {
+      if (!same->closed && !same->left) Hand(same, message);
+    });
+    RepeatSome(link.down, link.member, [this, same](const CoordinatorMessage& message) {
+      if (!same->closed && !same->left) Hand(same, message);
+    });
   }
 }
 

@@ -2,8 +2,11 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <string>
+#include <vector>
 
+#include "tests/sim/scenario.h"
 #include "tests/sim/world.h"
 
 namespace packcast::sim {
@@ -11,14 +14,20 @@ namespace packcast::sim {
 struct RunOptions {
   uint64_t seed = 1;
   uint32_t workers = 0;  // 0: by seed
+  uint32_t calls = 0;    // at most so many; 0: by seed
+  Traits without;
+  std::optional<std::vector<uint32_t>> only;  // of the faults, by their numbers; none: all
   Mutation mutation = Mutation::kNone;
-  bool record = false;
+  size_t lines = 0;  // of the trace, the last ones
 };
 
 struct RunResult {
   std::string violation;  // empty: none
   uint64_t trace_hash = 0;
-  std::deque<std::string> trace;  // when recorded
+  std::deque<std::string> trace;
+  std::vector<uint32_t> faults;  // those that happened, by their numbers
+  uint32_t workers = 0;
+  uint32_t calls = 0;  // of the scenario
   Stats stats;
 };
 

@@ -14,17 +14,15 @@ namespace packcast::sim {
 // columns when recorded.
 class Trace {
  public:
-  static constexpr size_t kLinesKept = 400;
-
-  explicit Trace(bool record, size_t lines_kept = kLinesKept)
-      : record_(record), lines_kept_(lines_kept) {}
+  // Keeps the last `lines`.
+  explicit Trace(size_t lines) : lines_kept_(lines) {}
 
   // `text()` is only called when lines are recorded; `number` goes into the hash in its place.
   template <class Text>
   void Add(Time now, std::string_view who, std::string_view what, uint64_t number, Text text) {
     hash_ = Mix(hash_ ^ static_cast<uint64_t>(now.time_since_epoch().count()));
     hash_ = Mix(hash_ ^ Fold(who) ^ (Fold(what) << 1) ^ number);
-    if (record_) Record(now, who, what, text());
+    if (lines_kept_ > 0) Record(now, who, what, text());
   }
 
   uint64_t hash() const { return hash_; }
@@ -38,7 +36,6 @@ class Trace {
   }
   void Record(Time now, std::string_view who, std::string_view what, const std::string& text);
 
-  const bool record_;
   const size_t lines_kept_;
   uint64_t hash_ = 0;
   std::deque<std::string> lines_;

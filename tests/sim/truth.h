@@ -21,7 +21,18 @@ struct Truth {
   std::map<Version, Words> contents;
   std::map<EpochKey, std::set<MemberId>> staged;  // workers that hold all bytes of an attempt
   std::set<EpochKey> decided;
+  std::set<Version> decided_versions;
+  std::map<uint64_t, Time> label_decided;  // last
   std::set<EpochKey> given_up;
+  // The trainer ranks of attempts that have begun.
+  std::map<EpochKey, std::set<MemberId>> walkers;
+  // Attempts in which a trainer rank lost its session, or that it gave up on its own for another
+  // reason; and those whose ranks were told where to stop by a coordinator that had missed none.
+  std::set<EpochKey> abandoned;
+  std::set<EpochKey> drained_unaware;
+  // Members whose place another life of their name has taken, be it an earlier one: a coordinator
+  // takes them for dead, and they end once they hear of it.
+  std::set<MemberId> superseded;
 
   // Until when something was wrong with each name, for all we did to it and all it did itself.
   std::map<std::string, Time> faulty_until;

@@ -14,7 +14,8 @@ namespace packcast::sim {
 // second calls, supersedes and cancels; limits, drains and syncs by control. Checks S8 and L2.
 class User {
  public:
-  User(World* world, const Scenario& scenario) : world_(world), scenario_(scenario) {}
+  User(World* world, const Scenario& scenario, uint64_t seed)
+      : world_(world), scenario_(scenario), random_(seed) {}
 
   void Attach(Cluster* cluster) { cluster_ = cluster; }
   // `on_call` hears of every sync call while the scenario's calls are made.
@@ -49,12 +50,17 @@ class User {
 
   World* const world_;
   const Scenario& scenario_;
+  Random random_;
   Cluster* cluster_ = nullptr;
   std::function<void()> on_call_;
   uint32_t calls_left_ = 0;
   uint64_t last_label_ = 0;
   size_t model_ = 0;
-  std::map<std::pair<MemberShell*, uint64_t>, Time> open_;
+  struct OpenCall {
+    Time began;
+    Time deadline;
+  };
+  std::map<std::pair<MemberShell*, uint64_t>, OpenCall> open_;
   uint64_t watched_label_ = 0;
   size_t results_wanted_ = 0;
   size_t results_ = 0;

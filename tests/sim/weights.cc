@@ -12,8 +12,8 @@ namespace packcast::sim {
 namespace {
 
 std::shared_ptr<const Manifest> MakeModel(size_t model) {
-  constexpr std::array<std::array<int64_t, 4>, kModels> kCells{
-      {{3, 1, 2, 1}, {1, 5, 1, 2}, {1, 1, 1, 1}}};
+  static const std::array<std::vector<int64_t>, kModels> kCells{
+      {{3, 1, 2, 1}, {1, 5, 1, 2}, {1, 1, 1, 1}, {1, 1, 2, 1, 1, 1, 3, 1, 1, 1}}};
   std::vector<Row> rows;
   for (size_t k = 0; k < kCells[model].size(); ++k) {
     Row row;
@@ -73,7 +73,7 @@ uint32_t RowOf(const Manifest& manifest, uint32_t cell) {
 
 const CellPlan& PlanOf(const Manifest& manifest, const Contract& contract, const Flow& flow) {
   using Ranges = std::vector<std::pair<uint32_t, uint32_t>>;
-  static std::map<std::tuple<Digest, uint64_t, Ranges>, CellPlan> cache;
+  static thread_local std::map<std::tuple<Digest, uint64_t, Ranges>, CellPlan> cache;
   Ranges rows;
   for (const RowRange& range : flow.rows) rows.emplace_back(range.begin, range.end);
   const auto key = std::tuple(manifest.digest(), contract.buffer_bytes, std::move(rows));

@@ -28,13 +28,13 @@ struct CellPlan {
 };
 
 // One of kModels manifests; the same object each time.
-inline constexpr size_t kModels = 3;
+inline constexpr size_t kModels = 4;
 std::shared_ptr<const Manifest> ModelManifest(size_t model);
 uint32_t ModelCells(const Manifest& manifest);
 
 uint32_t RowOf(const Manifest& manifest, uint32_t cell);
 
-// The real plan of a flow of `contract` for one of the manifests above. Cached for the process: it
+// The real plan of a flow of `contract` for one of the manifests above. Cached by the thread: it
 // is pure.
 const CellPlan& PlanOf(const Manifest& manifest, const Contract& contract, const Flow& flow);
 // Of all flows, as docs/protocol.md defines "plan_digest".

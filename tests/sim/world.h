@@ -11,41 +11,13 @@
 
 #include "protocol/ids.h"
 #include "protocol/time.h"
+#include "tests/sim/clock.h"
 #include "tests/sim/coverage.h"
+#include "tests/sim/mutation.h"
 #include "tests/sim/random.h"
 #include "tests/sim/trace.h"
 
 namespace packcast::sim {
-
-// Bugs put into the shells on purpose: the invariants must find each (mutation_test.cc).
-enum class Mutation : uint8_t {
-  kNone,
-  kCommitOneStagedEarly,   // the coordinator is told that the last voters have staged
-  kAbortIgnored,           // a worker confirms aborts and streams on
-  kStaleStagedAccepted,    // Staged of an earlier attempt counts for the present one
-  kGenerationReused,       // a rendezvous blob is handed out twice
-  kWriteBeforeQuiesce,     // the engine is said to be quiet while it runs
-  kSourceFreeAtStreamEnd,  // the trainer changes its weights once they are sent
-  kInstallSkipped,         // a worker says Installed and kept its old bytes
-  kTermNotRaised,          // members do not tell a new coordinator what they promised
-  kAnswerLost,             // a sync.done never reaches the trainer
-  kExpelledForgotten,      // a member is not told that it is out
-  kInnocentAccused,        // who loses a peer of the transfer names another
-  kShutdownForgotten,      // the coordinator goes on for ever once it was asked to stop
-  kGenerationKept,         // members stream over an old generation of the same transport and root
-  kAbortClosesOneFlow,     // a member that gives up stops one of its flows
-  kStagedAfterFirstFlow,   // a worker says Staged when the first of its flows is through
-  kEarlyWithoutGrants,     // a root launches what not all members have granted
-  kRelayWithoutGrants,     // a rank of a chain passes on what the next one has not granted
-  kRelayGrantsTooEarly,    // and grants a buffer that the next one still reads
-  kGrantsOfLastStream,     // grants do not name their attempt: the last one's count for the next
-  kStaleStagedEarly,       // as kStaleStagedAccepted, for who is prepared and streams before Start
-  kRowInNoFlow,            // a contract's flows do not carry the last row
-  kRowInTwoFlows,          // flows of several roots carry the last row
-  kCatchUpTakenForEpoch,   // who catches up thinks that it gets a new version
-  kCopyWrittenOver,        // a provider sends other bytes than it serves, and nobody looks
-  kCatchUpForgotten,       // the coordinator is not reminded of those that are behind
-};
 
 struct Stats {
   uint64_t events = 0;
@@ -63,8 +35,19 @@ struct Stats {
   uint64_t staged_crossed = 0;  // Staged of an attempt told ahead that crosses its abort
   uint64_t caught_up = 0;       // catch-ups that were committed
   uint64_t not_caught_up = 0;   // and that were not
+  uint64_t foreign = 0;         // messages of a coordinator whose session is over
+  uint64_t zombies = 0;         // messages of a life that was superseded
+  uint64_t replayed = 0;        // messages that came twice because a connection broke
+  uint64_t rivals = 0;          // epochs of two coordinators that lived at once
+  uint64_t takeovers = 0;       // by another trainer unit
+  uint64_t lazy_drains = 0;     // aborts in which ranks of a lazy trainer had to gather on
+  // Coordinators that were torn while they told of a decision: before the first commit was sent,
+  // between two of them, after the last.
+  std::array<uint64_t, 3> decisions_torn{};
   std::array<uint64_t, kFaults> faults{};
   Coverage coverage;
+
+  void Add(const Stats& other);
 };
 
 // One life of a program.
@@ -74,33 +57,46 @@ struct Process {
   bool alive = true;
   bool frozen = false;
   Time frozen_since{};
+  bool asleep = false;  // frozen, and its clock too
   int64_t slowness = 1;
-  std::vector<std::function<void()>> late;  // became due while frozen
+  Clock clock;
+  std::vector<std::function<void()>> unfinished;  // steps that it was frozen in
+  std::vector<std::function<void()>> late;        // became due while frozen
 };
 
 // The clock, what is due, chance and the trace: everything in one thread.
 class World {
  public:
-  World(uint64_t seed, Mutation mutation, bool record)
-      : random(seed), trace(record), mutation_(mutation) {}
+  // `only`: of the faults, which are numbered as they come up, those that are to happen.
+  World(uint64_t seed, Mutation mutation, size_t lines, const std::vector<uint32_t>* only)
+      : random(seed), trace(lines), mutation_(mutation), only_(only) {}
   World(const World&) = delete;
   World& operator=(const World&) = delete;
 
   Time now() const { return now_; }
   Mutation mutation() const { return mutation_; }
 
-  Process* Spawn(const std::string& name);
+  // Its clock is up to `drift` of a thousand fast or slow, if that is not 0, and begins anywhere.
+  Process* Spawn(const std::string& name, int64_t drift);
   // Runs `what` then; on a process only if it lives, and when it is frozen, once it thaws.
   void After(Duration delay, std::function<void()> what);
   void After(Process* process, Duration delay, std::function<void()> what);
+  // After so long by its own clock, or soon.
+  void Timer(Process* process, Duration delay, std::function<void()> what) {
+    After(process, process->clock.ToWorld(delay), std::move(what));
+  }
+  Time LocalNow(const Process* process) const { return process->clock.Read(now_); }
   // Local work of a process takes a while, longer if it is slow.
   Duration Work(Process* process, Duration low, Duration high);
-  void Freeze(Process* process);
+  void Freeze(Process* process, bool asleep);
   void Thaw(Process* process);
 
   // Runs until `until` (or nothing is left), or until `done` says so. False after a violation.
   bool RunUntil(Time until, const std::function<bool()>& done = nullptr);
 
+  // Whether the next fault is to happen. To be asked for each, whatever becomes of it.
+  bool MayInject(Fault fault, const std::string& name);
+  const std::vector<uint32_t>& injected() const { return injected_; }  // numbers
   void Injected(Fault fault) { ++stats.faults[static_cast<size_t>(fault)]; }
   // The same, at somebody in that state.
   void Injected(Fault fault, Who who, size_t state) {
@@ -128,6 +124,9 @@ class World {
   };
 
   const Mutation mutation_;
+  const std::vector<uint32_t>* const only_;  // null: all
+  uint32_t faults_ = 0;
+  std::vector<uint32_t> injected_;
   Time now_{};
   uint64_t sequence_ = 0;
   uint64_t incarnations_ = 0;

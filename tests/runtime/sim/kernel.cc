@@ -22,7 +22,7 @@ Kernel* Kernel::current_ = nullptr;
 Kernel::Kernel(const KernelOptions& options)
     : options_(options),
       random_(options.seed),
-      trace_(options.record, kLinesKept),
+      trace_(options.record ? kLinesKept : 0),
       // Not 0: a default-made Time means "never" here and there.
       now_(Seconds(1000)),
       descriptors_(std::make_unique<Descriptors>(this)) {}
