@@ -243,7 +243,8 @@ void Peers::SendHellos(Channel* channel) {
     }
     connect.is_due = false;
     connect.asked_at = Now();
-    channel->is_hello_due = false;
+    // One for an actor that is not there is refused: it makes no session again.
+    if (channel->link == nullptr) channel->is_hello_due = false;
   }
   if (channel->is_hello_due && send("")) channel->is_hello_due = false;
 }

@@ -27,8 +27,8 @@ class FakeServer {
     socket_ = net::ZmqSocket();
     Open(endpoint_);
   }
-  // The next message of that kind; others are skipped.
-  Envelope Expect(FrameKind kind) {
+  // The next message of that kind; others are skipped. `hello`: what a hello says.
+  Envelope Expect(FrameKind kind, Hello* hello = nullptr) {
     const Time give_up = Now() + kPatience;
     net::Frames frames;
     while (Now() < give_up) {
@@ -39,7 +39,9 @@ class FakeServer {
       const StatusOr<Envelope> envelope = DecodeEnvelope(frames[1].view());
       // The runtime's own questions go with watches; this server never answers them.
       if (!envelope.ok() || envelope->method == "$fate") continue;
-      if (envelope->kind == kind) return *envelope;
+      if (envelope->kind != kind) continue;
+      if (hello != nullptr) *hello = DecodeHello(Decode(frames[2].view()).value()).value();
+      return *envelope;
     }
     ADD_FAILURE() << "no " << FrameKindName(kind) << " came";
     return Envelope();
@@ -114,8 +116,8 @@ class RefusalFixture : public ::testing::Test {
  protected:
   void Start(const RuntimeOptions& options) { client_ = StartRuntime("client", options); }
   std::future<StatusOr<ActorRef>> Connect(const std::string& actor) {
-    return std::async(std::launch::async, [this, actor] {
-      return client_->Connect(server_.endpoint(), actor, kPatience);
+    return std::async(std::launch::async, [this, actor, endpoint = server_.endpoint()] {
+      return client_->Connect(endpoint, actor, kPatience);
     });
   }
   ActorRef Reach(bool beats = false) {

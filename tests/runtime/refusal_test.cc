@@ -49,6 +49,34 @@ TEST_F(RefusalTest, AWelcomeThatIsLostIsAskedForAgain) {
   EXPECT_TRUE(second.get().ok());
 }
 
+TEST_F(RefusalTest, ASessionComesBackWhileAnActorIsAwaited) {
+  Start(Patient());
+  Watch(Reach());
+  auto absent = Connect("absent");
+  const auto refuse = [&](const Hello& hello) {
+    Envelope refused;
+    refused.kind = FrameKind::kRefused;
+    refused.from.actor = hello.actor;
+    refused.status = NotFound("no such actor");
+    server_.Send(refused);
+  };
+  Hello hello;
+  server_.Expect(FrameKind::kHello, &hello);
+  refuse(hello);
+  server_.DropConnections();
+  ASSERT_TRUE(Sees(Kind::kDied));
+  const Time give_up = Now() + kPatience;
+  do {
+    server_.Expect(FrameKind::kHello, &hello);
+    if (hello.actor.empty()) break;
+    refuse(hello);
+  } while (Now() < give_up);
+  server_.Welcome("");
+  EXPECT_TRUE(Sees(Kind::kRecovered));
+  client_->Shutdown(Duration(0));
+  EXPECT_EQ(absent.get().status().code(), StatusCode::kCancelled);
+}
+
 TEST_F(RefusalTest, RefusedBeatFailsNoConnect) {
   Start(Patient());
   const ActorRef ref = Reach();
