@@ -215,6 +215,7 @@ Value EncodeHello(const Hello& hello) {
   if (hello.beat_ms != 0) map.Put("beat_ms", hello.beat_ms);
   if (hello.batches) map.Put("batches", true);
   if (hello.connection != 0) map.Put("connection", hello.connection);
+  if (hello.earlier.value != 0) map.Put("earlier", hello.earlier.value);
   if (!hello.actor.empty()) map.Put("actor", hello.actor);
   if (hello.actor_incarnation.value != 0) {
     map.Put("actor_incarnation", hello.actor_incarnation.value);
@@ -232,6 +233,7 @@ StatusOr<Hello> DecodeHello(const Value& body) {
   PC_RETURN_IF_ERROR(ReadUint(body, "beat_ms", &hello.beat_ms));
   PC_RETURN_IF_ERROR(ReadBool(body, "batches", &hello.batches));
   PC_RETURN_IF_ERROR(ReadUint(body, "connection", &hello.connection));
+  PC_RETURN_IF_ERROR(ReadUint(body, "earlier", &hello.earlier.value));
   PC_RETURN_IF_ERROR(ReadText(body, "actor", limits::kNameBytes, &hello.actor));
   PC_RETURN_IF_ERROR(ReadUint(body, "actor_incarnation", &hello.actor_incarnation.value));
   if (hello.node.empty()) return InvalidArgument("hello without the node's name (\"node\")");

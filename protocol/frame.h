@@ -69,6 +69,9 @@ struct Hello {
   bool batches = false;  // may be sent batches
   // In a hello: counts the connections of who says it, from 1; 0: it does not count them.
   uint64_t connection = 0;
+  // In a hello: the life of this node whose place it takes, as the refusal of an earlier hello
+  // said; 0: none said so.
+  Incarnation earlier = {};
 };
 
 std::string EncodeEnvelope(const Envelope& envelope);

@@ -6,8 +6,13 @@ bool Lives::IsSuperseded(const std::string& node, Incarnation life) const {
   return superseded_.contains({node, life});
 }
 
-bool Lives::Admit(const std::string& node, Incarnation life) {
-  if (IsSuperseded(node, life)) return false;
+Incarnation Lives::HolderOf(const std::string& node) const {
+  const auto found = latest_.find(node);
+  return found == latest_.end() ? Incarnation() : found->second;
+}
+
+Lives::Verdict Lives::Admit(const std::string& node, Incarnation life, Incarnation earlier) {
+  if (IsSuperseded(node, life)) return Verdict::kSuperseded;
   const auto [latest, is_new] = latest_.try_emplace(node, life);
   if (is_new) {
     names_.push_back(node);
@@ -15,17 +20,18 @@ bool Lives::Admit(const std::string& node, Incarnation life) {
       latest_.erase(names_.front());
       names_.pop_front();
     }
-    return true;
+    return Verdict::kAdmitted;
   }
-  const Incarnation earlier = std::exchange(latest->second, life);
-  if (earlier == life) return true;
+  if (latest->second == life) return Verdict::kAdmitted;
+  if (latest->second != earlier) return Verdict::kMustName;
+  latest->second = life;
   order_.emplace_back(node, earlier);
   superseded_.insert(order_.back());
   if (order_.size() > kSuperseded) {
     superseded_.erase(order_.front());
     order_.pop_front();
   }
-  return true;
+  return Verdict::kAdmitted;
 }
 
 }  // namespace packcast::internal

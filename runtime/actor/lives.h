@@ -16,8 +16,16 @@ namespace packcast::internal {
 // oldest is forgotten first. Owned by Peers; the reactor's thread only.
 class Lives {
  public:
-  // A life says hello. False when a later one has taken its name: then it is out for good.
-  bool Admit(const std::string& node, Incarnation life);
+  enum class Verdict {
+    kAdmitted,
+    kMustName,    // another life holds the name: HolderOf says which
+    kSuperseded,  // a later one has taken the name: it is out for good
+  };
+  // A life says hello, and which one it takes the name from, if it has been told. What a dead
+  // process has said may come late, after the hello of its successor: it cannot name that one.
+  Verdict Admit(const std::string& node, Incarnation life, Incarnation earlier);
+  // 0: nobody, or it is forgotten.
+  Incarnation HolderOf(const std::string& node) const;
   bool IsSuperseded(const std::string& node, Incarnation life) const;
 
   static constexpr size_t kNames = 16384;

@@ -105,7 +105,8 @@ class Peers {
     std::vector<PendingConnect> connects;
     bool is_connected = false;
     bool is_hello_due = false;
-    Status superseded;  // not OK: a later life of this node took our place there, for good
+    Status superseded;    // not OK: a later life of this node took our place there, for good
+    Incarnation earlier;  // the life of this node whose place we take there
     int failed_tries = 0;
     bool has_address = false;  // there was one to try
     uint64_t connections = 0;  // so far
@@ -155,6 +156,7 @@ class Peers {
   // peers_leave.cc: goodbyes.
   net::SendResult SendBye(Link* link);
   bool SayGoodbye(const std::shared_ptr<Link>& link);
+  void OnBye(const std::shared_ptr<Link>& link, const Envelope& envelope);
 
   // peers_poll.cc: when to look at which socket.
   template <class Visit>
@@ -177,8 +179,9 @@ class Peers {
   void ReceiveMonitor(Channel* channel);
   void SendHellos(Channel* channel);
   void OnWelcome(Channel* channel, const Hello& hello);
-  void OnRefused(Channel* channel, const Envelope& envelope);
+  void OnRefused(Channel* channel, const Envelope& envelope, const Value& body);
   void OnHelloRefused(Channel* channel, const Envelope& envelope, const Status& named);
+  static void OnEarlier(Channel* channel, const Value& body);
   void OnUnknownThere(Channel* channel, const Status& why);
   void OnCallRefused(const Link* link, CallId id, const Status& why);
   void OnSuperseded(Channel* channel, const Status& why);
@@ -221,7 +224,6 @@ class Peers {
                        HeldRoom* room);
   void OnReply(const std::shared_ptr<Link>& link, const Envelope& envelope, std::string_view body);
   void OnBeat(const std::shared_ptr<Link>& link, std::string_view body);
-  void OnBye(const std::shared_ptr<Link>& link, const Envelope& envelope);
   void Answer(const Source& source, const Envelope& envelope, const Value& body);
   void Malformed(const Source& source, const Status& why);
   void ServeZap();

@@ -33,6 +33,11 @@ std::string RoutingId(const std::string& node, Incarnation incarnation) {
   return id;
 }
 
+// A refused hello helps when it is said again.
+bool MayPass(const Status& refused) {
+  return refused.code() == StatusCode::kNotFound || refused.code() == StatusCode::kUnavailable;
+}
+
 const std::string& ServerKey(const RuntimeKeys& keys) {
   return keys.server_public_key.empty() ? keys.public_key : keys.server_public_key;
 }
@@ -226,6 +231,7 @@ void Peers::SendHellos(Channel* channel) {
   hello.beats = true;
   hello.batches = true;
   hello.connection = channel->connections;
+  hello.earlier = channel->earlier;
   hello.beat_ms = ToMilliseconds(node_->options().beat_interval);
   const auto send = [&](const std::string& actor) {
     hello.actor = actor;
@@ -299,7 +305,7 @@ void Peers::OnWelcome(Channel* channel, const Hello& hello) {
   }
 }
 
-void Peers::OnRefused(Channel* channel, const Envelope& envelope) {
+void Peers::OnRefused(Channel* channel, const Envelope& envelope, const Value& body) {
   const Status why = envelope.status.ok() ? Internal("refused without a reason") : envelope.status;
   const Status named = why.WithContext(channel->endpoint + " refused");
   if (envelope.call_id.value != 0 && channel->link) {
@@ -310,8 +316,21 @@ void Peers::OnRefused(Channel* channel, const Envelope& envelope) {
   // hellos was sent.
   const bool is_about_hello = channel->link == nullptr || !envelope.from.actor.empty() ||
                               why.code() != StatusCode::kFailedPrecondition;
-  if (is_about_hello) return OnHelloRefused(channel, envelope, named);
-  OnUnknownThere(channel, named);
+  if (!is_about_hello) return OnUnknownThere(channel, named);
+  OnHelloRefused(channel, envelope, named);
+  if (why.code() == StatusCode::kUnavailable) OnEarlier(channel, body);
+}
+
+// Another life of this node has the place there. What we say next names it: that shows that we are
+// the later one, and alive.
+void Peers::OnEarlier(Channel* channel, const Value& body) {
+  const Value* const named = body.Find("earlier");
+  Incarnation earlier;
+  if (named == nullptr || !named->GetUint(&earlier.value)) return;
+  // Else what is said already names it, and is said again in its time.
+  if (std::exchange(channel->earlier, earlier) == earlier) return;
+  for (PendingConnect& connect : channel->connects) connect.is_due = true;
+  if (channel->link && !channel->link->connected.load()) channel->is_hello_due = true;
 }
 
 // The other side holds no session with us although the connection stands: it gave us up, or it is a
@@ -344,7 +363,7 @@ void Peers::OnHelloRefused(Channel* channel, const Envelope& envelope, const Sta
     if (!envelope.from.actor.empty() && connect.actor != envelope.from.actor) return false;
     connect.last_error = named;
     // The actor may be about to start, and after a lost hello another one helps.
-    if (named.code() == StatusCode::kNotFound) return false;
+    if (MayPass(named)) return false;
     refused.push_back(std::move(connect));
     return true;
   });
@@ -371,8 +390,7 @@ void Peers::TickConnects(Time now) {
     std::erase_if(channel.connects, [&](PendingConnect& connect) {
       // The answer may have found no room on its way.
       const bool was_lost = now - connect.asked_at >= kAskAgain;
-      const bool may_appear = connect.last_error.code() == StatusCode::kNotFound;
-      connect.is_due = connect.is_due || may_appear || was_lost;
+      connect.is_due = connect.is_due || MayPass(connect.last_error) || was_lost;
       if (connect.deadline > now) return false;
       const Status error = ConnectError(channel, connect);
       expired.emplace_back(std::move(connect), error);

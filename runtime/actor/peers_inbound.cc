@@ -138,7 +138,7 @@ void Peers::OnUnknown(const Source& source, const Envelope& partial, const Statu
   answer.status = error.WithOutcome(Outcome::kNotExecuted);
   if (source.channel != nullptr && answer.kind == FrameKind::kRefused) {
     // The server we called speaks another major version.
-    OnRefused(source.channel, answer);
+    OnRefused(source.channel, answer, Value());
     return;
   }
   Answer(source, answer, Value());
@@ -167,7 +167,10 @@ void Peers::OnEnvelope(Source& source, Envelope envelope, net::Frame body) {
       return;
     }
     case FrameKind::kRefused:
-      if (source.channel != nullptr) OnRefused(source.channel, envelope);
+      if (source.channel != nullptr) {
+        const StatusOr<Value> value = Decode(body.view());
+        OnRefused(source.channel, envelope, value.ok() ? *value : Value());
+      }
       return;
     case FrameKind::kUnsupported:
       if (envelope.status.ok()) envelope.status = Unimplemented("not supported there");
@@ -273,9 +276,15 @@ Status Peers::CheckHello(const Source& source, const Hello& hello) {
     return ResourceExhausted("this node has " + std::to_string(limits::kMembers) +
                              " peers already");
   }
-  // Last: it ends the earlier life. Scripts may share a name.
-  if (hello.beats && !lives_.Admit(hello.node, hello.incarnation)) return Superseded(hello.node);
-  return OkStatus();
+  if (!hello.beats) return OkStatus();  // scripts may share a name
+  // Last: it ends the earlier life.
+  switch (lives_.Admit(hello.node, hello.incarnation, hello.earlier)) {
+    case Lives::Verdict::kAdmitted: return OkStatus();
+    case Lives::Verdict::kSuperseded: return Superseded(hello.node);
+    case Lives::Verdict::kMustName: break;
+  }
+  return Unavailable("another process was here as node \"" + hello.node +
+                     "\": say hello again, and name its incarnation as the earlier one");
 }
 
 std::shared_ptr<Link> Peers::LinkFor(const std::string& routing_id, const Hello& hello) {
@@ -341,7 +350,12 @@ void Peers::OnHello(Source& source, const Envelope& envelope, std::string_view b
   if (hello.ok()) answer.from.actor = hello->actor;
   answer.status = hello.ok() ? CheckHello(source, *hello) : hello.status();
   if (!answer.status.ok()) {
-    Answer(source, answer, Value());
+    Value holder;
+    if (answer.status.code() == StatusCode::kUnavailable) {
+      holder = ValueMap{};
+      holder.Put("earlier", lives_.HolderOf(hello->node).value);
+    }
+    Answer(source, answer, holder);
     return;
   }
   const auto cell = hello->actor.empty() ? nullptr : node_->FindCell(hello->actor);
@@ -477,18 +491,6 @@ void Peers::OnBeat(const std::shared_ptr<Link>& link, std::string_view body) {
     if (counter.GetUint(&number) && actor.size() <= limits::kNameBytes) counters[actor] = number;
   }
   node_->SetPeerProgress(*link, std::move(counters));
-}
-
-void Peers::OnBye(const std::shared_ptr<Link>& link, const Envelope& envelope) {
-  const std::string cause =
-      envelope.status.message().empty() ? "it said goodbye" : envelope.status.message();
-  if (envelope.from.actor.empty()) {
-    // The other side waits for an answer before it closes the connection.
-    if (!is_leaving_ && link->beats) SendBye(link.get());
-    SetState(link, LinkState::kLeft, cause);
-    return;
-  }
-  OnActorBye(link, envelope, cause);
 }
 
 }  // namespace packcast::internal

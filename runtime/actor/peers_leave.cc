@@ -70,4 +70,16 @@ void Peers::Goodbye() {
   }
 }
 
+void Peers::OnBye(const std::shared_ptr<Link>& link, const Envelope& envelope) {
+  const std::string cause =
+      envelope.status.message().empty() ? "it said goodbye" : envelope.status.message();
+  if (envelope.from.actor.empty()) {
+    // The other side waits for an answer before it closes the connection.
+    if (!is_leaving_ && link->beats) SendBye(link.get());
+    SetState(link, LinkState::kLeft, cause);
+    return;
+  }
+  OnActorBye(link, envelope, cause);
+}
+
 }  // namespace packcast::internal

@@ -179,6 +179,19 @@ Hello HelloSample() {
   return {"packcast", "control-1", Incarnation(7), true, 50, "coordinator", Incarnation()};
 }
 
+Hello LaterHelloSample() {
+  Hello hello = HelloSample();
+  hello.connection = 1;
+  hello.earlier = Incarnation(5);
+  return hello;
+}
+
+Value EarlierSample() {
+  Value body = ValueMap{};
+  body.Put("earlier", uint64_t{5});
+  return body;
+}
+
 Hello WelcomeSample() {
   return {"packcast", "coordinator", Incarnation(9), true, 50, "coordinator", Incarnation(kLarge)};
 }

@@ -23,6 +23,9 @@ struct NamedEnvelope {
 // Every kind of frame.
 std::vector<NamedEnvelope> EnvelopeSamples();
 Hello HelloSample();
+// Of a life that takes the place of another one, and what it was told of that.
+Hello LaterHelloSample();
+Value EarlierSample();
 Hello WelcomeSample();
 
 struct PlanSample {

@@ -106,11 +106,13 @@ TEST(FrameTest, HelloSurvivesAndNeedsItsNames) {
   hello.incarnation = Incarnation(5);
   hello.beats = true;
   hello.actor = "coordinator";
+  hello.earlier = Incarnation(4);
   const Hello got = DecodeHello(EncodeHello(hello)).value();
   EXPECT_EQ(got.node, "worker/0");
   EXPECT_EQ(got.incarnation, Incarnation(5));
   EXPECT_TRUE(got.beats);
   EXPECT_EQ(got.actor, "coordinator");
+  EXPECT_EQ(got.earlier, Incarnation(4));
   hello.node = "";
   EXPECT_FALSE(DecodeHello(EncodeHello(hello)).ok());
   EXPECT_FALSE(DecodeHello(Value(3)).ok());

@@ -68,6 +68,8 @@ Json Messages() {
     out.push_back(Vector("envelope", name, EncodeEnvelope(envelope)));
   }
   out.push_back(Vector("body", "hello", Encode(EncodeHello(golden::HelloSample()))));
+  out.push_back(Vector("body", "hello.later", Encode(EncodeHello(golden::LaterHelloSample()))));
+  out.push_back(Vector("body", "refused.earlier", Encode(golden::EarlierSample())));
   out.push_back(Vector("body", "welcome", Encode(EncodeHello(golden::WelcomeSample()))));
   for (const MemberMessage& message : golden::MemberSamples()) {
     out.push_back(Vector("member", MessageName(message), Encode(MessageBody(message))));
@@ -177,7 +179,7 @@ TEST(Golden, TheDecoderReadsThemBack) {
     EXPECT_EQ(Hex(Encode(*value)), Hex(bytes));
     if (kind == "member") ExpectReadBack(DecodeMemberMessage(name, *value), bytes);
     if (kind == "coordinator") ExpectReadBack(DecodeCoordinatorMessage(name, *value), bytes);
-    if (kind == "body") {
+    if (kind == "body" && name != "refused.earlier") {
       EXPECT_EQ(EncodeHello(DecodeHello(*value).value()), *value);
     }
     if (kind == "envelope") {

@@ -230,27 +230,52 @@ TEST_F(SendTest, WhoSendsInPassingSaysWhetherSomethingHasCome) {
   EXPECT_FALSE(peers_.is_drained());
 }
 
+using Verdict = Lives::Verdict;
+
+Verdict Admit(Lives& lives, const std::string& node, uint64_t life, uint64_t earlier = 0) {
+  return lives.Admit(node, Incarnation(life), Incarnation(earlier));
+}
+
 TEST(LivesTest, TheLastOneCounts) {
   Lives lives;
-  EXPECT_TRUE(lives.Admit("a", Incarnation(1)));
-  EXPECT_TRUE(lives.Admit("a", Incarnation(1)));
-  EXPECT_TRUE(lives.Admit("b", Incarnation(1)));
-  EXPECT_TRUE(lives.Admit("a", Incarnation(2)));
+  EXPECT_EQ(Admit(lives, "a", 1), Verdict::kAdmitted);
+  EXPECT_EQ(Admit(lives, "a", 1), Verdict::kAdmitted);
+  EXPECT_EQ(Admit(lives, "b", 1), Verdict::kAdmitted);
+  EXPECT_EQ(Admit(lives, "a", 2, 1), Verdict::kAdmitted);
   EXPECT_TRUE(lives.IsSuperseded("a", Incarnation(1)));
-  EXPECT_FALSE(lives.Admit("a", Incarnation(1)));
-  EXPECT_TRUE(lives.Admit("a", Incarnation(2)));
-  EXPECT_TRUE(lives.Admit("b", Incarnation(1)));
+  EXPECT_EQ(Admit(lives, "a", 1), Verdict::kSuperseded);
+  EXPECT_EQ(Admit(lives, "a", 1, 2), Verdict::kSuperseded);
+  EXPECT_EQ(Admit(lives, "a", 2), Verdict::kAdmitted);
+  EXPECT_EQ(Admit(lives, "b", 1), Verdict::kAdmitted);
+}
+
+TEST(LivesTest, WhoTakesANameMustKnowWhose) {
+  Lives lives;
+  EXPECT_EQ(lives.HolderOf("a"), Incarnation());
+  // With nobody there, whatever it has been told elsewhere.
+  EXPECT_EQ(Admit(lives, "a", 1, 9), Verdict::kAdmitted);
+  EXPECT_EQ(lives.HolderOf("a"), Incarnation(1));
+  for (int times = 0; times < 3; ++times) EXPECT_EQ(Admit(lives, "a", 2), Verdict::kMustName);
+  EXPECT_EQ(Admit(lives, "a", 2, 2), Verdict::kMustName);
+  EXPECT_EQ(lives.HolderOf("a"), Incarnation(1));
+  EXPECT_EQ(Admit(lives, "a", 1), Verdict::kAdmitted) << "nothing has come of it";
+  EXPECT_EQ(Admit(lives, "a", 3, 1), Verdict::kAdmitted);
+  // What was said before another one came is worth nothing any more.
+  EXPECT_EQ(Admit(lives, "a", 2, 1), Verdict::kMustName);
+  EXPECT_EQ(lives.HolderOf("a"), Incarnation(3));
+  EXPECT_EQ(Admit(lives, "a", 2, 3), Verdict::kAdmitted);
 }
 
 TEST(LivesTest, ForgetsTheOldest) {
   Lives lives;
   const size_t count = Lives::kSuperseded + 2;
-  for (uint64_t k = 1; k <= count; ++k) EXPECT_TRUE(lives.Admit("a", Incarnation(k)));
+  for (uint64_t k = 1; k <= count; ++k) EXPECT_EQ(Admit(lives, "a", k, k - 1), Verdict::kAdmitted);
   EXPECT_FALSE(lives.IsSuperseded("a", Incarnation(1)));
   EXPECT_TRUE(lives.IsSuperseded("a", Incarnation(2)));
   for (uint64_t k = 0; k <= Lives::kNames; ++k) {
-    EXPECT_TRUE(lives.Admit(std::to_string(k), Incarnation(1)));
+    EXPECT_EQ(Admit(lives, std::to_string(k), 1), Verdict::kAdmitted);
   }
+  EXPECT_EQ(lives.HolderOf("a"), Incarnation());
 }
 
 TEST(FatesTest, TellsHowEachLifeEndedAndForgetsTheOldest) {

@@ -77,6 +77,42 @@ TEST_F(RefusalTest, ASessionComesBackWhileAnActorIsAwaited) {
   EXPECT_EQ(absent.get().status().code(), StatusCode::kCancelled);
 }
 
+// Another life of its name is there: it names that one, at once, and goes on doing so.
+TEST_F(RefusalTest, WhoTakesAnothersPlaceNamesIt) {
+  Start(Patient());
+  auto ref = Connect("callee");
+  const auto refuse = [&](const Hello& hello, uint64_t earlier) {
+    Envelope refused;
+    refused.kind = FrameKind::kRefused;
+    refused.from.actor = hello.actor;
+    refused.status = Unavailable("another process was here");
+    Value body = ValueMap{};
+    body.Put("earlier", earlier);
+    server_.Send(refused, body);
+  };
+  Hello hello;
+  const auto expect = [&](const std::string& actor, uint64_t earlier) {
+    const Time give_up = Now() + kPatience;
+    do {
+      server_.Expect(FrameKind::kHello, &hello);
+      if (hello.actor == actor && hello.earlier == Incarnation(earlier)) return;
+    } while (Now() < give_up);
+    ADD_FAILURE() << "no hello for \"" << actor << "\" names " << earlier;
+  };
+  expect("callee", 0);
+  refuse(hello, 5);
+  expect("callee", 5);
+  refuse(hello, 6);  // which was quicker
+  expect("callee", 6);
+  server_.Welcome("callee");
+  ASSERT_TRUE(ref.get().ok());
+  // So it is when a session comes back.
+  server_.DropConnections();
+  expect("", 6);
+  refuse(hello, 7);
+  expect("", 7);
+}
+
 TEST_F(RefusalTest, RefusedBeatFailsNoConnect) {
   Start(Patient());
   const ActorRef ref = Reach();

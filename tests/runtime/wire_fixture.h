@@ -47,6 +47,20 @@ class Script {
     hello.actor = actor;
     Send(envelope, EncodeHello(hello));
   }
+  // As a node does, of whose name the last process counts.
+  void SendBeatingHello(const std::string& actor, Incarnation incarnation,
+                        Incarnation earlier = Incarnation()) {
+    Envelope envelope;
+    envelope.kind = FrameKind::kHello;
+    Hello hello;
+    hello.cluster = "packcast";
+    hello.node = "member";
+    hello.incarnation = incarnation;
+    hello.actor = actor;
+    hello.beats = true;
+    hello.earlier = earlier;
+    Send(envelope, EncodeHello(hello));
+  }
   // The next message of that kind; others are skipped.
   Envelope Expect(FrameKind kind, Value* body = nullptr) {
     const Time give_up = Now() + kPatience;
