@@ -428,15 +428,23 @@ void Peers::Tick(Time now) {
   Purge(now);
 }
 
+// Who was only unreachable, cut off, is given up here. Where we connected to it may still come
+// back.
 void Peers::Purge(Time now) {
-  std::erase_if(links_, [&](const auto& entry) {
-    const std::shared_ptr<Link>& link = entry.second;
+  const auto give_up = [&](const std::shared_ptr<Link>& link) {
     const bool is_old = link->state.load() >= LinkState::kUnreachable && !link->connected.load() &&
                         now - link->lost_at > kRememberDead;
+    if (is_old) SetState(link, LinkState::kDied, "it did not connect again");
+    return is_old;
+  };
+  for (Channel& channel : channels_) {
+    if (channel.link) give_up(channel.link);
+  }
+  std::erase_if(links_, [&](const auto& entry) {
+    const std::shared_ptr<Link>& link = entry.second;
+    const bool is_old = give_up(link);
     if (is_old) {
       node_->metrics().Get("forgotten_peers_total").Add();
-      // Who was only unreachable, cut off, is given up here.
-      SetState(link, LinkState::kDied, "it did not connect again");
       SetState(link, LinkState::kLeft, link->cause());
       link->last_sender = ActorRef();
       node_->ForgetPeerProgress(*link);

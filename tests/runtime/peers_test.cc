@@ -82,6 +82,39 @@ TEST_F(PeersTest, ForgetsWhoWasSilentWhenItsConnectionEnded) {
   EXPECT_TRUE(Pump([&] { return Metric("forgotten_peers_total") == 1; }));
 }
 
+TEST_F(PeersTest, GivesUpWhoWasSilentAndIsNotThereAnyMore) {
+  auto peer = net::ZmqSocket::Open(context_, net::SocketType::kRouter, {}).value();
+  const std::string endpoint = peer.Bind("tcp://127.0.0.1:*").value();
+  Promise<ActorRef> promise;
+  const Future<ActorRef> future = promise.future();
+  peers_.Connect(endpoint, "a", now_ + kPatience, std::move(promise));
+  net::Frames hello;
+  ASSERT_TRUE(Pump([&] { return peer.can_receive(); }));
+  ASSERT_EQ(peer.Receive(&hello), net::ReceiveResult::kMessage);
+  Envelope envelope;
+  envelope.kind = FrameKind::kWelcome;
+  Hello welcome;
+  welcome.cluster = "packcast";
+  welcome.node = "peer";
+  welcome.incarnation = Incarnation(2);
+  welcome.actor = "a";
+  welcome.beats = true;
+  net::Frames frames;
+  frames.emplace_back(hello[0].view());
+  frames.emplace_back(std::string_view(EncodeEnvelope(envelope)));
+  frames.emplace_back(std::string_view(Encode(EncodeHello(welcome))));
+  ASSERT_EQ(peer.Send(&frames), net::SendResult::kSent);
+  ASSERT_TRUE(Pump([&] { return future.ready(); }));
+  const std::shared_ptr<Link> link = future.Get(kPatience).value().state()->link;
+  const Time silent_since = Now();
+  ASSERT_TRUE(Pump([&] { return Now() > silent_since + Milliseconds(20); }));
+  peer.Close();
+  ASSERT_TRUE(Pump([&] { return link->state.load() == LinkState::kUnreachable; }));
+  ASSERT_TRUE(Pump([&] { return link->state.load() != LinkState::kUnreachable; }));
+  EXPECT_EQ(link->state.load(), LinkState::kDied) << "it may come back";
+  EXPECT_EQ(link->cause(), "it did not connect again");
+}
+
 // A peer whose connections the test makes and ends; steps go by the real clock.
 class LossTest : public PeersTest {
  protected:
