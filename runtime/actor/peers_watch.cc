@@ -91,6 +91,7 @@ void Peers::AskFates(const std::shared_ptr<Link>& link) {
 
 void Peers::OnFate(const std::shared_ptr<Link>& link, const ActorRef& ref, Incarnation known,
                    const StatusOr<Value>& fate) {
+  if (link->state.load() == LinkState::kDied) return Reopen(link, ref);  // as in OnActorBye
   bool is_gone = false;
   Kind kind = Kind::kDied;
   std::string cause = "it is gone, and its node does not remember how it ended";
@@ -144,6 +145,8 @@ void Peers::TellWatchersOfLink(const Link& link, const std::string& cause) {
 
 void Peers::OnActorBye(const std::shared_ptr<Link>& link, const Envelope& envelope,
                        const std::string& cause) {
+  // It is dead to those who watch, until its hello or welcome comes; then it is asked.
+  if (link->state.load() == LinkState::kDied) return;
   // A next life is named where there is one; without it, a stop is orderly unless it says why not.
   const Incarnation next = envelope.to.incarnation;
   const bool lives_on = next.value != 0;

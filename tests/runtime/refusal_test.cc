@@ -113,6 +113,24 @@ TEST_F(RefusalTest, WhoTakesAnothersPlaceNamesIt) {
   expect("", 7);
 }
 
+// What it says on its new connection before that is a session again.
+TEST_F(RefusalTest, OfADeadPeerNothingIsToldBeforeItIsBack) {
+  Start(Patient());
+  const ActorRef ref = Reach();
+  Watch(ref);
+  server_.DropConnections();
+  ASSERT_TRUE(Sees(Kind::kDied));
+  server_.Expect(FrameKind::kHello);
+  Envelope bye;
+  bye.kind = FrameKind::kBye;
+  bye.from = {ref.actor(), ref.incarnation()};
+  bye.status = Cancelled("stopped");
+  server_.Send(bye);
+  server_.Welcome("");
+  ASSERT_TRUE(Sees(Kind::kRecovered));
+  for (const PeerEvent& event : events_->items()) EXPECT_NE(event.kind, Kind::kLeft);
+}
+
 TEST_F(RefusalTest, RefusedBeatFailsNoConnect) {
   Start(Patient());
   const ActorRef ref = Reach();
