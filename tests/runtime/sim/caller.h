@@ -1,63 +1,53 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "runtime/actor/new_actor.h"
-#include "tests/runtime/sim/servant.h"
+#include "runtime/actor/actor_ref.h"
+#include "runtime/actor/future.h"
 #include "tests/runtime/sim/world.h"
 
 namespace packcast::rtsim {
 
-// Sends messages of all kinds to servants here and elsewhere: from a thread of its process, or from
-// inside an actor, one after the other.
+// Sends messages of all kinds to actors here and elsewhere: from a thread of its process, or from
+// inside of an actor, one after the other.
 class Caller : public std::enable_shared_from_this<Caller> {
  public:
   explicit Caller(Life* life);
-  // Connects where it must, and sends a few messages.
+  // Connects where it must, and sends a few messages, or does something else to their actor.
   void Turn();
   Duration NextPause();
+  // Of some actor that it knows; or not valid().
+  ActorRef AnyRef();
+
+  // A message of any kind, or of this one.
+  Job* NewJob(const ActorRef& ref);
+  // Its result; not valid() for a tell.
+  Future<int64_t> Send(Job* job, const ActorRef& ref);
 
  private:
-  using Target = std::pair<std::string, std::string>;  // host, servant
   struct Slot {
     ActorRef ref;
     bool is_connecting = false;
   };
 
-  void Connect(const Target& target, Slot* slot);
-  void Send(const Target& target, const ActorRef& ref);
-  Job* MakeJob(const Target& target);
-  void Tell(Job* job, const ActorRef& ref, const std::string& padding);
-  void Call(Job* job, const ActorRef& ref, const std::string& padding);
-  void OnResult(Job* job, const Target& target, const StatusOr<int64_t>& result);
-  void Lose(const Target& target, const Status& status);
+  std::map<std::string, Slot>::iterator AnySlot();
+  void Connect(const std::string& host, const std::string& actor, Slot* slot);
+  void Kill(const ActorRef& ref);
+  void Flood(const ActorRef& ref);
+  Lineage* LocalOf(const ActorRef& ref) const;
+  Status Tell(Job* job, const ActorRef& ref);
+  Future<int64_t> Call(Job* job, const ActorRef& ref);
+  void Lose(const std::string& name, const Status& status);
 
   Life* const life_;
   World& world_;
   const int number_;
-  std::map<Target, Slot> slots_;
-  std::vector<Future<int64_t>> open_;
-};
-
-// A Caller as an actor.
-class Client {
- public:
-  explicit Client(Life* life) : life_(life), caller_(std::make_shared<Caller>(life)) {}
-  static void Methods(MethodTable<Client>& table) { table.Add("nothing", &Client::Nothing); }
-  void Nothing() {}
-  void OnStart(Context& context) { OnTimer(context, TimerId()); }
-  void OnTimer(Context& context, TimerId) {
-    if (life_->world().is_quiet) return;
-    caller_->Turn();
-    context.SetTimer(context.now() + caller_->NextPause());
-  }
-
- private:
-  Life* const life_;
-  const std::shared_ptr<Caller> caller_;
+  std::map<std::string, Slot> slots_;  // by host/actor
+  std::vector<std::pair<Job*, Future<int64_t>>> open_;
 };
 
 }  // namespace packcast::rtsim

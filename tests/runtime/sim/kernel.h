@@ -24,7 +24,11 @@ struct Process {
   int id = 0;
   std::string name;
   bool is_dead = false;    // killed: what it still does counts for nothing
+  Time gone_at;            // it was killed then, or has ended
   bool is_frozen = false;  // stopped, for a while
+  // Said by who runs it: it shuts down in order; a later one has its name.
+  bool is_leaving = false;
+  bool is_replaced = false;
   Time frozen_at;
   Duration frozen_for{};  // all in all, up to the last thaw
 };

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "protocol/frame.h"
 #include "runtime/base/check.h"
 #include "tests/runtime/sim/descriptors.h"
 
@@ -19,6 +20,17 @@ constexpr Duration kIoDelay = Microseconds(30);
 constexpr Duration kHeartbeat = Milliseconds(500);
 constexpr Duration kPatienceMin = Milliseconds(1500);
 constexpr Duration kPatienceMax = Milliseconds(2000);
+
+// For people.
+std::string NameOf(const Message& message) {
+  const StatusOr<Envelope> envelope = DecodeEnvelope(message.front());
+  if (!envelope.ok()) return "something else";
+  std::string name(FrameKindName(envelope->kind));
+  if (!envelope->to.actor.empty()) name += " to " + envelope->to.actor;
+  if (!envelope->from.actor.empty()) name += " from " + envelope->from.actor;
+  if (envelope->call_id.value != 0) name += " " + std::to_string(envelope->call_id.value);
+  return name + " " + envelope->method;
+}
 
 }  // namespace
 
@@ -124,6 +136,9 @@ void Network::Arrive(const Shared& connection, int side) {
     } else {
       if (to.in.size() >= to.socket->receive_high_water) return;  // until it reads
       ++delivered_;
+      kernel_->Note(to.process->name, "arrives", item.message.size(), [&] {
+        return (to.side == 0 ? "to " : "from ") + from.process->name + ": " + NameOf(item.message);
+      });
       to.heard_at = kernel_->now();
       to.in.push_back(std::move(item.message));
       if (to.is_passive && !std::exchange(to.has_news, true)) Signal(to.socket);
@@ -305,6 +320,7 @@ void Network::Cut(const std::string& one, const std::string& other) {
 
 void Network::Crash(Process* process) {
   process->is_dead = true;
+  process->gone_at = kernel_->now();
   std::erase_if(listeners_, [&](const auto& entry) {
     const Socket* const socket = Find(entry.second);
     return socket == nullptr || socket->process == process;
