@@ -81,6 +81,12 @@ Status Node::CheckOptions(const RuntimeOptions& options) {
                            in_ms(options.suspect_after) + " <= unreachable_after" +
                            in_ms(options.unreachable_after) + " does not hold");
   }
+  if (options.max_connections < 1 || options.max_connections_per_address < 1 ||
+      options.hello_timeout <= Duration(0)) {
+    return InvalidArgument(
+        "max_connections and max_connections_per_address must be at least 1, and hello_timeout "
+        "more than 0");
+  }
   return options.keys ? CheckKeys(*options.keys) : OkStatus();
 }
 

@@ -403,6 +403,7 @@ void Peers::Tick(Time now) {
   // Having slept ourselves (stopped, starved) is no evidence against anyone else.
   const Duration gap = now - last_tick_;
   if (gap > 3 * node_->options().beat_interval) {
+    connections_.Forgive(gap);
     ForEachLink([&](const std::shared_ptr<Link>& link) {
       link->last_heard = std::min(now, link->last_heard + gap);
       ReopenAll(link);  // the others may have given us up, and not sent their news
@@ -420,6 +421,7 @@ void Peers::Tick(Time now) {
   if (now < next_beat_) return;
   next_beat_ = now + node_->options().beat_interval;
   SendBeats(false);
+  TickDoor(now);
   ForEachLink([&](const std::shared_ptr<Link>& link) {
     Judge(link, now);
     AskFates(link);

@@ -20,10 +20,12 @@
 #include "protocol/time.h"
 #include "runtime/actor/actor.h"
 #include "runtime/actor/call_table.h"
+#include "runtime/actor/connections.h"
 #include "runtime/actor/future.h"
 #include "runtime/actor/link.h"
 #include "runtime/actor/lives.h"
 #include "runtime/base/log.h"
+#include "runtime/net/connection_probe.h"
 #include "runtime/net/zap_server.h"
 #include "runtime/net/zmq_socket.h"
 
@@ -119,9 +121,10 @@ class Peers {
   };
   // Where a message came from.
   struct Source {
-    std::string routing_id;      // at the ROUTER
-    Channel* channel = nullptr;  // or this DEALER
-    std::shared_ptr<Link> link;  // null before the hello
+    std::string routing_id;             // at the ROUTER
+    const net::Frame* frame = nullptr;  // of the message, there
+    Channel* channel = nullptr;         // or this DEALER
+    std::shared_ptr<Link> link;         // null before the hello
   };
 
   // peers.cc: sending, beats, states.
@@ -167,6 +170,19 @@ class Peers {
   void OnBusy(const std::shared_ptr<Link>& link, const Value& beat);
   static void TellWatcherBusy(const Link::Watch& watch, const Link& link, const std::string& cause);
   void TellBusy(const Link& link, const std::string& cause);
+
+  // peers_door.cc: whom the ROUTER lets in.
+  Status OpenDoor(const std::string& endpoint);
+  // True: there may be more.
+  bool ReceiveDoor();
+  void ProbeLinks();
+  void OnAccepted(int fd);
+  void OnAcceptFailed(int error);
+  void SendAway(const Connections::Connection& connection, const std::string& why);
+  void TickDoor(Time now);
+  void Welcome(const Source& source);
+  // It sent what it may not.
+  void NoteBad(const Source& source);
 
   // peers_connect.cc: our DEALERs.
   StatusOr<Channel*> ChannelTo(const std::string& endpoint);
@@ -232,6 +248,9 @@ class Peers {
   Node* const node_;
   net::ZmqContext* const context_;
   std::optional<net::ZapServer> zap_;  // with keys
+  Connections connections_;            // of the ROUTER
+  std::optional<net::ConnectionProbe> probe_;
+  LogLimiter door_log_;
   net::ZmqSocket router_monitor_;
   net::ZmqSocket router_;
   Links links_;  // at the ROUTER, by routing id

@@ -73,7 +73,9 @@ StatusOr<std::string> Peers::Open() {
   PC_ASSIGN_OR_RETURN(router_,
                       net::ZmqSocket::Open(*context_, net::SocketType::kRouter, socket_options));
   PC_ASSIGN_OR_RETURN(router_monitor_, router_.OpenMonitor(*context_));
-  return router_.Bind(options.bind, &router_monitor_);
+  PC_ASSIGN_OR_RETURN(std::string endpoint, router_.Bind(options.bind, &router_monitor_));
+  PC_RETURN_IF_ERROR(OpenDoor(endpoint));
+  return endpoint;
 }
 
 StatusOr<Peers::Channel*> Peers::ChannelTo(const std::string& endpoint) {
@@ -153,6 +155,8 @@ void Peers::ReceiveMonitor(Channel* channel) {
                         " failed: it may want other CURVE keys");
         break;
       case net::MonitorEvent::Kind::kTurnedAway: OnTurnedAway(channel, event.is_about_curve); break;
+      case net::MonitorEvent::Kind::kAccepted:
+      case net::MonitorEvent::Kind::kAcceptFailed:
       case net::MonitorEvent::Kind::kBindFailed:
       case net::MonitorEvent::Kind::kOther: break;
     }

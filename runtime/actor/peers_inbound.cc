@@ -12,8 +12,6 @@ namespace {
 // Messages taken from one socket before timers, beats and the other sockets have their turn; those
 // in a batch count one by one.
 constexpr int kMessagesPerTurn = 256;
-// A closed connection is noticed by a send only once ZeroMQ has taken its pipe down.
-constexpr Duration kProbeDelays[] = {Milliseconds(0), Milliseconds(2), Milliseconds(10)};
 
 Status NoIncarnation() { return InvalidArgument("hello without \"incarnation\", or with 0"); }
 
@@ -58,6 +56,7 @@ void Peers::ReceiveRouter() {
     const net::ReceiveResult result = router_.Receive(&frames);
     if (result == net::ReceiveResult::kEmpty || result == net::ReceiveResult::kFailed) break;
     Source source;
+    source.frame = &frames[0];
     if (result == net::ReceiveResult::kTooManyFrames) {
       Malformed(source, InvalidArgument("too many frames in a message"));
       continue;
@@ -73,14 +72,7 @@ void Peers::ReceiveRouter() {
     OnFrames(std::move(source), frames[1].view(),
              frames.size() == 3 ? std::move(frames[2]) : net::Frame());
   }
-  if (router_monitor_.is_drained()) return;
-  net::MonitorEvent event;
-  while (net::NextMonitorEvent(&router_monitor_, &event)) {
-    if (event.kind != net::MonitorEvent::Kind::kDisconnected) continue;
-    // The event does not say whose connection it was: see who cannot be sent to any more.
-    probes_.clear();
-    for (Duration delay : kProbeDelays) probes_.push_back(Now() + delay);
-  }
+  if (!router_monitor_.is_drained()) ReceiveDoor();
 }
 
 void Peers::ReceiveChannel(Channel* channel) {
@@ -102,6 +94,7 @@ void Peers::ReceiveChannel(Channel* channel) {
 
 void Peers::Malformed(const Source& source, const Status& why) {
   node_->metrics().Get("malformed_messages_total").Add();
+  NoteBad(source);
   if (!malformed_log_.Allow(Now())) return;
   const std::string who = source.link ? "node " + source.link->node : "a stranger";
   LogWarning("node ", node_->options().name, ": bad message from ", who, ": ", why.message());
@@ -185,6 +178,7 @@ void Peers::OnEnvelope(Source& source, Envelope envelope, net::Frame body) {
   }
   if (link == nullptr || link->is_gone()) {
     if (source.channel == nullptr) RefuseMessage(source, envelope);
+    if (link == nullptr) NoteBad(source);
     return;
   }
   if (envelope.kind == FrameKind::kBeat) return OnBeat(link, body.view());
@@ -356,10 +350,12 @@ void Peers::OnHello(Source& source, const Envelope& envelope, std::string_view b
       holder.Put("earlier", lives_.HolderOf(hello->node).value);
     }
     Answer(source, answer, holder);
+    if (source.link == nullptr) NoteBad(source);
     return;
   }
   const auto cell = hello->actor.empty() ? nullptr : node_->FindCell(hello->actor);
   LinkFor(source.routing_id, *hello);
+  Welcome(source);
   if (!hello->actor.empty() && cell == nullptr) {
     answer.status = NotFound("no actor \"" + hello->actor + "\" at node " + node_->options().name +
                              "; there are: " + node_->ActorNames());

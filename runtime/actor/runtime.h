@@ -48,6 +48,13 @@ struct RuntimeOptions {
   Duration suspect_after = Milliseconds(450);
   // Known within a second, as it is looked for once a beat.
   Duration unreachable_after = Milliseconds(900);
+  // That its listener holds, of all peers, scripts and strangers; of those from one address. Less
+  // where the process may not open so many descriptors, with a quarter of them for all else. Who
+  // comes beyond takes the place of the first that has not said hello yet, or is sent away.
+  int max_connections = 10'000;
+  int max_connections_per_address = 4'096;
+  // A connection over which no good hello has come is closed after so long.
+  Duration hello_timeout = Seconds(10);
   // 0: random.
   Incarnation incarnation = {};
 };

@@ -57,6 +57,8 @@ MonitorEvent::Kind KindOf(int event) {
     case ZMQ_EVENT_CONNECT_DELAYED:
     case ZMQ_EVENT_CONNECTED:
     case ZMQ_EVENT_CLOSED: return Kind::kTried;
+    case ZMQ_EVENT_ACCEPTED: return Kind::kAccepted;
+    case ZMQ_EVENT_ACCEPT_FAILED: return Kind::kAcceptFailed;
     case ZMQ_EVENT_BIND_FAILED: return Kind::kBindFailed;
     case ZMQ_EVENT_CONNECT_RETRIED: return Kind::kRetried;
     case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL: return Kind::kHandshakeFailed;
@@ -238,7 +240,7 @@ ReceiveResult ZmqSocket::Receive(Frames* frames) {
     if (!is_too_long) frames->push_back(std::move(frame));
   }
   if (!is_too_long) return ReceiveResult::kMessage;
-  frames->clear();
+  frames->erase(frames->begin() + 1, frames->end());
   return ReceiveResult::kTooManyFrames;
 }
 

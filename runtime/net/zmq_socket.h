@@ -64,6 +64,8 @@ class Frame {
     return static_cast<const std::byte*>(zmq_msg_data(const_cast<zmq_msg_t*>(&message_)));
   }
   std::span<const std::byte> bytes() const { return {data(), size()}; }
+  // The descriptor of the connection by which it came, at that time; -1: it did not.
+  int source_fd() const { return zmq_msg_get(const_cast<zmq_msg_t*>(&message_), ZMQ_SRCFD); }
   std::string_view view() const { return {reinterpret_cast<const char*>(data()), size()}; }
   zmq_msg_t* handle() { return &message_; }
 
@@ -84,7 +86,7 @@ enum class SendResult {
 enum class ReceiveResult {
   kMessage,
   kEmpty,
-  kTooManyFrames,  // more than limits::kFramesPerMessage came; all were dropped
+  kTooManyFrames,  // more than limits::kFramesPerMessage came; all but the first were dropped
   kFailed,
 };
 
@@ -97,6 +99,8 @@ struct MonitorEvent {
     kRetried,          // none was, or it ended: the next try follows by itself
     kHandshakeFailed,  // the other side hung up, or was silent
     kTurnedAway,       // it said no: libzmq does not connect again
+    kAccepted,         // a connection, by a listener
+    kAcceptFailed,
     kBindFailed,
     kOther,
   };

@@ -35,6 +35,7 @@ class PeersTest : public ::testing::Test {
     options.beat_interval = Milliseconds(1);
     options.suspect_after = Milliseconds(2);
     options.unreachable_after = Milliseconds(3);
+    options.hello_timeout = Seconds(1'000'000);  // time flies here, and ZeroMQ does not
     return options;
   }
   int64_t Metric(const std::string& name) {

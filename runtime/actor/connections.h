@@ -1,0 +1,84 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "protocol/time.h"
+
+namespace packcast::internal {
+
+// The connections that a listener holds, by the descriptors that libzmq names them with: how many,
+// from where, and which are strangers, as no hello of theirs was welcome yet. It decides who must
+// go; does nothing by itself. Owned by Peers; in the reactor's turn only.
+class Connections {
+ public:
+  struct Limits {
+    size_t all = 0;
+    size_t per_address = 0;
+    Duration stranger_time{};  // how long one may stay a stranger
+  };
+  struct Connection {
+    int fd = -1;
+    uint64_t id = 0;
+    std::string address;
+    uint64_t number = 0;  // in the order in which they came
+    Time accepted;
+    bool is_welcome = false;  // it is no stranger any more
+    bool is_ending = false;   // it was told to go: it does not count any more
+    Time bad_since;
+    int bad_messages = 0;  // since then
+  };
+  // So many bad messages one may send in such a time.
+  static constexpr int kBadMessages = 256;
+  static constexpr Duration kBadTime = Seconds(10);
+
+  void set_limits(const Limits& limits) { limits_ = limits; }
+
+  // Takes one in. Returns who must go for that: of all, or of those from there, the stranger that
+  // came first, this one at the latest; null: nobody.
+  const Connection* Accept(int fd, uint64_t id, std::string address, Time now);
+  // It is over. False: it was a stranger, so nobody is missed.
+  bool Close(int fd);
+  // It is no stranger any more.
+  void Welcome(int fd);
+  // It has sent a message that it may not send. True: that was one too many.
+  bool NoteBad(int fd, Time now);
+  // It was told to go.
+  void Ending(int fd);
+
+  // Those that have been strangers for too long.
+  std::vector<const Connection*> Overdue(Time now) const;
+  // This process has slept for so long: nobody could be welcome meanwhile.
+  void Forgive(Duration slept);
+  // Who came first; null: there is none.
+  const Connection* FirstStranger() const;
+  // Null: not known, or told to go.
+  const Connection* Find(int fd) const;
+  // Some that are thought to be there, others each time: libzmq does not tell of every end.
+  std::vector<const Connection*> Some(size_t count);
+  // Of those that were not told to go.
+  size_t size() const { return staying_; }
+
+ private:
+  using Strangers = std::set<std::pair<uint64_t, int>>;  // numbers, descriptors
+  struct Address {
+    size_t count = 0;
+    Strangers strangers;
+  };
+  void Uncount(Connection* connection);
+
+  Limits limits_;
+  std::map<int, Connection> connections_;
+  std::map<std::string, Address> addresses_;
+  Strangers strangers_;
+  size_t staying_ = 0;
+  uint64_t last_number_ = 0;
+  int next_ = 0;  // of Some
+};
+
+}  // namespace packcast::internal

@@ -1,0 +1,137 @@
+#include "runtime/actor/connections.h"
+
+#include <gtest/gtest.h>
+
+namespace packcast::internal {
+namespace {
+
+constexpr Time kStart = Time() + Seconds(100);
+
+class ConnectionsTest : public ::testing::Test {
+ protected:
+  ConnectionsTest() {
+    connections_.set_limits({.all = 4, .per_address = 3, .stranger_time = Seconds(10)});
+  }
+  // Who must go; -1: nobody.
+  int Accept(int fd, const std::string& address, Time now = kStart) {
+    const auto* leaving = connections_.Accept(fd, ++last_id_, address, now);
+    return leaving == nullptr ? -1 : leaving->fd;
+  }
+  std::vector<int> Overdue(Time now) const {
+    std::vector<int> fds;
+    for (const auto* one : connections_.Overdue(now)) fds.push_back(one->fd);
+    return fds;
+  }
+
+  Connections connections_;
+  uint64_t last_id_ = 0;
+};
+
+TEST_F(ConnectionsTest, TheFirstStrangerOfACrowdedAddressMakesRoom) {
+  EXPECT_EQ(Accept(9, "b"), -1);
+  EXPECT_EQ(Accept(1, "a"), -1);
+  EXPECT_EQ(Accept(2, "a"), -1);
+  connections_.Welcome(1);
+  EXPECT_EQ(Accept(3, "a"), -1);
+  EXPECT_EQ(Accept(4, "a"), 2) << "not 1, which is welcome, and not 9, which is from elsewhere";
+}
+
+TEST_F(ConnectionsTest, TheFirstStrangerOfAllMakesRoomWhereAllAreTooMany) {
+  for (int fd : {1, 2, 3, 4}) EXPECT_EQ(Accept(fd, std::string(1, static_cast<char>(fd))), -1);
+  connections_.Welcome(1);
+  EXPECT_EQ(Accept(5, "e"), 2);
+  connections_.Ending(2);
+  EXPECT_EQ(connections_.size(), 4u) << "who was told to go does not count";
+  EXPECT_EQ(Accept(6, "f"), 3) << "once for each that comes";
+}
+
+TEST_F(ConnectionsTest, WhoComesIsSentAwayWhereAllOthersAreWelcome) {
+  for (int fd : {1, 2, 3, 4}) {
+    EXPECT_EQ(Accept(fd, std::string(1, static_cast<char>(fd))), -1);
+    connections_.Welcome(fd);
+  }
+  EXPECT_EQ(Accept(5, "e"), 5);
+}
+
+// Of one host no address is known: processes by ipc:// are not strangers from one place.
+TEST_F(ConnectionsTest, NoAddressIsNotOneAddress) {
+  for (int fd : {1, 2, 3, 4}) EXPECT_EQ(Accept(fd, ""), -1);
+  EXPECT_EQ(Accept(5, ""), 1);
+}
+
+TEST_F(ConnectionsTest, AnEndMakesRoom) {
+  for (int fd : {1, 2, 3}) EXPECT_EQ(Accept(fd, "a"), -1);
+  connections_.Close(2);
+  EXPECT_EQ(Accept(4, "a"), -1);
+  EXPECT_EQ(Accept(2, "a"), 1) << "a descriptor that is used again is another connection";
+}
+
+TEST_F(ConnectionsTest, AnEndThatNobodyToldIsKnownWhenItsDescriptorIsUsedAgain) {
+  for (int fd : {1, 2, 3}) EXPECT_EQ(Accept(fd, "a"), -1);
+  connections_.Welcome(1);
+  EXPECT_EQ(Accept(1, "a"), -1);
+  EXPECT_EQ(connections_.size(), 3u);
+  EXPECT_EQ(connections_.Find(1)->id, 4u);
+  EXPECT_FALSE(connections_.Find(1)->is_welcome);
+}
+
+TEST_F(ConnectionsTest, OnlyAStrangerIsNotMissed) {
+  Accept(1, "a");
+  Accept(2, "a");
+  Accept(3, "a");
+  connections_.Welcome(2);
+  connections_.Ending(3);
+  connections_.Welcome(3);  // its hello had come before it was told to go
+  EXPECT_FALSE(connections_.Close(1));
+  EXPECT_TRUE(connections_.Close(2));
+  EXPECT_TRUE(connections_.Close(3));
+  EXPECT_TRUE(connections_.Close(4)) << "not known";
+  EXPECT_EQ(connections_.size(), 0u);
+}
+
+TEST_F(ConnectionsTest, StrangersHaveTheirTime) {
+  Accept(1, "a", kStart);
+  Accept(2, "a", kStart + Seconds(1));
+  Accept(3, "b", kStart + Seconds(2));
+  connections_.Welcome(2);
+  EXPECT_EQ(Overdue(kStart + Seconds(10) - Milliseconds(1)), std::vector<int>());
+  EXPECT_EQ(Overdue(kStart + Seconds(12)), (std::vector<int>{1, 3}));
+  connections_.Ending(1);
+  EXPECT_EQ(Overdue(kStart + Seconds(12)), (std::vector<int>{3})) << "it is told once";
+  connections_.Forgive(Seconds(5));
+  EXPECT_EQ(Overdue(kStart + Seconds(12)), std::vector<int>());
+  EXPECT_EQ(Overdue(kStart + Seconds(17)), (std::vector<int>{3}));
+}
+
+TEST_F(ConnectionsTest, BadMessagesAreForgottenWithTime) {
+  Accept(1, "a");
+  for (int round = 0; round < 2; ++round) {
+    const Time now = kStart + round * Connections::kBadTime;
+    for (int k = 0; k < Connections::kBadMessages; ++k) ASSERT_FALSE(connections_.NoteBad(1, now));
+  }
+  EXPECT_TRUE(connections_.NoteBad(1, kStart + Connections::kBadTime));
+  connections_.Ending(1);
+  EXPECT_FALSE(connections_.NoteBad(1, kStart + Connections::kBadTime)) << "it is told once";
+  EXPECT_FALSE(connections_.NoteBad(2, kStart)) << "not known";
+}
+
+TEST_F(ConnectionsTest, SomeAreAllInTurns) {
+  for (int fd : {1, 5, 7}) Accept(fd, "a");
+  std::vector<int> seen;
+  for (int k = 0; k < 3; ++k) {
+    for (const auto* one : connections_.Some(2)) seen.push_back(one->fd);
+  }
+  EXPECT_EQ(seen, (std::vector<int>{1, 5, 7, 1, 5}));
+}
+
+TEST_F(ConnectionsTest, TheFirstStrangerIsKnown) {
+  EXPECT_EQ(connections_.FirstStranger(), nullptr);
+  Accept(8, "a");
+  Accept(2, "a");
+  EXPECT_EQ(connections_.FirstStranger()->fd, 8);
+  connections_.Welcome(8);
+  EXPECT_EQ(connections_.FirstStranger()->fd, 2);
+}
+
+}  // namespace
+}  // namespace packcast::internal
