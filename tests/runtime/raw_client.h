@@ -66,15 +66,16 @@ class RawClient {
     }
     return true;
   }
-  // ZMTP 3.0 with the mechanism NULL, as a DEALER. False: the other side wants none of it.
-  bool Introduce() {
+  // ZMTP 3.0 with the mechanism NULL, as a DEALER.
+  bool Greet() {
     const std::string greeting = std::string("\xff\0\0\0\0\0\0\0\1\x7f\3\0NULL", 16);
     const std::string ready("\5READY\x0bSocket-Type\0\0\0\6DEALER", 28);
+    return Send(greeting + std::string(48, '\0') + '\4' + static_cast<char>(ready.size()) + ready);
+  }
+  // And the answer, before which anything else is an error to libzmq. False: it wants none of it.
+  bool Introduce() {
     char theirs[256];
-    // What comes before libzmq has sent its own command is an error to it.
-    return Send(greeting + std::string(48, '\0') + '\4' + static_cast<char>(ready.size()) +
-                ready) &&
-           Read(theirs, 64 + 2) && Read(theirs, static_cast<uint8_t>(theirs[65]));
+    return Greet() && Read(theirs, 64 + 2) && Read(theirs, static_cast<uint8_t>(theirs[65]));
   }
   // A message of one short frame.
   bool SendFrame(std::string_view bytes) {
@@ -88,6 +89,15 @@ class RawClient {
       if (got == 0 || (got < 0 && errno == ECONNRESET)) return true;
       if (got < 0) return false;
     }
+  }
+  // All that comes until then.
+  std::string ReadToEnd() {
+    std::string all;
+    char buffer[4096];
+    ssize_t got = 0;
+    while ((got = recv(fd_, buffer, sizeof buffer, 0)) > 0)
+      all.append(buffer, static_cast<size_t>(got));
+    return all;
   }
   // Waits for that.
   bool Ends() { return EndsWithin(ToMilliseconds(kPatience)); }
