@@ -105,7 +105,8 @@ struct Link {
   std::deque<Outgoing> backlog;      // not yet with ZeroMQ, in order
   bool is_listed = false;            // among those with a backlog
   std::vector<Watch> watches;
-  bool has_questions = false;  // of a watch that is open
+  std::vector<Envelope> missed;  // goodbyes of actors that ended while it was silent
+  bool has_questions = false;    // of a watch that is open
   ReplyCache replies;
   std::shared_ptr<Link> heir;  // of the same life, which was given up and is back
   ActorRef last_sender;        // messages come in runs of one sender: saves making it again

@@ -28,6 +28,8 @@ constexpr Duration kRememberDead = Seconds(60);
 // A call that was sent to a peer before it was away for longer is not repeated: the peer, whose
 // time runs a little differently, may know nothing of it any more.
 constexpr Duration kRepeatWithin = kRememberDead - Seconds(10);
+// Goodbyes that wait for a peer that is silent.
+constexpr size_t kMissed = 4096;
 
 Status StatusFor(const Link& link) {
   const std::string text = "node " + link.node + ": " + link.cause();
@@ -255,12 +257,16 @@ void Peers::SetState(const std::shared_ptr<Link>& link, LinkState state, const s
            PeerEventKindName(EventFor(state)), ": ", cause);
   if (state == LinkState::kDied || state == LinkState::kLeft) {
     if (link->connected.exchange(false)) link->lost_at = Now();
+    link->missed.clear();  // when it is back it asks
   }
   if (!is_replaced_dead) TellWatchersOfLink(*link, cause);
   if (state >= LinkState::kUnreachable) FailCalls(link);
   if (state == LinkState::kLeft) link->watches.clear();
   if (state == LinkState::kUp) {
     ReopenAll(link);  // a goodbye may have been lost
+    for (Envelope& bye : std::exchange(link->missed, {})) {
+      TransmitOwn({link, std::move(bye), net::Frame(), CallId(), CallId()});
+    }
     const Time now = Now();
     const Time lost_at = std::exchange(link->lost_at, Time());
     const bool is_forgotten_there = lost_at != Time() && now - lost_at > kRepeatWithin;
@@ -473,8 +479,9 @@ void Peers::AnnounceEnd(const FrameAddress& life, const Status& why, Incarnation
   bye.to.incarnation = next;
   bye.status = why;
   ForEachLink([&](const std::shared_ptr<Link>& link) {
-    if (!link->is_usable()) return;
-    TransmitOwn({link, bye, net::Frame(), CallId(), CallId()});
+    if (link->is_usable()) return TransmitOwn({link, bye, net::Frame(), CallId(), CallId()});
+    // Who is silent may hear us all the while: it does not know that it should ask.
+    if (link->connected.load() && link->missed.size() < kMissed) link->missed.push_back(bye);
   });
 }
 

@@ -1,4 +1,5 @@
-// Of one name's processes the last counts, whatever a dead one has said and comes late.
+// Of one name's processes the last counts, whatever a dead one has said and comes late; and what
+// was not said in time.
 #include <memory>
 #include <utility>
 
@@ -72,6 +73,35 @@ TEST_F(LateHelloTest, NorOneWhoseConnectionHasEnded) {
   present = std::make_unique<Script>(node_->endpoint(), "present");
   present->SendBeatingHello("echo", Incarnation(8));
   present->Expect(FrameKind::kWelcome);
+}
+
+// One that is silent may hear all the same: then it would never ask.
+TEST(LateNewsTest, WhatEndsWhileAPeerIsSilentIsSaidWhenItIsHeardAgain) {
+  RuntimeOptions options;
+  options.beat_interval = Milliseconds(5);
+  options.suspect_after = Milliseconds(10);
+  options.unreachable_after = Milliseconds(20);
+  const auto node = testing::StartRuntime("node", options);
+  auto events = std::make_shared<Record<PeerEvent>>();
+  auto watcher = std::make_unique<FunctionActor>();
+  watcher->on_message = [](Context& context, Message message) { context.Monitor(message.from); };
+  watcher->on_peer = [events](Context&, const PeerEvent& event) { events->Add(event); };
+  ASSERT_TRUE(node->Spawn("watcher", std::move(watcher)).ok());
+  const ActorRef ended = node->Spawn("ended", testing::Echo()).value();
+  Script script(node->endpoint());
+  script.SendBeatingHello("watcher", Incarnation(8));
+  script.Expect(FrameKind::kWelcome);
+  Envelope tell = CallOf("watcher", "watch", 0);
+  tell.kind = FrameKind::kTell;
+  tell.deadline_ms.reset();
+  script.Send(tell, Value());
+  ASSERT_TRUE(events->WaitFor(
+      [](const PeerEvent& event) { return event.kind == PeerEvent::Kind::kUnreachable; }));
+  ASSERT_TRUE(node->Stop(ended).ok());
+  Envelope beat;
+  beat.kind = FrameKind::kBeat;
+  script.Send(beat, Value());
+  EXPECT_EQ(script.Expect(FrameKind::kBye).from.actor, "ended");
 }
 
 }  // namespace
