@@ -2,6 +2,7 @@
 // it has installed. A catch-up is an epoch of another kind; what is the same for both is in the
 // other files.
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "actors/coordinator_machine.h"
@@ -17,6 +18,18 @@ Duration PauseAfter(uint32_t failures) {
   Duration pause = kFirstPause;
   for (uint32_t k = 1; k < failures && pause < kLongestPause; ++k) pause *= 2;
   return std::min(pause, kLongestPause);
+}
+
+// Whether each of `ranks` offers a transport that `provider` does.
+bool Reaches(const Member& provider, const std::vector<const Member*>& ranks) {
+  const auto& ways = provider.offer.transports;
+  return std::all_of(ranks.begin(), ranks.end(), [&](const Member* rank) {
+    return std::any_of(
+        rank->offer.transports.begin(), rank->offer.transports.end(), [&](const auto& theirs) {
+          return std::any_of(ways.begin(), ways.end(),
+                             [&](const auto& way) { return way.kind == theirs.kind; });
+        });
+  });
 }
 
 }  // namespace
@@ -91,16 +104,33 @@ std::optional<Time> CoordinatorMachine::NextTry(const Standing& standing) const 
   return next;
 }
 
+// From the next provider in turn that reaches any of them; the others have their turn after that.
+// One that no transport reaches must not keep those from it that are asked with it.
 void CoordinatorMachine::TryCatchUp(const Standing& standing,
                                     const std::vector<std::string>& replicas) {
-  const Member& provider = *standing.providers[provider_turn_ % standing.providers.size()];
-  const auto manifest = RowsOf(provider);
-  if (manifest == nullptr) {
-    look_again_at_ = rows_wanted_->deadline;
+  for (size_t k = 0; k < standing.providers.size(); ++k) {
+    const Member& provider = *standing.providers[(provider_turn_ + k) % standing.providers.size()];
+    std::vector<std::string> reached;
+    std::copy_if(replicas.begin(), replicas.end(), std::back_inserter(reached),
+                 [&](const std::string& replica) {
+                   return Reaches(provider, standing.behind.at(replica).ranks);
+                 });
+    if (reached.empty()) continue;
+    const auto manifest = RowsOf(provider);
+    if (manifest == nullptr) {
+      look_again_at_ = rows_wanted_->deadline;
+      return;
+    }
+    settle_until_.reset();
+    BeginCatchUp(standing, provider, reached, manifest);
     return;
   }
   settle_until_.reset();
-  BeginCatchUp(standing, provider, replicas, manifest);
+  for (const std::string& replica : replicas) {
+    PutOff(replica, standing.providers.front()->id.name +
+                        " offers no transport that all its ranks do, nor does another that serves "
+                        "the version");
+  }
 }
 
 // ---- rows that this coordinator does not know ---------------------------------------------------
@@ -259,11 +289,13 @@ void CoordinatorMachine::PutOff(const Status& status) {
     }
     if (!provider_failed) ++provider_turn_;
   }
-  for (const auto& [unit, why] : units) {
-    Behind& behind = behind_[unit];
-    behind.next_try = now_ + PauseAfter(++behind.failures);
-    behind.why = why;
-  }
+  for (const auto& [unit, why] : units) PutOff(unit, why);
+}
+
+void CoordinatorMachine::PutOff(const std::string& replica, const std::string& why) {
+  Behind& behind = behind_[replica];
+  behind.next_try = now_ + PauseAfter(++behind.failures);
+  behind.why = why;
 }
 
 }  // namespace packcast

@@ -264,6 +264,7 @@ class CoordinatorMachine {
   void DropCatchUp(const Status& why);
   void EndCatchUp(const Status& status);
   void PutOff(const Status& status);
+  void PutOff(const std::string& replica, const std::string& why);
   bool Runs(uint64_t label) const {  // a sync
     return epoch_ && !epoch_->catch_up && epoch_->label == label;
   }

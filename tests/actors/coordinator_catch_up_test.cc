@@ -441,5 +441,35 @@ TEST_F(CatchUpTest, ACancelledSyncIsNotTheCatchUp) {
   EXPECT_FALSE(kit.runs());
 }
 
+// Found by the simulation: they were asked together, and neither ever got anything.
+TEST_F(CatchUpTest, WhomNoTransportReachesKeepsNobodyFromIt) {
+  JoinServing(0, {.epoch = 3});
+  SendRows(JoinServing(1, {.epoch = 3}));
+  JoinServing(2, {.transports = {{.kind = "far"}}});
+  JoinServing(3, {});
+  Settle();
+  SendRows(Id("worker-0"));
+  ASSERT_TRUE(CatchesUp());
+  kit.AnswerAll();
+  EXPECT_EQ(VersionOf("worker-3"), "1.3");
+  Settle();
+  EXPECT_FALSE(kit.runs());
+  EXPECT_EQ(StandingOf("worker-2"), "behind");
+  EXPECT_TRUE(kit.machine.NextDeadline().has_value()) << "it is tried again";
+  kit.On(ControlCall{1, "members", {}});
+  EXPECT_NE(kit.replies.back().body.ToString(10'000).find("offers no transport"),
+            std::string::npos);
+  // One that reaches it comes.
+  JoinServing(4, {.epoch = 3, .transports = {{.kind = "far"}}});
+  kit.now += Seconds(31);
+  kit.On(Tick{});
+  Settle();
+  SendRows(Id("worker-4"));
+  ASSERT_TRUE(CatchesUp());
+  EXPECT_EQ(kit.machine.epoch()->catch_up->provider.name, "worker-4");
+  kit.AnswerAll();
+  EXPECT_EQ(VersionOf("worker-2"), "1.3");
+}
+
 }  // namespace
 }  // namespace packcast
