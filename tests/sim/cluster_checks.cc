@@ -54,8 +54,8 @@ void Cluster::CheckServes(const CoordinatorShell& coordinator, const Member& kno
   for (const MemberShell& shell : members_) {
     const MemberMachine& member = shell.member();
     if (!shell.process()->alive || member.config().self != known.id) continue;
-    // One that has turned to another coordinator meanwhile.
-    if (shell.session() != coordinator.process()->incarnation) continue;
+    // One that has turned to another coordinator meanwhile, or is just coming back from it.
+    if (!member.joined() || shell.session() != coordinator.process()->incarnation) continue;
     if (ToString(member.serving()) != version || !member.in_service()) {
       world_->Violate("S2: " + known.id.name + " is listed and does not serve " + version);
     }

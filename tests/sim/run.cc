@@ -18,14 +18,29 @@ constexpr int kLastSyncs = 2;
 // clock, which may be slow by a twentieth.
 constexpr Duration kControlWait = Seconds(3600 * 20 / 19 + 1);
 
+bool Reaches(const Member& provider, const std::vector<const Member*>& ranks) {
+  const auto takes = [&](const Member* rank) {
+    return std::any_of(
+        rank->offer.transports.begin(), rank->offer.transports.end(), [&](const auto& way) {
+          return std::any_of(provider.offer.transports.begin(), provider.offer.transports.end(),
+                             [&](const auto& other) { return other.kind == way.kind; });
+        });
+  };
+  return std::all_of(ranks.begin(), ranks.end(), takes);
+}
+
 // A replica that is behind, can catch up, and has been left alone for long.
 std::string LeftBehind(Cluster* cluster) {
   const CoordinatorShell* shell = cluster->coordinator();
   if (shell == nullptr) return "no coordinator";
   const Standing standing = StandingOf(shell->machine().membership());
-  if (standing.providers.empty()) return "";
   for (const auto& [replica, lacking] : standing.behind) {
-    if (lacking.can_catch_up) return replica + " is behind " + ToString(standing.newest);
+    const bool reached =
+        std::any_of(standing.providers.begin(), standing.providers.end(),
+                    [&](const Member* provider) { return Reaches(*provider, lacking.ranks); });
+    if (lacking.can_catch_up && reached) {
+      return replica + " is behind " + ToString(standing.newest);
+    }
   }
   return "";
 }
@@ -44,12 +59,11 @@ bool Settle(World* world, Cluster* cluster, User* user) {
   }
 }
 
-void Rest(World* world, const Scenario& scenario, Cluster* cluster, User* user) {
+void Rest(World* world, Cluster* cluster, User* user) {
   if (!Settle(world, cluster, user)) return;
   user->ReadmitAll();
-  // Whom no transport reaches stays behind.
   world->RunUntil(world->now() + kCatchUpBound, [&] { return LeftBehind(cluster).empty(); });
-  if (const std::string left = LeftBehind(cluster); !left.empty() && !scenario.two_transports) {
+  if (const std::string left = LeftBehind(cluster); !left.empty()) {
     return world->Violate("L1: long after the last fault " + left);
   }
   for (int k = 0; k < kLastSyncs; ++k) {
@@ -97,7 +111,7 @@ RunResult RunSeed(const RunOptions& options) {
     user.Stop();
     nemesis.Calm();
     cluster.Calm();
-    Rest(&world, scenario, &cluster, &user);
+    Rest(&world, &cluster, &user);
   }
   if (IsPeaceful(scenario) && world.stats.aborted + world.stats.retries > 0) {
     world.Violate("L1: an epoch was given up without a cause");
