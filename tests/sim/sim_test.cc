@@ -6,12 +6,7 @@
 namespace packcast::sim {
 namespace {
 
-// Sanitizers cost a factor of 10 to 30; the same seeds' tail is left to the plain build.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr uint64_t kSeeds = 120;
-#else
 constexpr uint64_t kSeeds = 300;
-#endif
 
 std::string Lines(const std::deque<std::string>& lines) {
   std::string out;
