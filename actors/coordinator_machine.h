@@ -109,6 +109,7 @@ class CoordinatorMachine {
   const Membership& membership() const { return membership_; }
   const std::optional<Epoch>& epoch() const { return epoch_; }
   const ContractPolicy& policy() const { return config_.policy; }
+  CommitPolicy commit() const { return config_.commit; }
   const std::deque<Value>& reports() const { return reports_; }
   std::optional<Version> last_committed() const { return last_committed_; }
 

@@ -131,6 +131,7 @@ class Cluster : public NetworkUser, public MemberOwner {
   // install failed, a rank's session broke between its Staged and its Commit) may be mixed or
   // partly out of service, as the coordinator's `members` shows, until the next committed epoch,
   // which lists it if it is complete: Behind() checks that at the end.
+  const std::string& UnitOf(const std::string& name) const override;
   void OnCommitted(const CoordinatorShell& shell, const Value& report) override;
   void OnCaughtUp(const CoordinatorShell& shell, const Value& report) override;
   // How many ranks of each replica are listed; each of them must serve that version.
@@ -149,7 +150,6 @@ class Cluster : public NetworkUser, public MemberOwner {
   void KillProcess(Process* process);
   void FreezeProcess(Process* process, bool asleep);
   void BeginCoordinator();
-  const std::string& UnitOf(const std::string& name) const;
   // A collective of a lazy trainer's ranks can never end: their program ends them, or an earlier
   // life of one that waits.
   void EndTrainers(Process* earlier);

@@ -51,6 +51,7 @@ void Cluster::BeginCoordinator() {
   config.term = {1, world_->random.Next() | 1};
   if (world_->mutation() == Mutation::kNonceIgnored) config.term.nonce = 1;
   config.policy = scenario_.policy;
+  config.commit = scenario_.commit;
   config.deadlines = scenario_.deadlines;
   Process* process = world_->Spawn("coordinator", scenario_.drift);
   world_->trace.Add(world_->now(), "coordinator", "STARTED", 0, [] { return std::string(); });

@@ -139,18 +139,27 @@ void CoordinatorShell::Control(const std::string& method, Value body) {
 
 // ---- effects ------------------------------------------------------------------------------------
 
+std::string CoordinatorShell::DomainOf(const MemberId& member) const {
+  if (machine_.commit() == CommitPolicy::kAll) return "";
+  if (machine_.epoch() && machine_.epoch()->catch_up) return "";
+  return around_->owner->UnitOf(member.name);
+}
+
 void CoordinatorShell::CheckDecision(const SendToMember& effect) {
   Truth& truth = *around_->truth;
+  const std::string domain = DomainOf(effect.to);
   if (const auto* abort = std::get_if<AbortAttempt>(&effect.message)) {
-    if (truth.decided.contains(abort->key)) world_->Violate("S10: given up after the decision");
-    truth.given_up.insert(abort->key);
+    const bool is_decided = truth.decided.contains({abort->key, domain});
+    if (is_decided) world_->Violate("S10: given up after the decision");
+    truth.given_up.insert({abort->key, domain});
   }
   if (const auto* start = std::get_if<Start>(&effect.message)) NoteWalkers(start->key);
   if (const auto* drain = std::get_if<Drain>(&effect.message)) NoteDrain(*drain);
   const auto* commit = std::get_if<Commit>(&effect.message);
   if (commit == nullptr) return;
-  if (truth.given_up.contains(commit->key)) world_->Violate("S10: decided after it was given up");
-  if (!truth.decided.insert(commit->key).second) return;
+  const bool is_given_up = truth.given_up.contains({commit->key, domain});
+  if (is_given_up) world_->Violate("S10: decided after it was given up");
+  if (!truth.decided.insert({commit->key, domain}).second) return;
   const auto& epoch = machine_.epoch();
   if (!epoch || !epoch->contract) return world_->Violate("S5: decided without an epoch");
   if (!epoch->catch_up) {
@@ -162,7 +171,8 @@ void CoordinatorShell::CheckDecision(const SendToMember& effect) {
   const auto& staged = truth.staged[commit->key];
   for (const Flow& flow : epoch->contract->flows) {
     for (const FlowMember& member : flow.members) {
-      if (member.role == Role::kWorker && !staged.contains(member.member)) {
+      const bool votes = member.role == Role::kWorker && DomainOf(member.member) == domain;
+      if (votes && !staged.contains(member.member)) {
         world_->Violate("S5: " + KeyText(commit->key) + " is decided before " + member.member.name +
                         " has staged");
       }
@@ -255,6 +265,7 @@ void CoordinatorShell::Do(const PublishEvent& effect) {
     CheckStopping(name);
   }
   if (name == "epoch.attempt") ++world_->stats.retries;
+  if (name == "replica.committed") ++world_->stats.decided_alone;
   if (name == "epoch.abort" || name == "replica.expelled") CheckBlame(effect.event, "reason");
   if (name != "epoch.end" && name != "catch_up.end") return;
   const Value& report = *effect.event.Find("report");

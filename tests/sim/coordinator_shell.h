@@ -44,6 +44,8 @@ class CoordinatorShell {
   void CheckBlame(const Value& told, std::string_view reason_field);
   void CheckStopping(std::string_view what);
   void CheckDecision(const SendToMember& effect);
+  // Of what commits and is given up alone, the part that the member is of.
+  std::string DomainOf(const MemberId& member) const;
   void NoteBegin();
   void NoteSuperseded(const FromMember& event);
   void NoteWalkers(const EpochKey& key);

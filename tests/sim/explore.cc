@@ -229,12 +229,12 @@ void PrintSummary(const Sum& sum, double seconds) {
             << " staged " << s.staged_early << " crossed " << s.staged_crossed
             << ", beside another coordinator " << s.rivals << " of a rival trainer " << s.takeovers
             << ", lazy ranks that gathered on " << s.lazy_drains << ", catch-ups " << s.caught_up
-            << " given up " << s.not_caught_up << ", decisions torn before their commits "
-            << s.decisions_torn[0] << " between " << s.decisions_torn[1] << " after "
-            << s.decisions_torn[2] << "\nevents " << s.events << ", messages " << s.messages
-            << " lost " << s.messages_lost << " stale " << s.stale_dropped
-            << " of other coordinators " << s.foreign << " of superseded lives " << s.zombies
-            << " replayed " << s.replayed << "\nfaults";
+            << " given up " << s.not_caught_up << ", replicas decided alone " << s.decided_alone
+            << ", decisions torn before their commits " << s.decisions_torn[0] << " between "
+            << s.decisions_torn[1] << " after " << s.decisions_torn[2] << "\nevents " << s.events
+            << ", messages " << s.messages << " lost " << s.messages_lost << " stale "
+            << s.stale_dropped << " of other coordinators " << s.foreign << " of superseded lives "
+            << s.zombies << " replayed " << s.replayed << "\nfaults";
   for (size_t k = 0; k < kFaults; ++k) {
     std::cout << " " << FaultName(static_cast<Fault>(k)) << " " << s.faults[k];
   }

@@ -42,6 +42,8 @@ class MemberOwner {
   virtual void OnCoordinatorStop(Process* coordinator) = 0;
   // A coordinator published that a catch-up begins.
   virtual void OnCatchUp() = 0;
+  // Of a rank that the scenario knows.
+  virtual const std::string& UnitOf(const std::string& name) const = 0;
   // A coordinator published the end of an epoch that was committed.
   virtual void OnCommitted(const CoordinatorShell& shell, const Value& report) = 0;
   // The same of a catch-up.

@@ -75,6 +75,7 @@ void DoWithout(Trait trait, Scenario* scenario) {
     case Trait::kSecondCalls: scenario->second_call = scenario->supersede = 0; return;
     case Trait::kCancels: scenario->cancel = 0; return;
     case Trait::kControl: scenario->control = 0; return;
+    case Trait::kEach: scenario->commit = CommitPolicy::kAll; return;
   }
 }
 
@@ -97,6 +98,7 @@ std::string_view TraitName(Trait trait) {
     case Trait::kSecondCalls: return "second-calls";
     case Trait::kCancels: return "cancels";
     case Trait::kControl: return "control";
+    case Trait::kEach: return "each";
   }
   return "unknown";
 }
@@ -184,6 +186,7 @@ Scenario MakeScenario(uint64_t seed, uint32_t workers, const Traits& without) {
   Random trouble(random->Next());
   if (random->Chance(0.9)) ChooseTrouble(&trouble, &scenario);
   ChooseUser(random, &scenario);
+  scenario.commit = Mix(seed ^ 0xeac4) % 3 == 0 ? CommitPolicy::kEach : CommitPolicy::kAll;
   for (const Trait trait : without) DoWithout(trait, &scenario);
   return scenario;
 }

@@ -49,6 +49,7 @@ struct Scenario {
   bool host_transport = true;
   double late_messages = 0;  // chance that one takes much longer
   ContractPolicy policy;
+  CommitPolicy commit = CommitPolicy::kAll;
   EpochDeadlines deadlines;
   // The first half: this long, with so many faults of the kinds that the seed allows.
   Duration unrest = Seconds(20);
@@ -109,8 +110,9 @@ enum class Trait : uint8_t {
   kSecondCalls,
   kCancels,
   kControl,
+  kEach,  // the commit policy
 };
-inline constexpr size_t kTraits = 15;
+inline constexpr size_t kTraits = 16;
 std::string_view TraitName(Trait trait);
 std::optional<Trait> TraitOf(std::string_view name);
 using Traits = std::set<Trait>;

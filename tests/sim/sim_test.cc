@@ -25,6 +25,7 @@ TEST(Simulation, KeepsItsInvariants) {
   }
   // The seeds are worth something only if much went well and much went wrong.
   EXPECT_GT(sum.committed, 3 * kSeeds);
+  EXPECT_GT(sum.decided_alone, kSeeds);
   EXPECT_GT(sum.aborted, kSeeds / 5);
   EXPECT_GT(sum.retries, kSeeds / 5);
   EXPECT_GT(sum.stale_dropped, 0u);

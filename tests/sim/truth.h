@@ -20,10 +20,12 @@ struct Truth {
   // each cell as the rank has it that the contract takes it from; 0 where none is known yet.
   std::map<Version, Words> contents;
   std::map<EpochKey, std::set<MemberId>> staged;  // workers that hold all bytes of an attempt
-  std::set<EpochKey> decided;
+  // What commits alone: "" all of an attempt; with the policy "each" a replica, or the trainer.
+  using Domain = std::pair<EpochKey, std::string>;
+  std::set<Domain> decided;
   std::set<Version> decided_versions;
   std::map<uint64_t, Time> label_decided;  // last
-  std::set<EpochKey> given_up;
+  std::set<Domain> given_up;
   // The trainer ranks of attempts that have begun.
   std::map<EpochKey, std::set<MemberId>> walkers;
   // Attempts in which a trainer rank lost its session, or that it gave up on its own for another

@@ -8,12 +8,12 @@ namespace packcast::sim {
 void Stats::Add(const Stats& other) {
   // In the order of their declaration.
   const auto counts = [](Stats* s) {
-    return std::array{&s->events,         &s->messages,  &s->messages_lost,  &s->stale_dropped,
-                      &s->committed,      &s->aborted,   &s->retries,        &s->several_flows,
-                      &s->partly_reused,  &s->early,     &s->early_given_up, &s->staged_early,
-                      &s->staged_crossed, &s->foreign,   &s->zombies,        &s->replayed,
-                      &s->rivals,         &s->takeovers, &s->lazy_drains,    &s->caught_up,
-                      &s->not_caught_up};
+    return std::array{&s->events,         &s->messages,     &s->messages_lost,  &s->stale_dropped,
+                      &s->committed,      &s->aborted,      &s->retries,        &s->several_flows,
+                      &s->partly_reused,  &s->early,        &s->early_given_up, &s->staged_early,
+                      &s->staged_crossed, &s->foreign,      &s->zombies,        &s->replayed,
+                      &s->rivals,         &s->takeovers,    &s->lazy_drains,    &s->caught_up,
+                      &s->not_caught_up,  &s->decided_alone};
   };
   Stats copy = other;
   const auto mine = counts(this);

@@ -35,6 +35,7 @@ struct Stats {
   uint64_t staged_crossed = 0;  // Staged of an attempt told ahead that crosses its abort
   uint64_t caught_up = 0;       // catch-ups that were committed
   uint64_t not_caught_up = 0;   // and that were not
+  uint64_t decided_alone = 0;   // replicas before others (policy each)
   uint64_t foreign = 0;         // messages of a coordinator whose session is over
   uint64_t zombies = 0;         // messages of a life that was superseded
   uint64_t replayed = 0;        // messages that came twice because a connection broke
