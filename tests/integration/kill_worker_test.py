@@ -71,6 +71,17 @@ class KillWorkerTest(unittest.TestCase):
     def test_in_place(self) -> None:
         self.check("--install=in-place")
 
+    def test_replicas_that_commit_alone(self) -> None:
+        cluster = self.start(workers=3)
+        self.assertEqual(cluster.call("limits", commit="each")["commit"], "each")
+        report = self.kill_in_transfer(cluster, "worker-1")
+        self.assertFalse(wrong_with(report, 2))
+        self.assertEqual([x["replica"] for x in report["expelled"]], ["replica-1"])
+        alone = [event["replica"] for event in cluster.watch.events
+                 if event["event"] == "replica.committed"]
+        self.assertEqual(sorted(alone), ["replica-0", "replica-2"])
+        self.check_healed(cluster, "worker-1", 3)
+
     def test_the_sibling_goes_with_it(self) -> None:
         cluster = self.start("--replica-size=2", workers=4)
         report = self.kill_in_transfer(cluster, "worker-1")
