@@ -127,7 +127,7 @@ class Peers {
     std::shared_ptr<Link> link;         // null before the hello
   };
 
-  // peers.cc: sending, beats, states.
+  // peers_send.cc: what leaves.
   net::ZmqSocket& SocketOf(const Link& link) {
     return link.dealer == nullptr ? router_ : *link.dealer;
   }
@@ -138,12 +138,16 @@ class Peers {
                    net::SendResult result);
   bool Redirect(Outgoing* reply, bool has_room_here);
   void DropReply(const Outgoing& reply);
-  bool GiveUpSent(const std::shared_ptr<Link>& link, CallId id);
   void Flush(const std::shared_ptr<Link>& link);
   void Refuse(const Outgoing& message, Status status);
-  void SetState(const std::shared_ptr<Link>& link, LinkState state, const std::string& cause);
-  void FailCalls(const std::shared_ptr<Link>& link);
   void TransmitOwn(Outgoing message);
+  // Why what goes to it fails.
+  static Status StatusFor(const Link& link);
+
+  // peers.cc: beats, states.
+  void SetState(const std::shared_ptr<Link>& link, LinkState state, const std::string& cause);
+  bool GiveUpSent(const std::shared_ptr<Link>& link, CallId id);
+  void FailCalls(const std::shared_ptr<Link>& link);
   void Shun(const std::shared_ptr<Link>& link);
   void CountWards();
   void Lost(const std::shared_ptr<Link>& link);
@@ -218,17 +222,20 @@ class Peers {
   static void OnActorBye(const std::shared_ptr<Link>& link, const Envelope& envelope,
                          const std::string& cause);
 
+  // peers_hello.cc: who may come in.
+  void OnHello(Source& source, const Envelope& envelope, std::string_view body);
+  Status CheckHello(const Source& source, const Hello& hello);
+  std::shared_ptr<Link> LinkFor(const std::string& routing_id, const Hello& hello);
+  void RefuseMessage(const Source& source, const Envelope& envelope);
+  void RefuseSuperseded(const Link& link);
+  static Status NoIncarnation();
+
   // peers_inbound.cc: what arrives.
   void ReceiveRouter();
   void ReceiveChannel(Channel* channel);
   void OnFrames(Source source, std::string_view envelope, net::Frame body);
   void OnEnvelope(Source& source, Envelope envelope, net::Frame body);
   void OnUnknown(const Source& source, const Envelope& partial, const Status& error);
-  void OnHello(Source& source, const Envelope& envelope, std::string_view body);
-  Status CheckHello(const Source& source, const Hello& hello);
-  std::shared_ptr<Link> LinkFor(const std::string& routing_id, const Hello& hello);
-  void RefuseMessage(const Source& source, const Envelope& envelope);
-  void RefuseSuperseded(const Link& link);
   void OnBatch(const Source& source, std::string_view bytes);
   // Of a link that is there: what may come in a batch, too.
   void OnLinked(const std::shared_ptr<Link>& link, const Envelope& envelope,
