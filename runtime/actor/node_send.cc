@@ -62,8 +62,8 @@ Status Unusable(const Link& link) {
   const std::string text = "node " + link.node;
   const LinkState state = link.state.load();
   Status status = Unavailable(text + " is not reachable now");
-  if (state == LinkState::kDied) status = PeerDied(text + " has died: " + link.cause());
   if (state == LinkState::kLeft) status = PeerDied(text + " has left: " + link.cause());
+  if (link.has_died.load()) status = PeerDied(text + " has died: " + link.cause());
   return status.WithOutcome(Outcome::kNotExecuted);
 }
 

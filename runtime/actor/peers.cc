@@ -74,6 +74,8 @@ void Peers::SetState(const std::shared_ptr<Link>& link, LinkState state, const s
   if (old == state || old == LinkState::kLeft) return;
   const bool is_replaced_dead = old == LinkState::kDied && state == LinkState::kLeft;
   if (!is_replaced_dead) link->set_cause(cause);  // first: others look at the state, then at it
+  if (state == LinkState::kDied) link->has_died = true;
+  if (state == LinkState::kUp) link->has_died = false;
   link->state.store(state);
   LogDebug("node ", node_->options().name, ": peer ", link->node, " is ",
            PeerEventKindName(EventFor(state)), ": ", cause);

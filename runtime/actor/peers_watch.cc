@@ -55,7 +55,9 @@ void Peers::Watch(const std::shared_ptr<Cell>& watcher, const ActorRef& ref) {
     link->has_questions = true;
   }
   if (state != LinkState::kUp) {
-    watcher->PushPeer({EventFor(state), ref, ref.incarnation(), link->cause()});
+    // The death of one that is final is no orderly end.
+    const auto kind = EventFor(link->has_died.load() ? LinkState::kDied : state);
+    watcher->PushPeer({kind, ref, ref.incarnation(), link->cause()});
   }
   if (link->busy_until != Time() && state != LinkState::kLeft) {
     TellWatcherBusy(link->watches.back(), *link, "it had said so before");

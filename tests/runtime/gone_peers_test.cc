@@ -1,0 +1,172 @@
+// What is kept of peers that are gone, and what is said of them later; stepped by hand.
+#include <poll.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "protocol/limits.h"
+#include "tests/runtime/peers_fixture.h"
+
+namespace packcast::internal {
+namespace {
+
+using packcast::testing::FunctionActor;
+using packcast::testing::kPatience;
+using packcast::testing::Record;
+using Kind = PeerEvent::Kind;
+
+// An actor of the node that notes what it is told.
+class Watcher {
+ public:
+  explicit Watcher(Node& node) {
+    auto actor = std::make_unique<FunctionActor>();
+    actor->on_peer = [events = events_](Context&, const PeerEvent& event) { events->Add(event); };
+    actor->on_message = [marks = marks_](Context&, Message message) { marks->Add(message.method); };
+    EXPECT_TRUE(node.Spawn("watcher", std::move(actor), nullptr, {}).ok());
+    cell_ = node.FindCell("watcher");
+    ref_ = node.RefTo(cell_);
+  }
+  bool Sees(Kind kind) {
+    return events_->WaitFor([kind](const PeerEvent& event) { return event.kind == kind; });
+  }
+  // All that it has been told.
+  std::vector<PeerEvent> Events() {
+    const size_t before = marks_->items().size();
+    EXPECT_TRUE(ref_.Tell("mark", Value()).ok());
+    EXPECT_TRUE(marks_->WaitForCount(before + 1));
+    return events_->items();
+  }
+  const std::shared_ptr<Cell>& cell() const { return cell_; }
+
+ private:
+  std::shared_ptr<Record<PeerEvent>> events_ = std::make_shared<Record<PeerEvent>>();
+  std::shared_ptr<Record<std::string>> marks_ = std::make_shared<Record<std::string>>();
+  std::shared_ptr<Cell> cell_;
+  ActorRef ref_;
+};
+
+// A peer that has connected to the node.
+class GonePeersTest : public LossTest {
+ protected:
+  explicit GonePeersTest(bool beats = false) {
+    beats_ = beats;
+    Connect();
+  }
+  ActorRef Ref() {
+    return ActorRef(std::make_shared<RefState>(
+        RefState{node_, "there", "peer", Incarnation(5), nullptr, link_}));
+  }
+  // So much time passes, in small steps.
+  void Age(Duration time) {
+    const Time end = now_ + time;
+    for (int k = 0; now_ < end; ++k) {
+      if (k % 100 == 0) peers_.AwaitAndReceive(0);
+      peers_.Tick(now_);
+      now_ += Milliseconds(3);
+    }
+  }
+  // Its connection ends after a silence: it may have been frozen, or cut off. (Ticks that come late
+  // would excuse it.)
+  void LoseAfterASilence() {
+    now_ = Now();
+    const Time since = now_;
+    ASSERT_TRUE(Pump([&] { return Now() > since + Milliseconds(20); }));
+    peer_.Close();
+    ASSERT_TRUE(Pump([&] { return !link_->connected.load(); }));
+  }
+  void SayHello(Incarnation life) {
+    Hello hello;
+    hello.cluster = "packcast";
+    hello.node = "peer";
+    hello.incarnation = life;
+    hello.beats = beats_;
+    Send(FrameKind::kHello, EncodeHello(hello));
+  }
+  void SayGoodbye() {
+    Send(FrameKind::kBye, Value());
+    ASSERT_TRUE(PumpNow([&] { return link_->is_gone(); }));
+  }
+};
+
+class BeatingPeersTest : public GonePeersTest {
+ protected:
+  BeatingPeersTest() : GonePeersTest(true) {}
+};
+
+TEST_F(GonePeersTest, WhoWatchesADeadOneLateIsToldThatItDied) {
+  Watcher watcher(*node_);
+  SayHello(Incarnation(9));  // a new life of it
+  ASSERT_TRUE(PumpNow([&] { return link_->is_gone(); }));
+  peers_.Watch(watcher.cell(), Ref());
+  EXPECT_TRUE(watcher.Sees(Kind::kDied));
+  EXPECT_EQ(watcher.Events().size(), 1u);
+}
+
+TEST_F(GonePeersTest, WhoWatchesOneLateThatSaidGoodbyeIsToldThatItLeft) {
+  Watcher watcher(*node_);
+  SayGoodbye();
+  peers_.Watch(watcher.cell(), Ref());
+  EXPECT_TRUE(watcher.Sees(Kind::kLeft));
+  EXPECT_EQ(watcher.Events().size(), 1u);
+}
+
+// A peer that the node has connected to.
+class ChannelTest : public PeersTest {
+ protected:
+  static constexpr Incarnation kPeer{2};
+  ChannelTest() {
+    peer_ = net::ZmqSocket::Open(context_, net::SocketType::kRouter, {}).value();
+    const std::string endpoint = peer_.Bind("tcp://127.0.0.1:*").value();
+    Promise<ActorRef> promise;
+    const Future<ActorRef> future = promise.future();
+    peers_.Connect(endpoint, "a", now_ + kPatience, std::move(promise));
+    net::Frames hello;
+    EXPECT_TRUE(Pump([&] { return peer_.can_receive(); }));
+    EXPECT_EQ(peer_.Receive(&hello), net::ReceiveResult::kMessage);
+    id_ = std::string(hello[0].view());
+    Hello welcome;
+    welcome.cluster = "packcast";
+    welcome.node = "peer";
+    welcome.incarnation = kPeer;
+    welcome.actor = "a";
+    Send(FrameKind::kWelcome, EncodeHello(welcome));
+    EXPECT_TRUE(Pump([&] { return future.ready(); }));
+    ref_ = future.Get(kPatience).value();
+    link_ = ref_.state()->link;
+  }
+  ~ChannelTest() override {
+    link_.reset();
+    ref_ = ActorRef();
+  }
+  void Send(FrameKind kind, const Value& body) {
+    Envelope envelope;
+    envelope.kind = kind;
+    net::Frames frames;
+    frames.emplace_back(std::string_view(id_));
+    frames.emplace_back(std::string_view(EncodeEnvelope(envelope)));
+    frames.emplace_back(std::string_view(Encode(body)));
+    EXPECT_EQ(peer_.Send(&frames), net::SendResult::kSent);
+  }
+  bool HasSockets() {
+    std::vector<pollfd> items;
+    peers_.AppendPollItems(&items);
+    return !items.empty();
+  }
+  void Die() {
+    peer_.Close();
+    ASSERT_TRUE(Pump([&] { return link_->state.load() >= LinkState::kDied; }));
+  }
+
+  net::ZmqSocket peer_;
+  std::string id_;
+  ActorRef ref_;
+  std::shared_ptr<Link> link_;
+};
+
+}  // namespace
+}  // namespace packcast::internal
