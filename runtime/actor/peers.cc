@@ -177,7 +177,16 @@ void Peers::Obituary(Incarnation node, const std::string& cause) {
     const LinkState state = link->state.load();
     const bool is_silent = state == LinkState::kSuspect || state == LinkState::kUnreachable;
     if (link->incarnation == node && is_silent) SetState(link, LinkState::kDied, cause);
+    if (link->incarnation == node) Bury(link);
   });
+}
+
+// A process of ours that has ended does not come back.
+void Peers::Bury(const std::shared_ptr<Link>& link) {
+  const bool has_ended = !EndOf(*link, "").empty();
+  if (has_ended && link->state.load() == LinkState::kDied) {
+    SetState(link, LinkState::kLeft, link->cause());
+  }
 }
 
 void Peers::ConfirmLoss(const std::shared_ptr<Link>& link) {
@@ -185,6 +194,7 @@ void Peers::ConfirmLoss(const std::shared_ptr<Link>& link) {
   if (link->state.load() >= LinkState::kDied) return;
   SetState(link, LinkState::kDied,
            EndOf(*link, "connection closed by the peer's host without a goodbye"));
+  Bury(link);
 }
 
 std::string Peers::EndOf(const Link& link, const std::string& otherwise) const {
@@ -260,6 +270,22 @@ void Peers::Tick(Time now) {
   Purge(now);
 }
 
+// Nobody waits for it, and it never answered, or who did is gone: a socket of libzmq tries to connect
+// for ever.
+bool Peers::IsOver(const Channel& channel, Time now) {
+  if (!channel.connects.empty()) return false;
+  const std::shared_ptr<Link>& link = channel.link;
+  if (link == nullptr) return true;
+  if (channel.is_connected || !channel.superseded.ok()) return false;
+  // It may come back as long as somebody would know it again.
+  const bool is_forgotten = link->state.load() == LinkState::kDied && link.use_count() == 1 &&
+                            now - link->lost_at > kRememberDead;
+  if (!link->is_gone() && !is_forgotten) return false;
+  link->dealer = nullptr;
+  node_->ForgetPeerProgress(*link);
+  return true;
+}
+
 // Who was only unreachable, cut off, is given up here. Where we connected to it may still come
 // back.
 void Peers::Purge(Time now) {
@@ -270,8 +296,11 @@ void Peers::Purge(Time now) {
     return is_old;
   };
   for (Channel& channel : channels_) {
-    if (channel.link) give_up(channel.link);
+    if (!channel.link || !give_up(channel.link)) continue;
+    channel.link->last_sender = ActorRef();
+    std::erase_if(channel.link->watches, [](const auto& watch) { return watch.watcher.expired(); });
   }
+  std::erase_if(channels_, [&](const Channel& channel) { return IsOver(channel, now); });
   std::erase_if(links_, [&](const auto& entry) {
     const std::shared_ptr<Link>& link = entry.second;
     const bool is_old = give_up(link);

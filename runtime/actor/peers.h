@@ -153,11 +153,13 @@ class Peers {
   void Lost(const std::shared_ptr<Link>& link);
   // How a process of ours ended, if that is known; else `otherwise`.
   std::string EndOf(const Link& link, const std::string& otherwise) const;
+  void Bury(const std::shared_ptr<Link>& link);
   void ConfirmLoss(const std::shared_ptr<Link>& link);
   void ConfirmLosses(Time now);
   void Judge(const std::shared_ptr<Link>& link, Time now);
   void SendBeats(bool also_scripts);
   void ForEachLink(const std::function<void(const std::shared_ptr<Link>&)>& visit);
+  bool IsOver(const Channel& channel, Time now);
   void Purge(Time now);
 
   // peers_leave.cc: goodbyes.

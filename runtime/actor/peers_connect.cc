@@ -405,10 +405,6 @@ void Peers::TickConnects(Time now) {
     const bool lacks_session = channel.link && !channel.link->connected.load();
     if (channel.is_connected && lacks_session) channel.is_hello_due = true;
   }
-  // Nobody waits for it and it never answered: stop trying.
-  std::erase_if(channels_, [](const Channel& channel) {
-    return channel.link == nullptr && channel.connects.empty();
-  });
 }
 
 }  // namespace packcast::internal

@@ -168,5 +168,42 @@ class ChannelTest : public PeersTest {
   std::shared_ptr<Link> link_;
 };
 
+TEST_F(ChannelTest, TheConnectionToOneThatLeftIsClosed) {
+  Send(FrameKind::kBye, Value());
+  ASSERT_TRUE(Pump([&] { return link_->is_gone(); }));
+  peer_.Close();
+  EXPECT_TRUE(Pump([&] { return !HasSockets(); }));
+}
+
+TEST_F(ChannelTest, TheConnectionToAProcessOfOursThatDiedIsClosed) {
+  Watcher watcher(*node_);
+  peers_.Watch(watcher.cell(), ref_);
+  peers_.ExpectObituary(kPeer);
+  peer_.Close();
+  ASSERT_TRUE(PumpNow([&] { return !link_->connected.load(); }));
+  peers_.Obituary(kPeer, "signal 9");
+  EXPECT_TRUE(PumpNow([&] { return !HasSockets(); }));
+  EXPECT_TRUE(watcher.Sees(Kind::kDied));
+  EXPECT_EQ(watcher.Events().size(), 1u);
+  EXPECT_EQ(watcher.Events().front().cause, "signal 9");
+}
+
+TEST_F(ChannelTest, AnObituaryThatComesLateClosesItToo) {
+  peers_.ExpectObituary(kPeer);
+  Die();  // it was waited for, but not for ever
+  peers_.Obituary(kPeer, "signal 9");
+  EXPECT_TRUE(Pump([&] { return !HasSockets(); }));
+}
+
+TEST_F(ChannelTest, TheConnectionToADeadOneIsClosedOnceNobodyRefersToIt) {
+  Die();
+  const Time later = now_ + Seconds(70);
+  ASSERT_TRUE(Pump([&] { return now_ > later; }));
+  EXPECT_TRUE(HasSockets()) << "it may come back";
+  ref_ = ActorRef();
+  link_.reset();
+  EXPECT_TRUE(Pump([&] { return !HasSockets(); }));
+}
+
 }  // namespace
 }  // namespace packcast::internal

@@ -328,9 +328,10 @@ TEST_F(ChangedListTest, WhoWasTurnedAwayAndIsAllowedLaterComesIn) {
 TEST_F(ChangedListTest, WhoWasInAndThenOffTheListComesBack) {
   ExpectIsIn(Connect());
   Restart(others_);
+  const Future<ActorRef> found = client_->ConnectAsync(endpoint_, "callee", 2 * kPatience);
   AwaitRefusals(2);
   Restart(std::vector{client_key_});
-  ExpectIsIn(Connect());
+  ExpectIsIn(found.Get(kPatience));
 }
 
 TEST_F(ChangedListTest, WhoMetAServerWithoutKeysComesIn) {
