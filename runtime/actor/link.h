@@ -101,6 +101,7 @@ struct Link {
   Time last_heard;                   // later when this process has slept itself
   Time heard_at;                     // really
   Time lost_at;                      // when `connected` became false
+  Time away_since;                   // the same, or later when this process has slept itself
   Time busy_until;                   // as it has said: until then its silence is no news
   uint64_t connection = 0;           // of its hello; 0: not counted
   std::deque<Outgoing> backlog;      // not yet with ZeroMQ, in order

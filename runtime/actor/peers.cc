@@ -80,7 +80,7 @@ void Peers::SetState(const std::shared_ptr<Link>& link, LinkState state, const s
   LogDebug("node ", node_->options().name, ": peer ", link->node, " is ",
            PeerEventKindName(EventFor(state)), ": ", cause);
   if (state == LinkState::kDied || state == LinkState::kLeft) {
-    if (link->connected.exchange(false)) link->lost_at = Now();
+    if (link->connected.exchange(false)) link->lost_at = link->away_since = Now();
     link->missed.clear();  // when it is back it asks
   }
   if (!is_replaced_dead) TellWatchersOfLink(*link, cause);
@@ -128,6 +128,7 @@ void Peers::Lost(const std::shared_ptr<Link>& link) {
   // Not when we notice: one that was frozen would notice late, and the peer has not.
   if (link->connected.exchange(false)) {
     link->lost_at = link->heard_at == Time() ? Now() : link->heard_at;
+    link->away_since = std::max(link->lost_at, link->last_heard);
   }
   const bool was_fresh = !link->beats || Now() - link->last_heard < node_->options().suspect_after;
   const bool is_known = std::any_of(losses_.begin(), losses_.end(),
@@ -246,6 +247,7 @@ void Peers::Tick(Time now) {
     connections_.Forgive(gap);
     ForEachLink([&](const std::shared_ptr<Link>& link) {
       link->last_heard = std::min(now, link->last_heard + gap);
+      link->away_since = std::min(now, link->away_since + gap);
       ReopenAll(link);  // the others may have given us up, and not sent their news
     });
   }
@@ -270,6 +272,11 @@ void Peers::Tick(Time now) {
   Purge(now);
 }
 
+// It was away for so long, but for the time that it had asked for, and that in which we slept.
+bool Peers::IsForgotten(const Link& link, Time now) {
+  return now - std::max(link.away_since, link.busy_until) > kRememberDead;
+}
+
 // Nobody waits for it, and it never answered, or who did is gone: a socket of libzmq tries to connect
 // for ever.
 bool Peers::IsOver(const Channel& channel, Time now) {
@@ -279,7 +286,7 @@ bool Peers::IsOver(const Channel& channel, Time now) {
   if (channel.is_connected || !channel.superseded.ok()) return false;
   // It may come back as long as somebody would know it again.
   const bool is_forgotten = link->state.load() == LinkState::kDied && link.use_count() == 1 &&
-                            now - link->lost_at > kRememberDead;
+                            IsForgotten(*link, now);
   if (!link->is_gone() && !is_forgotten) return false;
   link->dealer = nullptr;
   node_->ForgetPeerProgress(*link);
@@ -291,7 +298,7 @@ bool Peers::IsOver(const Channel& channel, Time now) {
 void Peers::Purge(Time now) {
   const auto give_up = [&](const std::shared_ptr<Link>& link) {
     const bool is_old = link->state.load() >= LinkState::kUnreachable && !link->connected.load() &&
-                        now - link->lost_at > kRememberDead;
+                        IsForgotten(*link, now);
     if (is_old) SetState(link, LinkState::kDied, "it did not connect again");
     return is_old;
   };

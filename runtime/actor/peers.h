@@ -159,6 +159,7 @@ class Peers {
   void Judge(const std::shared_ptr<Link>& link, Time now);
   void SendBeats(bool also_scripts);
   void ForEachLink(const std::function<void(const std::shared_ptr<Link>&)>& visit);
+  static bool IsForgotten(const Link& link, Time now);
   bool IsOver(const Channel& channel, Time now);
   void Purge(Time now);
 

@@ -115,6 +115,27 @@ TEST_F(GonePeersTest, WhoWatchesOneLateThatSaidGoodbyeIsToldThatItLeft) {
   EXPECT_EQ(watcher.Events().size(), 1u);
 }
 
+TEST_F(BeatingPeersTest, WhoHasSaidThatItIsBusyIsNotDeadBefore) {
+  Send(FrameKind::kBeat, ValueMap{{"$busy", ValueMap{{"ms", 200'000}, {"why", "a snapshot"}}}});
+  ASSERT_TRUE(PumpNow([&] { return link_->busy_until != Time(); }));
+  LoseAfterASilence();
+  Age(Seconds(70));
+  EXPECT_LT(link_->state.load(), LinkState::kDied);
+  for (int k = 0; k < 30 && link_->state.load() < LinkState::kDied; ++k) Age(Seconds(10));
+  EXPECT_GE(link_->state.load(), LinkState::kDied);
+}
+
+TEST_F(GonePeersTest, WhoHasSleptGivesTheOthersTimeToComeBack) {
+  Lose();
+  ASSERT_TRUE(PumpNow([&] { return link_->state.load() == LinkState::kDied; }));
+  now_ = Now() + Seconds(300);
+  peers_.Tick(now_);
+  peers_.Tick(now_ + Milliseconds(2));
+  EXPECT_EQ(link_->state.load(), LinkState::kDied);
+  Age(Seconds(70));
+  EXPECT_TRUE(link_->is_gone());
+}
+
 // A peer that the node has connected to.
 class ChannelTest : public PeersTest {
  protected:
