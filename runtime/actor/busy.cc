@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "protocol/limits.h"
+#include "protocol/text.h"
 #include "runtime/actor/node.h"
 #include "runtime/actor/peers.h"
 #include "runtime/actor/runtime.h"
@@ -35,7 +36,7 @@ StatusOr<BusyPeriod> Runtime::Busy(Duration limit, const std::string& why) {
   const uint64_t number = node_->NextBusyPeriod();
   const auto said = std::make_shared<Said>();
   const Time until = Now() + limit;
-  const std::string text = why.substr(0, limits::kBusyTextBytes);
+  const std::string text = WireText(why, limits::kBusyTextBytes);
   const bool is_posted = node_->reactor().Post([said, number, until, text](internal::Peers& peers) {
     peers.SayBusy(number, until, text);
     std::lock_guard lock(said->mutex);

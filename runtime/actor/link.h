@@ -71,7 +71,7 @@ struct Link {
   std::atomic<LinkState> state{LinkState::kUp};
   std::atomic<bool> connected{true};
   std::atomic<bool> has_died{false};  // and is not back: kLeft may follow kDied
-  std::atomic<uint32_t> queued{0};  // handed to the reactor, not yet to ZeroMQ
+  std::atomic<uint32_t> queued{0};    // handed to the reactor, not yet to ZeroMQ
   std::atomic<size_t> queued_bytes{0};
   std::atomic<uint32_t> in_flight{0};  // calls of ours without a result
   std::atomic<uint32_t> serving{0};    // its calls without an answer

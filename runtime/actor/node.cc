@@ -7,6 +7,7 @@
 #include "protocol/codec.h"
 #include "protocol/limits.h"
 #include "runtime/actor/keys.h"
+#include "runtime/actor/names.h"
 #include "runtime/actor/peers.h"
 #include "runtime/base/check.h"
 #include "runtime/base/clock.h"
@@ -63,9 +64,9 @@ Node::Node(RuntimeOptions options, Incarnation incarnation)
 Node::~Node() = default;
 
 Status Node::CheckOptions(const RuntimeOptions& options) {
-  if (!limits::IsName(options.name) || !limits::IsName(options.cluster)) {
+  if (!IsWireName(options.name) || !IsWireName(options.cluster)) {
     return InvalidArgument("name and cluster must have 1 to " + std::to_string(limits::kNameBytes) +
-                           " bytes");
+                           " bytes of UTF-8");
   }
   if (options.executor_threads < 1 || options.executor_threads >= Executor::kMostThreads) {
     return InvalidArgument("executor_threads must be 1 to " +
@@ -132,9 +133,9 @@ void Node::Shutdown(Duration drain) {
 
 StatusOr<ActorRef> Node::Spawn(std::string name, std::unique_ptr<Actor> actor, ActorFactory factory,
                                SpawnOptions options) {
-  if (!limits::IsName(name) || actor == nullptr) {
+  if (!IsWireName(name) || actor == nullptr) {
     return InvalidArgument("an actor needs an object, and a name of 1 to " +
-                           std::to_string(limits::kNameBytes) + " bytes");
+                           std::to_string(limits::kNameBytes) + " bytes of UTF-8");
   }
   PC_RETURN_IF_ERROR(CheckSpawn(options, factory != nullptr, actor->Catalog()));
   const int threads = OwnThreads(options);

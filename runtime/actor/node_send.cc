@@ -4,6 +4,7 @@
 
 #include "protocol/codec.h"
 #include "protocol/limits.h"
+#include "runtime/actor/names.h"
 #include "runtime/actor/node.h"
 #include "runtime/actor/peers.h"
 #include "runtime/base/clock.h"
@@ -27,9 +28,9 @@ class LocalReply : public ReplyTarget {
 };
 
 Status CheckMethod(const std::string& method) {
-  if (limits::IsName(method)) return OkStatus();
+  if (IsWireName(method)) return OkStatus();
   return InvalidArgument("a method's name has 1 to " + std::to_string(limits::kNameBytes) +
-                         " bytes")
+                         " bytes of UTF-8")
       .WithOutcome(Outcome::kNotExecuted);
 }
 

@@ -277,16 +277,16 @@ bool Peers::IsForgotten(const Link& link, Time now) {
   return now - std::max(link.away_since, link.busy_until) > kRememberDead;
 }
 
-// Nobody waits for it, and it never answered, or who did is gone: a socket of libzmq tries to connect
-// for ever.
+// Nobody waits for it, and it never answered, or who did is gone: a socket of libzmq tries to
+// connect for ever.
 bool Peers::IsOver(const Channel& channel, Time now) {
   if (!channel.connects.empty()) return false;
   const std::shared_ptr<Link>& link = channel.link;
   if (link == nullptr) return true;
   if (channel.is_connected || !channel.superseded.ok()) return false;
   // It may come back as long as somebody would know it again.
-  const bool is_forgotten = link->state.load() == LinkState::kDied && link.use_count() == 1 &&
-                            IsForgotten(*link, now);
+  const bool is_forgotten =
+      link->state.load() == LinkState::kDied && link.use_count() == 1 && IsForgotten(*link, now);
   if (!link->is_gone() && !is_forgotten) return false;
   link->dealer = nullptr;
   node_->ForgetPeerProgress(*link);

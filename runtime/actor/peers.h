@@ -249,7 +249,7 @@ class Peers {
   static bool TakeRoom(const std::shared_ptr<Link>& link, const Envelope& envelope, size_t bytes,
                        HeldRoom* room);
   void OnReply(const std::shared_ptr<Link>& link, const Envelope& envelope, std::string_view body);
-  void OnBeat(const std::shared_ptr<Link>& link, std::string_view body);
+  void OnBeat(const Source& source, std::string_view body);
   void Answer(const Source& source, const Envelope& envelope, const Value& body);
   void Malformed(const Source& source, const Status& why);
   void ServeZap();

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "protocol/limits.h"
+#include "protocol/text.h"
 #include "runtime/actor/node.h"
 #include "runtime/actor/peers.h"
 #include "runtime/base/clock.h"
@@ -55,7 +56,7 @@ void Peers::OnBusy(const std::shared_ptr<Link>& link, const Value& beat) {
   if (before >= until - kSameTime && before <= until + kSameTime) return;
   const Value* why = said->Find("why");
   const std::string* text = why == nullptr ? nullptr : why->AsString();
-  TellBusy(*link, text == nullptr ? "" : text->substr(0, limits::kBusyTextBytes));
+  TellBusy(*link, text == nullptr ? "" : std::string(CutText(*text, limits::kBusyTextBytes)));
 }
 
 void Peers::TellBusy(const Link& link, const std::string& cause) {

@@ -173,7 +173,7 @@ void Peers::OnEnvelope(Source& source, Envelope envelope, net::Frame body) {
     if (link == nullptr) NoteBad(source);
     return;
   }
-  if (envelope.kind == FrameKind::kBeat) return OnBeat(link, body.view());
+  if (envelope.kind == FrameKind::kBeat) return OnBeat(source, body.view());
   if (envelope.kind == FrameKind::kBatch) return OnBatch(source, body.view());
   const bool has_callee = envelope.kind == FrameKind::kCall || envelope.kind == FrameKind::kTell;
   OnLinked(link, envelope, has_callee ? node_->FindCell(envelope.to.actor) : nullptr,
@@ -327,9 +327,11 @@ void Peers::OnReply(const std::shared_ptr<Link>& link, const Envelope& envelope,
   CallTable::Resolve(std::move(*call), std::move(value));
 }
 
-void Peers::OnBeat(const std::shared_ptr<Link>& link, std::string_view body) {
-  StatusOr<Value> value = body.empty() ? StatusOr<Value>(Value()) : Decode(body);
-  if (!value.ok() || value->AsMap() == nullptr) return;
+void Peers::OnBeat(const Source& source, std::string_view body) {
+  const StatusOr<Value> value = body.empty() ? StatusOr<Value>(Value()) : Decode(body);
+  if (!value.ok()) return Malformed(source, value.status().WithContext("a beat"));
+  if (value->AsMap() == nullptr) return;
+  const std::shared_ptr<Link>& link = source.link;
   OnBusy(link, *value);
   if (value->AsMap()->empty()) return;
   std::map<std::string, uint64_t> counters;

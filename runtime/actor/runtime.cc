@@ -4,6 +4,7 @@
 
 #include "protocol/limits.h"
 #include "runtime/actor/guarded.h"
+#include "runtime/actor/names.h"
 #include "runtime/actor/node.h"
 #include "runtime/actor/peers.h"
 #include "runtime/base/clock.h"
@@ -62,9 +63,10 @@ Status Runtime::Stop(const ActorRef& ref, Duration drain) {
 
 Future<ActorRef> Runtime::ConnectAsync(const std::string& endpoint, const std::string& actor,
                                        Duration timeout) {
-  if (!limits::IsName(actor)) {
+  if (!internal::IsWireName(actor)) {
     return MakeReady<ActorRef>(InvalidArgument("the actor's name must have 1 to " +
-                                               std::to_string(limits::kNameBytes) + " bytes"));
+                                               std::to_string(limits::kNameBytes) +
+                                               " bytes of UTF-8"));
   }
   // Actors of one process need no connection.
   if (!endpoint.empty() && endpoint == this->endpoint()) {

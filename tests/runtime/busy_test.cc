@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "protocol/limits.h"
+#include "runtime/actor/node.h"
 #include "runtime/base/clock.h"
 #include "tests/runtime/test_util.h"
 #include "tests/runtime/wire_fixture.h"
@@ -174,6 +175,31 @@ TEST(BusyTest, WhatAPeerSaysIsBounded) {
   beater.Busy(1000, 5);  // without a text
   ASSERT_TRUE(server.Sees(Kind::kBusy, 2));
   EXPECT_EQ(server.Last().cause, "");
+}
+
+// What is said is cut between letters, and what is no text is said all the same.
+TEST(BusyTest, TheTextNeedBeNone) {
+  Watched server;
+  auto client = StartRuntime("client");
+  const ActorRef watcher =
+      client->Connect(server.runtime->endpoint(), "watcher", kPatience).value();
+  const auto teller = testing::OnMessages([&](Context&, Message message) {
+    message.responder.Reply(Value(watcher.Tell("watch", Value()).ok()));
+  });
+  const ActorRef self = client->Spawn("teller", testing::OnMessages(teller->on_message)).value();
+  ASSERT_TRUE(self.Call("go", Value()).Get(kPatience).ok());
+  ASSERT_TRUE(watcher.Call("ping", Value()).Get(kPatience).ok());
+  const std::string most(limits::kBusyTextBytes - 1, 'x');
+  const auto long_one = client->Busy(Seconds(60), most + "\u00e9");
+  ASSERT_TRUE(server.Sees(Kind::kBusy));
+  EXPECT_EQ(server.Last().cause, most);
+  const auto latin = client->Busy(Seconds(300), "caf\xe9");
+  ASSERT_TRUE(server.Sees(Kind::kBusy, 2));
+  EXPECT_EQ(server.Last().cause, "caf?");
+  Beater beater(server.runtime->endpoint());
+  beater.Busy(600'000, most + "\u00e9");
+  ASSERT_TRUE(server.Sees(Kind::kBusy, 3));
+  EXPECT_EQ(server.Last().cause, most);
 }
 
 TEST(BusyTest, TheLimitIsBounded) {

@@ -1,0 +1,118 @@
+// Peers that want too much, or say what they may not: what they get of this process is bounded.
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "protocol/limits.h"
+#include "runtime/actor/cell.h"
+#include "runtime/actor/link.h"
+#include "runtime/base/clock.h"
+#include "tests/runtime/lives_fixture.h"
+#include "tests/runtime/wire_fixture.h"
+
+namespace packcast {
+namespace {
+
+using testing::CallOf;
+using testing::FunctionActor;
+using testing::Gate;
+using testing::kPatience;
+using testing::OnMessages;
+using testing::Record;
+using testing::Script;
+using Kind = PeerEvent::Kind;
+
+constexpr Incarnation kLife{7};
+
+// A member that speaks the protocol by hand.
+class GreedyPeerTest : public testing::WireFixture {
+ protected:
+  using Events = Record<PeerEvent>;
+  // "watcher" does to who tells it "watch", "link" or "hold" what that says.
+  std::shared_ptr<Events> SpawnWatcher(const std::shared_ptr<Gate>& gate) {
+    auto events = std::make_shared<Events>();
+    auto watcher = OnMessages([this, gate](Context& context, Message message) {
+      senders_->Add(message.from);
+      if (message.method == "watch") context.Monitor(message.from);
+      if (message.method == "link") context.Link(message.from);
+      message.responder.Reply(Value());
+      if (message.method == "hold") gate->Wait();
+    });
+    watcher->on_peer = [events](Context&, const PeerEvent& event) { events->Add(event); };
+    EXPECT_TRUE(node_->Spawn("watcher", std::move(watcher)).ok());
+    return events;
+  }
+  void Greet(uint64_t connection = 0) {
+    Hello hello;
+    hello.cluster = "packcast";
+    hello.node = "member";
+    hello.incarnation = kLife;
+    hello.beats = true;
+    hello.connection = connection;
+    Envelope envelope;
+    envelope.kind = FrameKind::kHello;
+    peer_.Send(envelope, EncodeHello(hello));
+    peer_.Expect(FrameKind::kWelcome);
+  }
+  Envelope Call(const std::string& actor, const std::string& method,
+                const std::string& from = "me") {
+    Envelope call = CallOf(actor, method, ++calls_);
+    call.from = {from, kLife};
+    peer_.Send(call, Value());
+    return peer_.Expect(FrameKind::kReply);
+  }
+  void Say(FrameKind kind, const Value& body) {
+    Envelope envelope;
+    envelope.kind = kind;
+    peer_.Send(envelope, body);
+  }
+  void Beat(uint64_t busy_ms) {
+    Say(FrameKind::kBeat, ValueMap{{"$busy", ValueMap{{"ms", busy_ms}, {"why", "x"}}}});
+  }
+  // The actor "me" there lives again, as `next`.
+  void Restart(Incarnation next) {
+    Envelope bye;
+    bye.kind = FrameKind::kBye;
+    bye.from = {"me", kLife};
+    bye.to.incarnation = next;
+    bye.status = Unavailable("again");
+    peer_.Send(bye, Value());
+  }
+
+  std::shared_ptr<Record<ActorRef>> senders_ = std::make_shared<Record<ActorRef>>();
+  uint64_t calls_ = 0;
+  Script peer_{node_->endpoint(), "member"};
+};
+
+TEST_F(GreedyPeerTest, ABeatThatDoesNotDecodeIsCounted) {
+  Greet();
+  Say(FrameKind::kBeat, ValueMap{{"caf\xe9", 1}});
+  Call("echo", "echo");
+  EXPECT_EQ(Metric("malformed_messages_total"), 1);
+}
+
+// A name that is not UTF-8 would make whatever has it unreadable to others.
+TEST(NamesTest, AreUtf8) {
+  const std::string bad = "caf\xe9";
+  EXPECT_EQ(Runtime::Start({.name = bad}).status().code(), StatusCode::kInvalidArgument);
+  const auto runtime = testing::StartRuntime("node");
+  EXPECT_EQ(runtime->Spawn(bad, testing::Echo()).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(runtime->Connect(runtime->endpoint(), bad, Seconds(0)).status().code(),
+            StatusCode::kInvalidArgument);
+  const auto other = testing::StartRuntime("other");
+  ASSERT_TRUE(runtime->Spawn("caf\u00e9", testing::Echo()).ok());
+  const ActorRef far = other->Connect(runtime->endpoint(), "caf\u00e9", kPatience).value();
+  EXPECT_TRUE(far.Call("\u00e9", Value()).Get(kPatience).ok());
+  EXPECT_EQ(far.Tell(bad, Value()).code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(far.Call(bad, Value()).Get(Duration(0)).status().code(), StatusCode::kInvalidArgument);
+}
+
+// Two runtimes that have connected to each other: each actor is reached over two connections.
+class BothWaysTest : public testing::LivesFixture {};
+
+}  // namespace
+}  // namespace packcast
