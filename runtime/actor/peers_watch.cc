@@ -6,6 +6,7 @@
 
 #include "runtime/actor/node.h"
 #include "runtime/actor/peers.h"
+#include "runtime/base/clock.h"
 
 namespace packcast::internal {
 namespace {
@@ -59,7 +60,7 @@ void Peers::Watch(const std::shared_ptr<Cell>& watcher, const ActorRef& ref) {
     const auto kind = EventFor(link->has_died.load() ? LinkState::kDied : state);
     watcher->PushPeer({kind, ref, ref.incarnation(), link->cause()});
   }
-  if (link->busy_until != Time() && state != LinkState::kLeft) {
+  if (link->busy_until > Now() && state != LinkState::kLeft) {
     TellWatcherBusy(link->watches.back(), *link, "it had said so before");
   }
   AskFates(link);

@@ -136,6 +136,17 @@ TEST_F(GonePeersTest, WhoHasSleptGivesTheOthersTimeToComeBack) {
   EXPECT_TRUE(link_->is_gone());
 }
 
+TEST_F(GonePeersTest, WhoWatchesAfterABusyTimeIsNotToldOfIt) {
+  Watcher watcher(*node_);
+  link_->busy_until = Now() - Milliseconds(1);
+  peers_.Watch(watcher.cell(), Ref());
+  EXPECT_TRUE(watcher.Events().empty());
+  link_->busy_until = Now() + Seconds(100);
+  peers_.Unwatch(watcher.cell().get(), Ref());
+  peers_.Watch(watcher.cell(), Ref());
+  EXPECT_TRUE(watcher.Sees(Kind::kBusy));
+}
+
 // A peer that the node has connected to.
 class ChannelTest : public PeersTest {
  protected:
