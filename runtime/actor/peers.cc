@@ -310,7 +310,9 @@ void Peers::Purge(Time now) {
   std::erase_if(channels_, [&](const Channel& channel) { return IsOver(channel, now); });
   std::erase_if(links_, [&](const auto& entry) {
     const std::shared_ptr<Link>& link = entry.second;
-    const bool is_old = give_up(link);
+    // A script's routing id is random: once it has said goodbye it is another one that comes.
+    const bool is_over = link->is_gone() && !link->has_died.load() && !link->beats;
+    const bool is_old = give_up(link) || is_over;
     if (is_old) {
       node_->metrics().Get("forgotten_peers_total").Add();
       SetState(link, LinkState::kLeft, link->cause());

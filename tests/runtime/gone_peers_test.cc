@@ -147,6 +147,13 @@ TEST_F(GonePeersTest, WhoWatchesAfterABusyTimeIsNotToldOfIt) {
   EXPECT_TRUE(watcher.Sees(Kind::kBusy));
 }
 
+TEST_F(GonePeersTest, OfAScriptThatSaidGoodbyeNothingIsKept) {
+  const std::weak_ptr<Link> link = link_;
+  SayGoodbye();
+  link_.reset();
+  EXPECT_TRUE(PumpNow([&] { return link.expired(); }));
+}
+
 // A peer that the node has connected to.
 class ChannelTest : public PeersTest {
  protected:
