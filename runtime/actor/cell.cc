@@ -79,6 +79,7 @@ struct Cell::PeerTask {
 
   Cell* cell;
   PeerEvent event;
+  std::shared_ptr<const void> token;
 
   void Run(Actor& actor, Context& context) {
     (void)Guarded(cell->name_, "OnPeer", [&] { actor.OnPeer(context, event); });
@@ -194,8 +195,8 @@ void Cell::PushInternal(Task task, size_t group, int life) {
   Schedule(group);
 }
 
-void Cell::PushPeer(PeerEvent event) {
-  PushInternal(Task(PeerTask{this, std::move(event)}), kControl, 0);
+void Cell::PushPeer(PeerEvent event, std::shared_ptr<const void> token) {
+  PushInternal(Task(PeerTask{this, std::move(event), std::move(token)}), kControl, 0);
 }
 
 void Cell::PushWork(Work work, bool control) {

@@ -66,7 +66,8 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
   size_t GroupOf(std::string_view method) const;
   // What the runtime itself sends; bounded by timers, monitors and calls in flight.
   void PushTimer(TimerId timer);
-  void PushPeer(PeerEvent event);
+  // `token` goes once the event has been handled, or dropped.
+  void PushPeer(PeerEvent event, std::shared_ptr<const void> token = nullptr);
   void PushWork(std::function<void(Context&)> work, bool control);
 
   // Takes no more mail; the rest is handled, then OnStop runs.

@@ -96,6 +96,14 @@ struct Link {
     ActorRef ref;
     Incarnation life;      // the last that is known; 0: none yet
     bool is_open = false;  // the peer must be asked what has become of it
+    // Of the news that it has not handled yet each shares this.
+    std::shared_ptr<const char> waiting = std::make_shared<char>();
+    // What it was told last; and what it was not, as too much waited already.
+    LinkState told_state = LinkState::kUp;
+    bool told_busy = false;
+    bool missed_state = false;
+    bool missed_busy = false;
+    bool missed_restart = false;
   };
   net::ZmqSocket* dealer = nullptr;  // null at our ROUTER, or when its channel moved on
   Time last_heard;                   // later when this process has slept itself
@@ -103,6 +111,7 @@ struct Link {
   Time lost_at;                      // when `connected` became false
   Time away_since;                   // the same, or later when this process has slept itself
   Time busy_until;                   // as it has said: until then its silence is no news
+  std::string busy_why;              // the same
   uint64_t connection = 0;           // of its hello; 0: not counted
   std::deque<Outgoing> backlog;      // not yet with ZeroMQ, in order
   bool is_listed = false;            // among those with a backlog

@@ -83,7 +83,7 @@ void Peers::SetState(const std::shared_ptr<Link>& link, LinkState state, const s
     if (link->connected.exchange(false)) link->lost_at = link->away_since = Now();
     link->missed.clear();  // when it is back it asks
   }
-  if (!is_replaced_dead) TellWatchersOfLink(*link, cause);
+  if (!is_replaced_dead) TellWatchersOfLink(link.get(), cause);
   if (state >= LinkState::kUnreachable) FailCalls(link);
   if (state == LinkState::kLeft) link->watches.clear();
   if (state == LinkState::kUp) {
@@ -267,6 +267,7 @@ void Peers::Tick(Time now) {
   ForEachLink([&](const std::shared_ptr<Link>& link) {
     Judge(link, now);
     AskFates(link);
+    TellMissed(link.get());
   });
   TickConnects(now);
   Purge(now);

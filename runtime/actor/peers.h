@@ -175,8 +175,8 @@ class Peers {
   // peers_busy.cc: those that will not answer for a while.
   void AddBusy(Time now, ValueMap* beat);
   void OnBusy(const std::shared_ptr<Link>& link, const Value& beat);
-  static void TellWatcherBusy(const Link::Watch& watch, const Link& link, const std::string& cause);
-  void TellBusy(const Link& link, const std::string& cause);
+  static void TellWatcherBusy(Link::Watch* watch, const Link& link);
+  void TellBusy(Link* link);
 
   // peers_door.cc: whom the ROUTER lets in.
   Status OpenDoor(const std::string& endpoint);
@@ -221,7 +221,11 @@ class Peers {
               const StatusOr<Value>& fate);
   static void Reopen(const std::shared_ptr<Link>& link, const ActorRef& ref);
   static void ReopenAll(const std::shared_ptr<Link>& link);
-  static void TellWatchersOfLink(const Link& link, const std::string& cause);
+  static bool IsBehind(const Link::Watch& watch);
+  static void TellState(Link::Watch* watch, LinkState state, const std::string& cause);
+  static void TellRestart(Link::Watch* watch, const std::string& cause);
+  static void TellWatchersOfLink(Link* link, const std::string& cause);
+  static void TellMissed(Link* link);
   static void OnActorBye(const std::shared_ptr<Link>& link, const Envelope& envelope,
                          const std::string& cause);
 

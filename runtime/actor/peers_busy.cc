@@ -50,28 +50,32 @@ void Peers::OnBusy(const std::shared_ptr<Link>& link, const Value& beat) {
   const Time until = ms == 0 ? Time() : now + Milliseconds(std::min(ms, limit));
   const Time before = std::exchange(link->busy_until, until);
   if (ms == 0) {
-    if (before != Time()) TellBusy(*link, "it is no longer busy");
-    return;
+    if (before == Time()) return;
+    link->busy_why = "it is no longer busy";
+    return TellBusy(link.get());
   }
   if (before >= until - kSameTime && before <= until + kSameTime) return;
   const Value* why = said->Find("why");
   const std::string* text = why == nullptr ? nullptr : why->AsString();
-  TellBusy(*link, text == nullptr ? "" : std::string(CutText(*text, limits::kBusyTextBytes)));
+  link->busy_why = text == nullptr ? "" : CutText(*text, limits::kBusyTextBytes);
+  TellBusy(link.get());
 }
 
-void Peers::TellBusy(const Link& link, const std::string& cause) {
-  const bool is_busy = link.busy_until != Time();
-  LogDebug("node ", node_->options().name, ": peer ", link.node,
-           is_busy ? " is busy: " : " is free: ", cause);
-  for (const Link::Watch& watch : link.watches) TellWatcherBusy(watch, link, cause);
+void Peers::TellBusy(Link* link) {
+  const bool is_busy = link->busy_until != Time();
+  LogDebug("node ", node_->options().name, ": peer ", link->node,
+           is_busy ? " is busy: " : " is free: ", link->busy_why);
+  for (Link::Watch& watch : link->watches) TellWatcherBusy(&watch, *link);
 }
 
-void Peers::TellWatcherBusy(const Link::Watch& watch, const Link& link, const std::string& cause) {
-  const auto cell = watch.watcher.lock();
-  if (cell == nullptr) return;
-  const bool is_busy = link.busy_until != Time();
-  const auto kind = is_busy ? PeerEvent::Kind::kBusy : PeerEvent::Kind::kFree;
-  cell->PushPeer({kind, watch.ref, watch.ref.incarnation(), cause, link.busy_until});
+void Peers::TellWatcherBusy(Link::Watch* watch, const Link& link) {
+  watch->missed_busy = IsBehind(*watch);
+  const auto cell = watch->watcher.lock();
+  if (watch->missed_busy || cell == nullptr) return;
+  watch->told_busy = link.busy_until != Time();
+  const auto kind = watch->told_busy ? PeerEvent::Kind::kBusy : PeerEvent::Kind::kFree;
+  cell->PushPeer({kind, watch->ref, watch->ref.incarnation(), link.busy_why, link.busy_until},
+                 watch->waiting);
 }
 
 }  // namespace packcast::internal

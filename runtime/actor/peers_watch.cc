@@ -16,11 +16,15 @@ constexpr Duration kFatePatience = Seconds(10);
 
 using Kind = PeerEvent::Kind;
 
+// News of one watch that wait for its watcher. Beyond, the last of each kind is kept for later.
+constexpr long kNewsPerWatch = 64;
+
 void TellWatcher(const Link::Watch& watch, Kind kind, const std::string& cause) {
   const auto cell = watch.watcher.lock();
   if (cell == nullptr) return;
   const bool lives_on = kind == Kind::kRestarted;
-  cell->PushPeer({kind, watch.ref, lives_on ? watch.life : watch.ref.incarnation(), cause});
+  cell->PushPeer({kind, watch.ref, lives_on ? watch.life : watch.ref.incarnation(), cause},
+                 watch.waiting);
 }
 
 std::string TextOf(const Value& map, std::string_view key) {
@@ -53,6 +57,7 @@ void Peers::Watch(const std::shared_ptr<Cell>& watcher, const ActorRef& ref) {
     if (is_known) return;
     std::erase_if(link->watches, [](const Link::Watch& watch) { return watch.watcher.expired(); });
     link->watches.push_back({watcher, ref, Incarnation(), true});
+    link->watches.back().told_state = state;
     link->has_questions = true;
   }
   if (state != LinkState::kUp) {
@@ -61,7 +66,7 @@ void Peers::Watch(const std::shared_ptr<Cell>& watcher, const ActorRef& ref) {
     watcher->PushPeer({kind, ref, ref.incarnation(), link->cause()});
   }
   if (link->busy_until > Now() && state != LinkState::kLeft) {
-    TellWatcherBusy(link->watches.back(), *link, "it had said so before");
+    TellWatcherBusy(&link->watches.back(), *link);
   }
   AskFates(link);
 }
@@ -123,7 +128,7 @@ void Peers::OnFate(const std::shared_ptr<Link>& link, const ActorRef& ref, Incar
     if (!is_gone && life.value != 0 && watch.life == known) {
       watch.life = life;
       const bool missed_one = known.value != 0 && known != life;
-      if (missed_one) TellWatcher(watch, Kind::kRestarted, "it restarted while out of reach");
+      if (missed_one) TellRestart(&watch, "it restarted while out of reach");
     }
     return is_gone;
   });
@@ -140,9 +145,40 @@ void Peers::ReopenAll(const std::shared_ptr<Link>& link) {
   for (Link::Watch& watch : link->watches) watch.is_open = link->has_questions = true;
 }
 
-void Peers::TellWatchersOfLink(const Link& link, const std::string& cause) {
-  for (const Link::Watch& watch : link.watches) {
-    TellWatcher(watch, EventFor(link.state.load()), cause);
+bool Peers::IsBehind(const Link::Watch& watch) {
+  return watch.waiting.use_count() > kNewsPerWatch;  // which has one, too
+}
+
+void Peers::TellState(Link::Watch* watch, LinkState state, const std::string& cause) {
+  // A death is told however much waits, as is the end; but not twice, without a return between.
+  const bool is_needed = state == LinkState::kLeft ||
+                         (state == LinkState::kDied && watch->told_state != LinkState::kDied);
+  watch->missed_state = IsBehind(*watch) && !is_needed;
+  if (watch->missed_state) return;
+  watch->told_state = state;
+  TellWatcher(*watch, EventFor(state), cause);
+}
+
+void Peers::TellRestart(Link::Watch* watch, const std::string& cause) {
+  watch->missed_restart = IsBehind(*watch);
+  if (!watch->missed_restart) TellWatcher(*watch, Kind::kRestarted, cause);
+}
+
+void Peers::TellWatchersOfLink(Link* link, const std::string& cause) {
+  for (Link::Watch& watch : link->watches) TellState(&watch, link->state.load(), cause);
+}
+
+// What those who were behind have not been told: how things are now.
+void Peers::TellMissed(Link* link) {
+  const LinkState state = link->state.load();
+  for (Link::Watch& watch : link->watches) {
+    if (watch.waiting.use_count() > kNewsPerWatch / 2) continue;
+    const bool missed_state = std::exchange(watch.missed_state, false);
+    if (missed_state && watch.told_state != state) TellState(&watch, state, link->cause());
+    if (std::exchange(watch.missed_restart, false)) TellRestart(&watch, "it restarted again");
+    const bool missed_busy = std::exchange(watch.missed_busy, false);
+    const bool is_busy = link->busy_until != Time();
+    if (missed_busy && (is_busy || watch.told_busy)) TellWatcherBusy(&watch, *link);
   }
 }
 
@@ -162,7 +198,11 @@ void Peers::OnActorBye(const std::shared_ptr<Link>& link, const Envelope& envelo
                        (watch.ref.incarnation() == ended || watch.life == ended);
     if (!is_it) return false;
     if (lives_on && std::exchange(watch.life, next) == next) return false;  // told
-    TellWatcher(watch, kind, cause);
+    if (lives_on) {
+      TellRestart(&watch, cause);
+    } else {
+      TellWatcher(watch, kind, cause);
+    }
     return !lives_on;
   });
 }

@@ -88,6 +88,35 @@ class GreedyPeerTest : public testing::WireFixture {
   Script peer_{node_->endpoint(), "member"};
 };
 
+TEST_F(GreedyPeerTest, NewsThatWaitsIsBoundedAndTheLastIsTold) {
+  const auto gate = std::make_shared<Gate>();
+  const auto events = SpawnWatcher(gate);
+  Greet();
+  Call("watcher", "watch");
+  Call("watcher", "hold");
+  constexpr uint64_t kRounds = 1000;
+  for (uint64_t k = 1; k <= kRounds; ++k) {
+    Beat(k % 2 == 0 ? 600'000 : 0);
+    Restart(Incarnation(100 + k));
+  }
+  Call("echo", "echo");  // all of it has come
+  gate->Open();
+  EXPECT_TRUE(events->WaitFor([](const PeerEvent& event) {
+    return event.kind == Kind::kRestarted && event.incarnation == Incarnation(100 + kRounds);
+  }));
+  ASSERT_TRUE(events->WaitFor([](const PeerEvent& event) { return event.kind == Kind::kBusy; }));
+  Call("watcher", "look");
+  EXPECT_LT(events->items().size(), 200u);
+  Kind last = Kind::kFree;
+  for (const PeerEvent& event : events->items()) {
+    if (event.kind == Kind::kBusy || event.kind == Kind::kFree) last = event.kind;
+  }
+  EXPECT_EQ(last, Kind::kBusy);
+  // Then all of it is told again.
+  Beat(0);
+  EXPECT_TRUE(events->WaitFor([](const PeerEvent& event) { return event.kind == Kind::kFree; }));
+}
+
 TEST_F(GreedyPeerTest, ABeatThatDoesNotDecodeIsCounted) {
   Greet();
   Say(FrameKind::kBeat, ValueMap{{"caf\xe9", 1}});
