@@ -57,6 +57,27 @@ enum class LinkState : int {
   kLeft,  // said goodbye, or was replaced by a new life: final
 };
 
+// What one life of a peer takes of this process, whatever connections it has and has had. Any
+// thread.
+struct PeerRoom {
+  std::atomic<uint32_t> serving{0};  // its calls without an answer
+  std::atomic<uint32_t> held{0};     // its messages that wait here, or are being handled
+  std::atomic<size_t> held_bytes{0};
+
+  // Takes room for a message of the peer; false when too many wait here.
+  bool Hold(size_t bytes) {
+    const bool has_room = held.fetch_add(1) < limits::kMailboxMessages;
+    const bool has_bytes = held_bytes.fetch_add(bytes) + bytes <= limits::kQueuedBytes;
+    if (has_room && has_bytes) return true;
+    LetGo(bytes);
+    return false;
+  }
+  void LetGo(size_t bytes) {
+    held.fetch_sub(1);
+    held_bytes.fetch_sub(bytes);
+  }
+};
+
 // One other node's one life, as reached through one connection. Made by the reactor; kept alive by
 // references to actors of that node. The fields say who may touch them.
 struct Link {
@@ -65,7 +86,8 @@ struct Link {
   std::string node;
   Incarnation incarnation;
   bool beats = false;
-  bool batches = false;  // may be sent batches
+  bool batches = false;            // may be sent batches
+  std::shared_ptr<PeerRoom> room;  // of that life, over all of its links
 
   // Any thread.
   std::atomic<LinkState> state{LinkState::kUp};
@@ -74,9 +96,6 @@ struct Link {
   std::atomic<uint32_t> queued{0};    // handed to the reactor, not yet to ZeroMQ
   std::atomic<size_t> queued_bytes{0};
   std::atomic<uint32_t> in_flight{0};  // calls of ours without a result
-  std::atomic<uint32_t> serving{0};    // its calls without an answer
-  std::atomic<uint32_t> held{0};       // its messages that wait here, or are being handled
-  std::atomic<size_t> held_bytes{0};
 
   // Why it is not up.
   std::string cause() const {
@@ -133,18 +152,6 @@ struct Link {
     Release(bytes);
     return false;
   }
-  // Takes room for a message of the peer; false when too many wait here. Any thread.
-  bool Hold(size_t bytes) {
-    const bool has_room = held.fetch_add(1) < limits::kMailboxMessages;
-    const bool has_bytes = held_bytes.fetch_add(bytes) + bytes <= limits::kQueuedBytes;
-    if (has_room && has_bytes) return true;
-    LetGo(bytes);
-    return false;
-  }
-  void LetGo(size_t bytes) {
-    held.fetch_sub(1);
-    held_bytes.fetch_sub(bytes);
-  }
   // Gives it back: the message has left, or never will.
   void Release(size_t bytes, uint32_t messages = 1) {
     queued.fetch_sub(messages);
@@ -157,19 +164,19 @@ class HeldRoom {
  public:
   HeldRoom() = default;
   // Which it has taken, by Hold.
-  HeldRoom(std::shared_ptr<Link> link, size_t bytes) : link_(std::move(link)), bytes_(bytes) {}
+  HeldRoom(std::shared_ptr<PeerRoom> room, size_t bytes) : room_(std::move(room)), bytes_(bytes) {}
   HeldRoom(HeldRoom&&) noexcept = default;
   HeldRoom& operator=(HeldRoom&& other) noexcept {
-    std::swap(link_, other.link_);
+    std::swap(room_, other.room_);
     std::swap(bytes_, other.bytes_);
     return *this;
   }
   ~HeldRoom() {
-    if (link_ != nullptr) link_->LetGo(bytes_);
+    if (room_ != nullptr) room_->LetGo(bytes_);
   }
 
  private:
-  std::shared_ptr<Link> link_;
+  std::shared_ptr<PeerRoom> room_;
   size_t bytes_ = 0;
 };
 

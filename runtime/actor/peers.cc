@@ -309,6 +309,7 @@ void Peers::Purge(Time now) {
     std::erase_if(channel.link->watches, [](const auto& watch) { return watch.watcher.expired(); });
   }
   std::erase_if(channels_, [&](const Channel& channel) { return IsOver(channel, now); });
+  std::erase_if(rooms_, [](const auto& entry) { return entry.second.expired(); });
   std::erase_if(links_, [&](const auto& entry) {
     const std::shared_ptr<Link>& link = entry.second;
     // A script's routing id is random: once it has said goodbye it is another one that comes.

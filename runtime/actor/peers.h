@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "protocol/batch.h"
@@ -232,6 +233,8 @@ class Peers {
   // peers_hello.cc: who may come in.
   void OnHello(Source& source, const Envelope& envelope, std::string_view body);
   Status CheckHello(const Source& source, const Hello& hello);
+  // A new one.
+  std::shared_ptr<Link> MakeLink(const std::string& routing_id, const Hello& hello);
   std::shared_ptr<Link> LinkFor(const std::string& routing_id, const Hello& hello);
   void RefuseMessage(const Source& source, const Envelope& envelope);
   void RefuseSuperseded(const Link& link);
@@ -268,6 +271,8 @@ class Peers {
   net::ZmqSocket router_monitor_;
   net::ZmqSocket router_;
   Links links_;  // at the ROUTER, by routing id
+  // Of each life of a node; scripts, which may share names, are told apart by their connections.
+  std::map<std::pair<std::string, Incarnation>, std::weak_ptr<PeerRoom>> rooms_;
   Lives lives_;
   std::list<Channel> channels_;                 // stable addresses
   std::vector<std::shared_ptr<Link>> waiting_;  // with a backlog

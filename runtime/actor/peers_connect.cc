@@ -269,13 +269,8 @@ void Peers::AdoptLink(Channel* channel, const Hello& hello) {
     SetState(old, LinkState::kUp, "connected again");
     return;
   }
-  auto link = std::make_shared<Link>();
-  link->node = hello.node;
-  link->incarnation = hello.incarnation;
-  link->beats = hello.beats;
-  link->batches = hello.batches;
+  const std::shared_ptr<Link> link = MakeLink("", hello);
   link->dealer = &channel->socket;
-  link->last_heard = link->heard_at = Now();
   channel->link = link;
   if (old == nullptr) return;
   // Given up by us, and back: what it has called already does not run again.

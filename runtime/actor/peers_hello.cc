@@ -66,6 +66,22 @@ Status Peers::CheckHello(const Source& source, const Hello& hello) {
                      "\": say hello again, and name its incarnation as the earlier one");
 }
 
+std::shared_ptr<Link> Peers::MakeLink(const std::string& routing_id, const Hello& hello) {
+  auto link = std::make_shared<Link>();
+  link->routing_id = routing_id;
+  link->node = hello.node;
+  link->incarnation = hello.incarnation;
+  link->beats = hello.beats;
+  link->batches = hello.batches;
+  link->connection = hello.connection;
+  link->last_heard = link->heard_at = Now();
+  std::weak_ptr<PeerRoom>& room =
+      hello.beats ? rooms_[{hello.node, hello.incarnation}] : rooms_[{routing_id, Incarnation()}];
+  link->room = room.lock();
+  if (link->room == nullptr) room = link->room = std::make_shared<PeerRoom>();
+  return link;
+}
+
 std::shared_ptr<Link> Peers::LinkFor(const std::string& routing_id, const Hello& hello) {
   std::shared_ptr<Link>& slot = links_[routing_id];
   if (slot != nullptr && !slot->is_gone() && slot->node == hello.node &&
@@ -82,14 +98,7 @@ std::shared_ptr<Link> Peers::LinkFor(const std::string& routing_id, const Hello&
     SetState(slot, LinkState::kUp, "connected again");
     return slot;
   }
-  auto link = std::make_shared<Link>();
-  link->routing_id = routing_id;
-  link->node = hello.node;
-  link->incarnation = hello.incarnation;
-  link->beats = hello.beats;
-  link->batches = hello.batches;
-  link->connection = hello.connection;
-  link->last_heard = link->heard_at = Now();
+  const std::shared_ptr<Link> link = MakeLink(routing_id, hello);
   std::vector<std::shared_ptr<Link>> replaced;
   if (slot != nullptr) {
     replaced.push_back(slot);

@@ -22,15 +22,15 @@ class RemoteReply : public ReplyTarget {
     reply_.from = call.to;
     reply_.to = call.from;
     reply_.call_id = call.call_id;
-    link_->serving.fetch_add(1);
+    link_->room->serving.fetch_add(1);
   }
-  ~RemoteReply() override { link_->serving.fetch_sub(1); }
+  ~RemoteReply() override { link_->room->serving.fetch_sub(1); }
 
   void Deliver(StatusOr<Value> result) override {
     reply_.status = result.status();
     const CallId cached_as = is_cached_ ? reply_.call_id : CallId();
     node_->SendReply(link_, std::move(reply_), result.ok() ? std::move(*result) : Value(),
-                     cached_as, link_->serving.load() == 1);
+                     cached_as, link_->room->serving.load() == 1);
   }
 
  private:
@@ -253,10 +253,11 @@ bool Peers::TakeRoom(const std::shared_ptr<Link>& link, const Envelope& envelope
                      HeldRoom* room) {
   if (envelope.method.starts_with('$')) return true;  // does not wait, and helps where all is full
   const bool is_call = envelope.kind == FrameKind::kCall;
-  if (is_call && link->serving.load() > limits::kMailboxMessages) return false;  // with this one
+  if (is_call && link->room->serving.load() > limits::kMailboxMessages)
+    return false;  // with this one
   const size_t all = bytes + Outgoing::kEnvelopeBytes;
-  if (!link->Hold(all)) return false;
-  *room = HeldRoom(link, all);
+  if (!link->room->Hold(all)) return false;
+  *room = HeldRoom(link->room, all);
   return true;
 }
 

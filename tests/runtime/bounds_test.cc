@@ -235,7 +235,7 @@ class HeldTest : public BoundsTest {
   // As if so many messages waited there, each of so many bytes: how many could.
   size_t FillUpThere(size_t bytes) {
     size_t count = 0;
-    while (count <= 2 * limits::kMailboxMessages && link_->Hold(bytes)) ++count;
+    while (count <= 2 * limits::kMailboxMessages && link_->room->Hold(bytes)) ++count;
     return count;
   }
   // A tell that is lost there; whoever is called says so.
@@ -251,9 +251,9 @@ class HeldTest : public BoundsTest {
     EXPECT_TRUE(ref_.Call("last", Value()).Get(kPatience).ok());
     const Time give_up = Now() + kPatience;
     // The handler has answered, and is about to end.
-    while (link_->held.load() > 0 && Now() < give_up) std::this_thread::yield();
-    EXPECT_EQ(link_->held.load(), 0u);
-    EXPECT_EQ(link_->held_bytes.load(), 0u);
+    while (link_->room->held.load() > 0 && Now() < give_up) std::this_thread::yield();
+    EXPECT_EQ(link_->room->held.load(), 0u);
+    EXPECT_EQ(link_->room->held_bytes.load(), 0u);
     EXPECT_EQ(seen_->items(), (std::vector<std::string>{"other", "last"}));
   }
   using Links = Record<std::shared_ptr<internal::Link>>;
@@ -267,7 +267,7 @@ TEST_F(HeldTest, OfOnePeer65536MessagesWaitAtMost) {
   const size_t count = FillUpThere(0);
   EXPECT_EQ(count, 65'536u);
   ExpectFull();
-  for (size_t k = 0; k < count; ++k) link_->LetGo(0);
+  for (size_t k = 0; k < count; ++k) link_->room->LetGo(0);
   ExpectEmpty();
 }
 
@@ -276,16 +276,16 @@ TEST_F(HeldTest, OfOnePeer256MiBWaitAtMost) {
   const size_t count = FillUpThere(kMiB);
   EXPECT_EQ(count, 256u);
   ExpectFull();
-  for (size_t k = 0; k < count; ++k) link_->LetGo(kMiB);
+  for (size_t k = 0; k < count; ++k) link_->room->LetGo(kMiB);
   ExpectEmpty();
 }
 
 TEST_F(HeldTest, CallsWithoutAnAnswerCountAlthoughTheirHandlersHaveEnded) {
-  link_->serving.fetch_add(65'536);
+  link_->room->serving.fetch_add(65'536);
   ExpectRefused(ref_.Call("refused", Value()).Get(kPatience).status());
   EXPECT_TRUE(ref_.Tell("other", Value()).ok());  // which has none
   EXPECT_TRUE(seen_->WaitForCount(1));
-  link_->serving.fetch_sub(65'536);
+  link_->room->serving.fetch_sub(65'536);
   ExpectEmpty();
 }
 
@@ -298,9 +298,9 @@ TEST_F(HeldTest, WhatWaitsAndIsNotHandledGivesItsRoomBackToo) {
   std::vector<Future<Value>> wait;
   for (int k = 0; k < 10; ++k) wait.push_back(stuck.Call("waits", Bytes(1000)));
   const Time give_up = Now() + kPatience;
-  while (link_->held.load() < 11 && Now() < give_up) std::this_thread::yield();
-  EXPECT_EQ(link_->held.load(), 11u);
-  EXPECT_GT(link_->held_bytes.load(), 10'000u);
+  while (link_->room->held.load() < 11 && Now() < give_up) std::this_thread::yield();
+  EXPECT_EQ(link_->room->held.load(), 11u);
+  EXPECT_GT(link_->room->held_bytes.load(), 10'000u);
   EXPECT_TRUE(server_->Kill(server_->Find("stuck").value()).ok());
   for (const Future<Value>& call : wait) EXPECT_FALSE(call.Get(kPatience).ok());
   gate->Open();

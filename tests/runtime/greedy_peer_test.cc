@@ -117,6 +117,23 @@ TEST_F(GreedyPeerTest, NewsThatWaitsIsBoundedAndTheLastIsTold) {
   EXPECT_TRUE(events->WaitFor([](const PeerEvent& event) { return event.kind == Kind::kFree; }));
 }
 
+TEST_F(GreedyPeerTest, ANewSessionHasNoRoomOfItsOwn) {
+  SpawnWatcher(nullptr);
+  Greet();
+  Call("watcher", "note");
+  constexpr size_t kMiB = 1u << 20;
+  const auto link = senders_->items().at(0).state()->link;
+  while (link->room->Hold(kMiB)) {
+  }
+  EXPECT_EQ(Call("watcher", "note").status.code(), StatusCode::kResourceExhausted);
+  Say(FrameKind::kBye, Value());
+  peer_.Expect(FrameKind::kBye);
+  Greet();
+  EXPECT_EQ(Call("watcher", "note").status.code(), StatusCode::kResourceExhausted);
+  link->room->LetGo(kMiB);
+  EXPECT_TRUE(Call("watcher", "note").status.ok());
+}
+
 TEST_F(GreedyPeerTest, ABeatThatDoesNotDecodeIsCounted) {
   Greet();
   Say(FrameKind::kBeat, ValueMap{{"caf\xe9", 1}});

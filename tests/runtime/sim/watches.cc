@@ -123,7 +123,8 @@ std::string Watches::WhatIsCounted(const Watch& watch) {
   if (link.in_flight.load() != 0) return std::to_string(link.in_flight.load()) + " calls";
   if (link.queued.load() != 0) return std::to_string(link.queued.load()) + " messages";
   if (link.queued_bytes.load() != 0) return std::to_string(link.queued_bytes.load()) + " bytes";
-  if (link.serving.load() != 0) return std::to_string(link.serving.load()) + " calls to it";
+  if (link.room->serving.load() != 0)
+    return std::to_string(link.room->serving.load()) + " calls to it";
   return "";
 }
 
