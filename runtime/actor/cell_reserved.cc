@@ -1,5 +1,7 @@
 // What every actor answers apart from its own methods, and without taking up its turn: so that a
 // stuck one can still be asked, and killed. docs/protocol.md, "Reserved methods".
+#include <algorithm>
+#include <cstddef>
 #include <utility>
 
 #include "protocol/codec.h"
@@ -22,6 +24,21 @@ Value DescribeMethods(const MethodCatalog* catalog) {
                                {"result", method.result}});
   }
   return methods;
+}
+
+// Actors of one process that may be linked with one here by their own wish.
+constexpr std::ptrdiff_t kLinksOfPeer = 1024;
+
+// Whether `from`, of another process, may be linked with as well.
+bool HasRoom(const std::vector<ActorRef>& links, const ActorRef& from) {
+  if (from.state()->link == nullptr || std::find(links.begin(), links.end(), from) != links.end()) {
+    return true;
+  }
+  const auto of_peer = std::count_if(links.begin(), links.end(), [&](const ActorRef& ref) {
+    const auto& link = ref.state()->link;
+    return link != nullptr && link->room == from.state()->link->room;
+  });
+  return of_peer < kLinksOfPeer;
 }
 
 }  // namespace
@@ -103,7 +120,18 @@ Status Cell::OnReserved(Mail mail) {
     if (!message.from.valid() || message.from.actor().empty()) {
       return Refuse(&message, InvalidArgument("only an actor can be linked with"));
     }
-    message.method == "$link" ? AddLink(message.from) : RemoveLink(message.from);
+    const bool on = message.method == "$link";
+    bool has_room = true;
+    {
+      std::lock_guard lock(mutex_);
+      has_room = HasRoom(links_, message.from);
+    }
+    if (on && !has_room) {
+      return Refuse(&message, ResourceExhausted(std::to_string(kLinksOfPeer) + " actors of node " +
+                                                message.from.node() + " are linked with \"" +
+                                                name_ + "\" already"));
+    }
+    on ? AddLink(message.from) : RemoveLink(message.from);
     message.responder.Reply(Value());
   } else {
     return Refuse(&message, Unimplemented("no reserved method \"" + message.method + "\""));

@@ -117,6 +117,23 @@ TEST_F(GreedyPeerTest, NewsThatWaitsIsBoundedAndTheLastIsTold) {
   EXPECT_TRUE(events->WaitFor([](const PeerEvent& event) { return event.kind == Kind::kFree; }));
 }
 
+TEST_F(GreedyPeerTest, ItsLinksWithOneActorAreBounded) {
+  Greet();
+  constexpr int kMost = 1024;
+  Envelope link = CallOf("echo", "$link", 0);
+  link.kind = FrameKind::kTell;
+  for (int k = 0; k < kMost; ++k) {
+    link.from = {"me" + std::to_string(k), kLife};
+    peer_.Send(link, Value());
+  }
+  const Status refused = Call("echo", "$link", "one more").status;
+  EXPECT_EQ(refused.code(), StatusCode::kResourceExhausted) << refused;
+  EXPECT_EQ(refused.outcome(), Outcome::kNotExecuted);
+  EXPECT_TRUE(Call("echo", "$link", "me0").status.ok()) << "which is there";
+  EXPECT_TRUE(Call("echo", "$unlink", "me0").status.ok());
+  EXPECT_TRUE(Call("echo", "$link", "one more").status.ok());
+}
+
 TEST_F(GreedyPeerTest, ANewSessionHasNoRoomOfItsOwn) {
   SpawnWatcher(nullptr);
   Greet();
