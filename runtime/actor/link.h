@@ -63,6 +63,7 @@ struct PeerRoom {
   std::atomic<uint32_t> serving{0};  // its calls without an answer
   std::atomic<uint32_t> held{0};     // its messages that wait here, or are being handled
   std::atomic<size_t> held_bytes{0};
+  std::vector<std::weak_ptr<Link>> links;  // to it; the reactor's thread only
 
   // Takes room for a message of the peer; false when too many wait here.
   bool Hold(size_t bytes) {

@@ -222,6 +222,7 @@ class Peers {
               const StatusOr<Value>& fate);
   static void Reopen(const std::shared_ptr<Link>& link, const ActorRef& ref);
   static void ReopenAll(const std::shared_ptr<Link>& link);
+  static Link::Watch* FindWatch(const Cell* watcher, const ActorRef& ref);
   static bool IsBehind(const Link::Watch& watch);
   static void TellState(Link::Watch* watch, LinkState state, const std::string& cause);
   static void TellRestart(Link::Watch* watch, const std::string& cause);

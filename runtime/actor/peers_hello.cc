@@ -79,6 +79,8 @@ std::shared_ptr<Link> Peers::MakeLink(const std::string& routing_id, const Hello
       hello.beats ? rooms_[{hello.node, hello.incarnation}] : rooms_[{routing_id, Incarnation()}];
   link->room = room.lock();
   if (link->room == nullptr) room = link->room = std::make_shared<PeerRoom>();
+  std::erase_if(link->room->links, [](const auto& other) { return other.expired(); });
+  link->room->links.push_back(link);
   return link;
 }
 

@@ -46,15 +46,26 @@ PeerEvent::Kind Peers::EventFor(LinkState state) {
   return PeerEvent::Kind::kDied;
 }
 
+// Of an actor that is reached over several connections there is one watch.
+Link::Watch* Peers::FindWatch(const Cell* watcher, const ActorRef& ref) {
+  for (const auto& weak : ref.state()->link->room->links) {
+    const std::shared_ptr<Link> link = weak.lock();
+    // One that has ended tells nothing before it is back, if ever.
+    const bool is_of_use =
+        link != nullptr && (link == ref.state()->link || link->state.load() < LinkState::kDied);
+    if (!is_of_use) continue;
+    for (Link::Watch& watch : link->watches) {
+      if (watch.ref == ref && watch.watcher.lock().get() == watcher) return &watch;
+    }
+  }
+  return nullptr;
+}
+
 void Peers::Watch(const std::shared_ptr<Cell>& watcher, const ActorRef& ref) {
   const std::shared_ptr<Link>& link = ref.state()->link;
   const LinkState state = link->state.load();
   if (state != LinkState::kLeft) {
-    const bool is_known =
-        std::any_of(link->watches.begin(), link->watches.end(), [&](const Link::Watch& watch) {
-          return watch.ref == ref && watch.watcher.lock() == watcher;
-        });
-    if (is_known) return;
+    if (FindWatch(watcher.get(), ref) != nullptr) return;
     std::erase_if(link->watches, [](const Link::Watch& watch) { return watch.watcher.expired(); });
     link->watches.push_back({watcher, ref, Incarnation(), true});
     link->watches.back().told_state = state;
@@ -72,9 +83,13 @@ void Peers::Watch(const std::shared_ptr<Cell>& watcher, const ActorRef& ref) {
 }
 
 void Peers::Unwatch(const Cell* watcher, const ActorRef& ref) {
-  std::erase_if(ref.state()->link->watches, [&](const Link::Watch& watch) {
-    return watch.watcher.expired() || (watch.ref == ref && watch.watcher.lock().get() == watcher);
-  });
+  for (const auto& weak : ref.state()->link->room->links) {
+    const std::shared_ptr<Link> link = weak.lock();
+    if (link == nullptr) continue;
+    std::erase_if(link->watches, [&](const Link::Watch& watch) {
+      return watch.watcher.expired() || (watch.ref == ref && watch.watcher.lock().get() == watcher);
+    });
+  }
 }
 
 void Peers::AskFates(const std::shared_ptr<Link>& link) {
