@@ -35,6 +35,7 @@ struct PendingCall {
   bool idempotent = false;
   Envelope envelope;
   net::Frame body;
+  KeptRoom room;
 };
 
 // All calls of a node that wait for a result. Whoever takes an entry out resolves it: that is why

@@ -97,6 +97,7 @@ struct Link {
   std::atomic<uint32_t> queued{0};    // handed to the reactor, not yet to ZeroMQ
   std::atomic<size_t> queued_bytes{0};
   std::atomic<uint32_t> in_flight{0};  // calls of ours without a result
+  std::atomic<size_t> kept_bytes{0};   // of those of them that may be sent again
 
   // Why it is not up.
   std::string cause() const {
@@ -153,11 +154,38 @@ struct Link {
     Release(bytes);
     return false;
   }
+  // The same for a call that is kept until it has a result, to be sent again. See KeptRoom.
+  bool Keep(size_t bytes) {
+    if (kept_bytes.fetch_add(bytes) + bytes <= limits::kQueuedBytes) return true;
+    kept_bytes.fetch_sub(bytes);
+    return false;
+  }
   // Gives it back: the message has left, or never will.
   void Release(size_t bytes, uint32_t messages = 1) {
     queued.fetch_sub(messages);
     queued_bytes.fetch_sub(bytes);
   }
+};
+
+// The room of a call that may be sent again: given back when this goes. Movable.
+class KeptRoom {
+ public:
+  KeptRoom() = default;
+  // Which it has taken, by Keep.
+  KeptRoom(std::shared_ptr<Link> link, size_t bytes) : link_(std::move(link)), bytes_(bytes) {}
+  KeptRoom(KeptRoom&&) noexcept = default;
+  KeptRoom& operator=(KeptRoom&& other) noexcept {
+    std::swap(link_, other.link_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  ~KeptRoom() {
+    if (link_ != nullptr) link_->kept_bytes.fetch_sub(bytes_);
+  }
+
+ private:
+  std::shared_ptr<Link> link_;
+  size_t bytes_ = 0;
 };
 
 // The room that a peer's message has taken here: given back when this goes. Movable.

@@ -192,7 +192,12 @@ Future<Value> Node::CallRemote(const RefState& to, PendingCall call, Value body)
   if (!to.link->is_usable() && !may_wait) return MakeReady<Value>(WhyNot(*to.link));
   StatusOr<net::Frame> frame = EncodeBody(body);
   if (!frame.ok()) return MakeReady<Value>(frame.status());
-  if (call.idempotent) call.body = frame->Share();
+  if (call.idempotent) {
+    const size_t bytes = Outgoing::kEnvelopeBytes + frame->size();
+    if (!to.link->Keep(bytes)) return MakeReady<Value>(TooMuchWaits(to.node));
+    call.room = KeptRoom(to.link, bytes);
+    call.body = frame->Share();
+  }
   Envelope envelope = call.envelope;
   envelope.deadline_ms = std::max<int64_t>(1, ToMilliseconds(call.deadline - Now()));
   const Promise<Value> promise = *call.promise;

@@ -158,6 +158,32 @@ TEST_F(GreedyPeerTest, ABeatThatDoesNotDecodeIsCounted) {
   EXPECT_EQ(Metric("malformed_messages_total"), 1);
 }
 
+TEST_F(GreedyPeerTest, WhatWaitsToBeSentAgainIsBounded) {
+  SpawnWatcher(nullptr);
+  auto script = std::make_unique<Script>(node_->endpoint());
+  script->SendHello("watcher");
+  Envelope call = CallOf("watcher", "note", 1);
+  script->Send(call, Value());
+  script->Expect(FrameKind::kReply);
+  const ActorRef ref = senders_->items().at(0);
+  script.reset();
+  const Time give_up = Now() + kPatience;
+  while (ref.state()->link->is_usable() && Now() < give_up) std::this_thread::yield();
+  std::vector<Future<Value>> calls;
+  const Bytes body(limits::kBytesBytes);
+  constexpr size_t kMost = limits::kQueuedBytes / limits::kBytesBytes;  // with their heads one less
+  while (calls.size() <= kMost) {
+    calls.push_back(ref.Call("m", body, {.deadline = kPatience, .idempotent = true}));
+    if (calls.back().ready()) break;
+  }
+  ASSERT_EQ(calls.size(), kMost);
+  const Status refused = calls.back().Get(Duration(0)).status();
+  EXPECT_EQ(refused.code(), StatusCode::kResourceExhausted) << refused;
+  EXPECT_EQ(refused.outcome(), Outcome::kNotExecuted);
+  calls.front().Cancel();
+  EXPECT_FALSE(ref.Call("m", body, {.deadline = kPatience, .idempotent = true}).ready());
+}
+
 // A name that is not UTF-8 would make whatever has it unreadable to others.
 TEST(NamesTest, AreUtf8) {
   const std::string bad = "caf\xe9";

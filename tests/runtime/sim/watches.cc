@@ -121,6 +121,7 @@ std::string Watches::WhatIsCounted(const Watch& watch) {
   }
   const internal::Link& link = *state.link;
   if (link.in_flight.load() != 0) return std::to_string(link.in_flight.load()) + " calls";
+  if (link.kept_bytes.load() != 0) return std::to_string(link.kept_bytes.load()) + " kept bytes";
   if (link.queued.load() != 0) return std::to_string(link.queued.load()) + " messages";
   if (link.queued_bytes.load() != 0) return std::to_string(link.queued_bytes.load()) + " bytes";
   if (link.room->serving.load() != 0)
