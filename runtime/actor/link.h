@@ -140,8 +140,12 @@ struct Link {
   std::vector<Envelope> missed;  // goodbyes of actors that ended while it was silent
   bool has_questions = false;    // of a watch that is open
   ReplyCache replies;
-  std::shared_ptr<Link> heir;  // of the same life, which was given up and is back
-  ActorRef last_sender;        // messages come in runs of one sender: saves making it again
+  // Shared by the links of a life that was given up and is back, one after the other.
+  struct Succession {
+    std::weak_ptr<Link> last;
+  };
+  std::shared_ptr<Succession> succession;
+  ActorRef last_sender;  // messages come in runs of one sender: saves making it again
 
   bool is_gone() const { return state.load() == LinkState::kLeft; }
   bool is_usable() const { return connected.load() && state.load() < LinkState::kUnreachable; }

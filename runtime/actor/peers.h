@@ -236,6 +236,8 @@ class Peers {
   Status CheckHello(const Source& source, const Hello& hello);
   // A new one.
   std::shared_ptr<Link> MakeLink(const std::string& routing_id, const Hello& hello);
+  // `link` takes the place of `old`, which was the same life.
+  static void Inherit(const std::shared_ptr<Link>& old, const std::shared_ptr<Link>& link);
   std::shared_ptr<Link> LinkFor(const std::string& routing_id, const Hello& hello);
   void RefuseMessage(const Source& source, const Envelope& envelope);
   void RefuseSuperseded(const Link& link);

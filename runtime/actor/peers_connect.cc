@@ -275,8 +275,7 @@ void Peers::AdoptLink(Channel* channel, const Hello& hello) {
   if (old == nullptr) return;
   // Given up by us, and back: what it has called already does not run again.
   if (old->node == hello.node && old->incarnation == hello.incarnation) {
-    link->replies = std::move(old->replies);
-    old->heir = link;
+    Inherit(old, link);
   }
   old->dealer = nullptr;
   old->last_sender = ActorRef();

@@ -84,6 +84,13 @@ std::shared_ptr<Link> Peers::MakeLink(const std::string& routing_id, const Hello
   return link;
 }
 
+void Peers::Inherit(const std::shared_ptr<Link>& old, const std::shared_ptr<Link>& link) {
+  link->replies = std::move(old->replies);
+  if (old->succession == nullptr) old->succession = std::make_shared<Link::Succession>();
+  link->succession = old->succession;
+  link->succession->last = link;
+}
+
 std::shared_ptr<Link> Peers::LinkFor(const std::string& routing_id, const Hello& hello) {
   std::shared_ptr<Link>& slot = links_[routing_id];
   if (slot != nullptr && !slot->is_gone() && slot->node == hello.node &&
@@ -106,8 +113,7 @@ std::shared_ptr<Link> Peers::LinkFor(const std::string& routing_id, const Hello&
     replaced.push_back(slot);
     // Given up by us, and back: what it has called already does not run again.
     if (slot->incarnation == hello.incarnation) {
-      link->replies = std::move(slot->replies);
-      slot->heir = link;
+      Inherit(slot, link);
     }
   }
   slot = link;

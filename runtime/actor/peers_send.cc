@@ -15,9 +15,9 @@ constexpr size_t kBatchMessages = 1024;
 constexpr size_t kBatchedBodyBytes = 4096;
 
 // The link by which the same life of a peer is reached now.
-std::shared_ptr<Link> HeirOf(std::shared_ptr<Link> link) {
-  while (link->heir != nullptr) link = std::shared_ptr<Link>(link->heir);
-  return link;
+std::shared_ptr<Link> HeirOf(const std::shared_ptr<Link>& link) {
+  const auto last = link->succession == nullptr ? nullptr : link->succession->last.lock();
+  return last == nullptr ? link : last;
 }
 
 }  // namespace

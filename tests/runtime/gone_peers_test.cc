@@ -154,6 +154,21 @@ TEST_F(GonePeersTest, OfAScriptThatSaidGoodbyeNothingIsKept) {
   EXPECT_TRUE(PumpNow([&] { return link.expired(); }));
 }
 
+TEST_F(BeatingPeersTest, OfEarlierSessionsNothingIsKept) {
+  std::vector<std::weak_ptr<Link>> sessions;
+  for (int k = 0; k < 3; ++k) {
+    SayGoodbye();
+    SayHello(kPeer);
+    sender_ = {};
+    Send(FrameKind::kTell, Value());
+    std::future<ActorRef> sender = sender_.get_future();
+    ASSERT_TRUE(PumpNow([&] { return sender.wait_for(Duration(0)) == std::future_status::ready; }));
+    sessions.push_back(sender.get().state()->link);
+  }
+  EXPECT_TRUE(PumpNow([&] { return sessions[0].expired() && sessions[1].expired(); }))
+      << "although the first of all is kept";
+}
+
 // A peer that the node has connected to.
 class ChannelTest : public PeersTest {
  protected:
