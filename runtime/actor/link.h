@@ -115,8 +115,9 @@ struct Link {
   struct Watch {
     std::weak_ptr<Cell> watcher;
     ActorRef ref;
-    Incarnation life;      // the last that is known; 0: none yet
-    bool is_open = false;  // the peer must be asked what has become of it
+    Incarnation life;       // the last that is known; 0: none yet
+    bool is_open = false;   // the peer must be asked what has become of it
+    Incarnation linked_as;  // the life of the watcher that has told the peer of a link; 0: none
     // Of the news that it has not handled yet each shares this.
     std::shared_ptr<const char> waiting = std::make_shared<char>();
     // What it was told last; and what it was not, as too much waited already.

@@ -245,7 +245,9 @@ void Node::BindLink(const ActorRef& ref, const ActorRef& other, bool on) {
     on ? cell->AddLink(other) : cell->RemoveLink(other);
     return;
   }
-  // The other side learns who it is from the sender. Not sent: then the monitor tells why.
+  reactor_->Post([ref, other, on](Peers& peers) { peers.NoteLink(other, ref, on); });
+  // The other side learns who it is from the sender. Not sent: then the monitor tells why, and it
+  // is said once the other side is back.
   (void)SendTell(*ref.state(), on ? "$link" : "$unlink", Value(), {.control = true});
 }
 

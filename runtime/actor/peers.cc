@@ -91,6 +91,7 @@ void Peers::SetState(const std::shared_ptr<Link>& link, LinkState state, const s
     for (Envelope& bye : std::exchange(link->missed, {})) {
       TransmitOwn({link, std::move(bye), net::Frame(), CallId(), CallId()});
     }
+    if (old == LinkState::kUnreachable) TellLinks(link);
     const Time now = Now();
     const Time lost_at = std::exchange(link->lost_at, Time());
     const bool is_forgotten_there = lost_at != Time() && now - lost_at > kRepeatWithin;

@@ -72,6 +72,8 @@ class Peers {
                Promise<ActorRef> promise);
   void Watch(const std::shared_ptr<Cell>& watcher, const ActorRef& ref);
   void Unwatch(const Cell* watcher, const ActorRef& ref);
+  // `watcher`, which watches it, has told `ref` that they are linked, or no longer.
+  static void NoteLink(const ActorRef& watcher, const ActorRef& ref, bool on);
   // A process of ours has this incarnation: how it ended will be told, and is waited for (a moment)
   // before a lost connection counts as its death.
   void ExpectObituary(Incarnation node);
@@ -216,6 +218,7 @@ class Peers {
 
   // peers_watch.cc: who watches actors there.
   static PeerEvent::Kind EventFor(LinkState state);
+  void TellLinks(const std::shared_ptr<Link>& link);
   void AskFates(const std::shared_ptr<Link>& link);
   // `known`: the watches' life when the question was put.
   void OnFate(const std::shared_ptr<Link>& link, const ActorRef& ref, Incarnation known,

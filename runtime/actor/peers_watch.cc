@@ -92,6 +92,28 @@ void Peers::Unwatch(const Cell* watcher, const ActorRef& ref) {
   }
 }
 
+void Peers::NoteLink(const ActorRef& watcher, const ActorRef& ref, bool on) {
+  Link::Watch* const watch = FindWatch(watcher.state()->cell.get(), ref);
+  if (watch != nullptr) watch->linked_as = on ? watcher.incarnation() : Incarnation();
+}
+
+// What was said of them may have been lost with a connection. Who is linked already stays so.
+void Peers::TellLinks(const std::shared_ptr<Link>& link) {
+  std::vector<Outgoing> messages;
+  for (const Link::Watch& watch : link->watches) {
+    const auto cell = watch.watcher.lock();
+    if (watch.linked_as.value == 0 || cell == nullptr) continue;
+    Envelope tell;
+    tell.kind = FrameKind::kTell;
+    tell.from = {cell->name(), watch.linked_as};
+    tell.to = {watch.ref.actor(), watch.ref.incarnation()};
+    tell.method = "$link";
+    tell.control = true;
+    messages.push_back({link, std::move(tell), net::Frame(), CallId(), CallId()});
+  }
+  for (Outgoing& message : messages) TransmitOwn(std::move(message));
+}
+
 void Peers::AskFates(const std::shared_ptr<Link>& link) {
   // Scripts have no actors.
   if (!link->beats || link->state.load() != LinkState::kUp) return;
@@ -180,7 +202,11 @@ void Peers::TellRestart(Link::Watch* watch, const std::string& cause) {
 }
 
 void Peers::TellWatchersOfLink(Link* link, const std::string& cause) {
-  for (Link::Watch& watch : link->watches) TellState(&watch, link->state.load(), cause);
+  const LinkState state = link->state.load();
+  for (Link::Watch& watch : link->watches) {
+    if (state == LinkState::kDied) watch.linked_as = Incarnation();  // who was linked has failed
+    TellState(&watch, state, cause);
+  }
 }
 
 // What those who were behind have not been told: how things are now.

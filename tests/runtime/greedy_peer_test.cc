@@ -151,6 +151,21 @@ TEST_F(GreedyPeerTest, ANewSessionHasNoRoomOfItsOwn) {
   EXPECT_TRUE(Call("watcher", "note").status.ok());
 }
 
+TEST_F(GreedyPeerTest, ALinkIsMadeAgainWhenTheConnectionIs) {
+  const auto events = SpawnWatcher(nullptr);
+  Greet(1);
+  Envelope call = CallOf("watcher", "link", 1);
+  call.from = {"me", kLife};
+  peer_.Send(call, Value());
+  Envelope linked = peer_.Expect(FrameKind::kTell);
+  EXPECT_EQ(linked.method, "$link");
+  Greet(2);  // the old connection has ended, with what was under way
+  linked = peer_.Expect(FrameKind::kTell);
+  EXPECT_EQ(linked.method, "$link");
+  EXPECT_EQ(linked.from.actor, "watcher");
+  EXPECT_EQ(linked.to.actor, "me");
+}
+
 TEST_F(GreedyPeerTest, ABeatThatDoesNotDecodeIsCounted) {
   Greet();
   Say(FrameKind::kBeat, ValueMap{{"caf\xe9", 1}});
