@@ -165,8 +165,10 @@ class Runtime {
 
   // Tells all peers that this process may not answer for as long as the result lives, `limit` at
   // most: a long callback, a held interpreter lock, a checkpoint that freezes it. Monitors get
-  // kBusy with `why` (cut at 256 bytes). It has left this runtime when this returns. Errors:
-  // kInvalidArgument (a limit that is not above 0 and up to 10 minutes), kCancelled after Shutdown.
+  // kBusy with `why` (cut at 256 bytes). When this returns it is with ZeroMQ, which sends it by its
+  // own thread in a moment; to a peer that does not read it goes with a later beat. Errors:
+  // kInvalidArgument (a limit that is not above 0 and up to 10 minutes), kDeadlineExceeded (not
+  // said for 1 s, as this process is starved), kCancelled after Shutdown.
   StatusOr<BusyPeriod> Busy(Duration limit, const std::string& why);
 
   // Counters of this runtime by name (malformed messages, late replies and so on). Scripts get them

@@ -202,6 +202,16 @@ TEST(BusyTest, TheTextNeedBeNone) {
   EXPECT_EQ(server.Last().cause, most);
 }
 
+TEST(BusyTest, WhatCouldNotBeSaidIsAnError) {
+  auto runtime = StartRuntime("client");
+  const ActorRef self = runtime->Spawn("echo", testing::Echo()).value();
+  const auto gate = std::make_shared<testing::Gate>();
+  self.state()->owner->reactor().Post([gate](internal::Peers&) { gate->Wait(); });
+  const Status status = runtime->Busy(Seconds(1), "x").status();
+  gate->Open();
+  EXPECT_EQ(status.code(), StatusCode::kDeadlineExceeded) << status;
+}
+
 TEST(BusyTest, TheLimitIsBounded) {
   auto runtime = StartRuntime("client");
   for (const Duration limit :
