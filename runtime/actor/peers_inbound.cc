@@ -288,8 +288,10 @@ void Peers::OnCallOrTell(const std::shared_ptr<Link>& link, const Envelope& enve
     if (fate.ok()) return mail.message.responder.Reply(*fate);
   }
   if (to == nullptr) {
+    // Nobody reads the error of a tell, and the list costs a copy of it.
+    const bool is_call = envelope.kind == FrameKind::kCall;
     error = NotFound("no actor \"" + envelope.to.actor + "\" at node " + node_->options().name +
-                     "; there are: " + node_->ActorNames());
+                     (is_call ? "; there are: " + node_->ActorNames() : ""));
   } else if (!is_here) {
     error = Stale("actor \"" + envelope.to.actor + "\" was restarted: the message is for an " +
                   "earlier incarnation of it");
