@@ -45,7 +45,7 @@ StatusOr<BusyPeriod> Runtime::Busy(Duration limit, const std::string& why) {
   });
   if (!is_posted) return Cancelled("the runtime shut down");
   std::unique_lock lock(said->mutex);
-  BusyPeriod period(node_, number);
+  BusyPeriod period(node_->weak_from_this(), number);
   if (said->changed.wait_for(lock, kSayingTime, [&] { return said->is_said; })) return period;
   return DeadlineExceeded("the peers could not be told within " +
                           std::to_string(ToMilliseconds(kSayingTime)) +

@@ -59,6 +59,7 @@ Status CheckSpawn(const SpawnOptions& options, bool has_factory, const MethodCat
 Node::Node(RuntimeOptions options, Incarnation incarnation)
     : options_(std::move(options)),
       incarnation_(incarnation),
+      runtime_(std::shared_ptr<Node>(std::shared_ptr<Node>(), this)),
       reactor_(std::make_unique<Reactor>(this)) {}
 
 Node::~Node() = default;
@@ -91,8 +92,7 @@ Status Node::CheckOptions(const RuntimeOptions& options) {
   return options.keys ? CheckKeys(*options.keys) : OkStatus();
 }
 
-Status Node::Start(Runtime* runtime) {
-  runtime_ = runtime;
+Status Node::Start() {
   PC_RETURN_IF_ERROR(executor_.Start(options_.executor_threads));
   return reactor_->Start();
 }

@@ -28,13 +28,15 @@ class Node : public std::enable_shared_from_this<Node> {
   ~Node();
 
   static Status CheckOptions(const RuntimeOptions& options);
-  Status Start(Runtime* runtime);
+  Status Start();
   void Shutdown(Duration drain);
 
   const RuntimeOptions& options() const { return options_; }
   Incarnation incarnation() const { return incarnation_; }
   const std::string& endpoint() const { return reactor_->endpoint(); }
-  Runtime& runtime() { return *runtime_; }
+  // What actors have: there as long as the node, as a handler that is stuck may outlive the Runtime
+  // that owns it.
+  Runtime& runtime() { return runtime_; }
   Executor& executor() { return executor_; }
   Reactor& reactor() { return *reactor_; }
   TimerQueue& timers() { return timers_; }
@@ -97,7 +99,7 @@ class Node : public std::enable_shared_from_this<Node> {
 
   const RuntimeOptions options_;
   const Incarnation incarnation_;
-  Runtime* runtime_ = nullptr;
+  Runtime runtime_;
   Metrics metrics_;
   TimerQueue timers_;
   CallTable calls_;

@@ -18,13 +18,16 @@ StatusOr<std::unique_ptr<Runtime>> Runtime::Start(Options options) {
   PC_RETURN_IF_ERROR(internal::Node::CheckOptions(options));
   auto node = std::make_shared<internal::Node>(std::move(options), incarnation);
   std::unique_ptr<Runtime> runtime(new Runtime(node));
-  PC_RETURN_IF_ERROR(node->Start(runtime.get()));
+  PC_RETURN_IF_ERROR(node->Start());
   return runtime;
 }
 
 Runtime::Runtime(std::shared_ptr<internal::Node> node) : node_(std::move(node)) {}
 
-Runtime::~Runtime() { Shutdown(Seconds(1)); }
+Runtime::~Runtime() {
+  const bool is_its_owner = node_.use_count() > 0;
+  if (is_its_owner) Shutdown(Seconds(1));
+}
 
 const std::string& Runtime::name() const { return node_->options().name; }
 const RuntimeOptions& Runtime::options() const { return node_->options(); }
@@ -108,6 +111,10 @@ void Runtime::ForgetPeerEnd(Incarnation peer) {
 
 void Runtime::PeerHasOurKeys(const std::string& endpoint) {
   node_->reactor().Post([endpoint](internal::Peers& peers) { peers.HasOurKeys(endpoint); });
+}
+
+std::shared_ptr<Runtime> Runtime::Keep() const {
+  return {node_->shared_from_this(), &node_->runtime()};
 }
 
 Value Runtime::Metrics() const { return node_->metrics().Snapshot(); }

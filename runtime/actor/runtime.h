@@ -171,6 +171,10 @@ class Runtime {
   // said for 1 s, as this process is starved), kCancelled after Shutdown.
   StatusOr<BusyPeriod> Busy(Duration limit, const std::string& why);
 
+  // The same runtime, for who may go on longer than it does, such as a handler that it leaves
+  // behind: valid as long as the result lives. After Shutdown it refuses with kCancelled.
+  std::shared_ptr<Runtime> Keep() const;
+
   // Counters of this runtime by name (malformed messages, late replies and so on). Scripts get them
   // with "$metrics" (docs/protocol.md).
   Value Metrics() const;
@@ -181,8 +185,9 @@ class Runtime {
   void Shutdown(Duration drain);
 
  private:
+  friend class internal::Node;  // which has one for its actors: it must not own the node
   explicit Runtime(std::shared_ptr<internal::Node> node);
-  std::shared_ptr<internal::Node> node_;
+  const std::shared_ptr<internal::Node> node_;
 };
 
 }  // namespace packcast

@@ -112,25 +112,27 @@ StatusOr<std::unique_ptr<Process>> Process::Start(Runtime& runtime, ProcessOptio
   if (stop.get() < 0) {
     return ResourceExhausted(std::string("a descriptor for a process: ") + std::strerror(errno));
   }
-  if (!RunningNames::Get().Take(&runtime, options.name)) {
+  std::shared_ptr<Runtime> owner = runtime.Keep();
+  if (!RunningNames::Get().Take(owner.get(), options.name)) {
     return AlreadyExists("process " + options.name + " still runs: stop it first");
   }
   StatusOr<internal::Launched> launched = internal::Launch(launch);
   if (!launched.ok()) {
-    RunningNames::Get().Release(&runtime, options.name);
+    RunningNames::Get().Release(owner.get(), options.name);
     return launched.status();
   }
   runtime.ExpectPeerEnd(child.incarnation);
-  std::unique_ptr<Process> process(new Process(&runtime, std::move(options), child.incarnation,
-                                               *std::move(launched), std::move(stop)));
+  std::unique_ptr<Process> process(new Process(std::move(owner), std::move(options),
+                                               child.incarnation, *std::move(launched),
+                                               std::move(stop)));
   PC_RETURN_IF_ERROR(process->StartWatching());
   PC_RETURN_IF_ERROR(process->WaitReady());
   return process;
 }
 
-Process::Process(Runtime* runtime, ProcessOptions options, Incarnation incarnation,
+Process::Process(std::shared_ptr<Runtime> runtime, ProcessOptions options, Incarnation incarnation,
                  internal::Launched launched, internal::UniqueFd stop)
-    : runtime_(runtime),
+    : runtime_(std::move(runtime)),
       options_(std::move(options)),
       incarnation_(incarnation),
       launched_(std::make_unique<internal::Launched>(std::move(launched))),
@@ -154,7 +156,7 @@ Process::~Process() {
   eventfd_write(stop_fd_->get(), 1);
   if (watcher_.joinable()) watcher_.join();
   if (end_) return;
-  RunningNames::Get().Release(runtime_, options_.name);
+  RunningNames::Get().Release(runtime_.get(), options_.name);
   runtime_->ForgetPeerEnd(incarnation_);
   // It goes on without us; when it ends somebody has to take note of it, or it stays a zombie.
   const auto fd = std::make_shared<internal::UniqueFd>(std::move(launched_->pid_fd));
@@ -342,7 +344,7 @@ void Process::Watch() {
 
 void Process::NoteEnd(const ProcessEnd& end) {
   runtime_->PeerEnded(incarnation_, end.ToString());
-  RunningNames::Get().Release(runtime_, options_.name);
+  RunningNames::Get().Release(runtime_.get(), options_.name);
   std::lock_guard lock(mutex_);
   end_ = end;
   changed_.notify_all();

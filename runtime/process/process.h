@@ -55,7 +55,8 @@ struct ProcessOptions {
 
 // A child process with a runtime of its own, in which actors are spawned from here. It ends when
 // this object goes or this process ends, whichever way, unless it is detached. Monitors of its
-// actors learn how it ended: "signal 9; its last words: ...". The runtime must outlive it.
+// actors learn how it ended: "signal 9; its last words: ...". It should go before its runtime; one
+// that does not, as a handler that is left behind has it, reaches no actor any more (kCancelled).
 // Thread-safe.
 class Process {
  public:
@@ -103,7 +104,7 @@ class Process {
   Status Signal(int signal);
 
  private:
-  Process(Runtime* runtime, ProcessOptions options, Incarnation incarnation,
+  Process(std::shared_ptr<Runtime> runtime, ProcessOptions options, Incarnation incarnation,
           internal::Launched launched, internal::UniqueFd stop);
   Status StartWatching();
   Status WaitReady();
@@ -116,7 +117,7 @@ class Process {
   ProcessEnd Reap();
   void NoteEnd(const ProcessEnd& end);
 
-  Runtime* const runtime_;
+  const std::shared_ptr<Runtime> runtime_;
   const ProcessOptions options_;
   const Incarnation incarnation_;
   const std::unique_ptr<internal::Launched> launched_;

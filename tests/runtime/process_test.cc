@@ -399,6 +399,30 @@ TEST_F(ProcessTest, ADetachedOneGoesOnWithoutItsObject) {
   EXPECT_TRUE(IsGone(pid)) << "nor does it stay as a zombie";
 }
 
+TEST_F(ProcessTest, WhoIsLeftBehindByItsRuntimeStillHasIt) {
+  struct Shared {
+    testing::Gate is_held;
+    testing::Gate goes_on;
+    Record<StatusCode> told;
+  };
+  const auto shared = std::make_shared<Shared>();
+  const auto handler = [shared](Context& context, Message) {
+    auto process = Process::Start(context.runtime(), {.name = "left"}).value();
+    shared->is_held.Open();
+    shared->goes_on.Wait();
+    shared->told.Add(process->Connect("nobody").status().code());
+    process.reset();
+    shared->told.Add(Process::Start(context.runtime(), {.name = "left"}).status().code());
+  };
+  EXPECT_TRUE(runtime_->Spawn("held", testing::OnMessages(handler))->Tell("m", Value()).ok());
+  shared->is_held.Wait();
+  runtime_.reset();
+  shared->goes_on.Open();
+  ASSERT_TRUE(shared->told.WaitForCount(2));
+  EXPECT_EQ(shared->told.items()[0], StatusCode::kCancelled);
+  EXPECT_EQ(shared->told.items()[1], StatusCode::kOk) << "the name is free again";
+}
+
 }  // namespace
 }  // namespace packcast
 

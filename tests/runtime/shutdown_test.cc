@@ -67,6 +67,30 @@ TEST_F(ShutdownTest, TheDestructorGivesHandlersASecond) {
   EXPECT_EQ(shared_->handled, 0);
 }
 
+TEST_F(ShutdownTest, AHandlerThatIsLeftBehindGoesOnWithItsRuntime) {
+  const auto told = std::make_shared<testing::Record<StatusCode>>();
+  const auto handler = [shared = shared_, told](Context& context, Message) {
+    Runtime& runtime = context.runtime();
+    shared->is_held.Open();
+    shared->goes_on.Wait();
+    EXPECT_EQ(&context.runtime(), &runtime);
+    EXPECT_EQ(runtime.name(), "node");
+    told->Add(runtime.Spawn("late", testing::Echo()).status().code());
+    told->Add(runtime.Connect(runtime.endpoint(), "late", kPatience).status().code());
+    told->Add(runtime.Busy(Seconds(1), "late").status().code());
+    told->Add(runtime.Find("held").status().code());
+  };
+  // No reference is kept: only the handler is left.
+  EXPECT_TRUE(runtime_->Spawn("held", OnMessages(handler)).value().Tell("m", Value()).ok());
+  shared_->is_held.Wait();
+  runtime_.reset();
+  shared_->goes_on.Open();
+  ASSERT_TRUE(told->WaitForCount(4));
+  EXPECT_EQ(told->items(),
+            (std::vector<StatusCode>{StatusCode::kCancelled, StatusCode::kCancelled,
+                                     StatusCode::kCancelled, StatusCode::kNotFound}));
+}
+
 TEST_F(ShutdownTest, CallbacksOfWhatItCancelsRun) {
   constexpr int kCalls = 200;
   auto results = std::make_shared<testing::Record<StatusCode>>();

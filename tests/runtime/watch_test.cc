@@ -313,6 +313,22 @@ TEST_F(WatchTest, WhoNoLongerWatchesIsToldNothing) {
   }
 }
 
+TEST_F(WatchTest, AHandlerMaySayThatItsProcessIsBusyAndIsNoLonger) {
+  auto busy = std::make_unique<FunctionActor>();
+  busy->on_message = [period = std::make_shared<BusyPeriod>()](Context& context, Message message) {
+    if (message.method == "busy") *period = context.runtime().Busy(Seconds(600), "work").value();
+    if (message.method == "free") period->End();
+    message.responder.Reply(int64_t{1});
+  };
+  ASSERT_TRUE(server_->Spawn("busy", std::move(busy)).ok());
+  const ActorRef far = client_->Connect(server_->endpoint(), "busy", kPatience).value();
+  const auto events = Watch(*client_, far);
+  ASSERT_TRUE(far.Call("busy", Value()).Get(kPatience).ok());
+  ASSERT_TRUE(Saw(*events, Kind::kBusy));
+  ASSERT_TRUE(far.Call("free", Value()).Get(kPatience).ok());
+  EXPECT_TRUE(Saw(*events, Kind::kFree));
+}
+
 TEST_F(WatchTest, WhoMonitorsTwiceIsToldOnce) {
   for (Runtime* runtime : {server_.get(), client_.get()}) {
     const ActorRef partner = SpawnPartner(*runtime, Restarts(1));
