@@ -83,13 +83,7 @@ struct Cell::PeerTask {
 
   void Run(Actor& actor, Context& context) {
     (void)Guarded(cell->name_, "OnPeer", [&] { actor.OnPeer(context, event); });
-    const bool has_died = event.kind == PeerEvent::Kind::kDied;
-    if (!has_died && event.kind != PeerEvent::Kind::kLeft) return;
-    {
-      std::lock_guard lock(cell->mutex_);
-      if (std::erase(cell->links_, event.ref) == 0) return;
-    }
-    if (!has_died) return;
+    if (!cell->TakeNews(event)) return;
     context.Fail(PeerDied("linked " + event.ref.ToString() + " died: " + event.cause));
   }
   void Drop(const Status&) {}

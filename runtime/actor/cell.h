@@ -150,6 +150,12 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
   void Post(Work work, bool control) override { PushWork(std::move(work), control); }
   std::function<void(Work)> Poster() override;
 
+  // The news is handled: what it ends is forgotten. True: one that is linked has died.
+  bool TakeNews(const PeerEvent& event);
+  bool IsLinked(const ActorRef& ref) const;  // needs mutex_; so do these
+  bool IsMonitored(const ActorRef& ref) const;
+  bool ForgetMonitored(const ActorRef& ref);
+  void NoteMonitored(const ActorRef& ref);
   Value Fate() const;  // docs/protocol.md, "$fate"
   // Answers what every actor understands.
   Status OnReserved(Mail mail);
@@ -204,6 +210,10 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
   std::atomic<uint64_t> interrupts_{0};
   LogLimiter bad_body_log_;
 
+  // Held over a change of what this actor watches, and what it causes elsewhere: so that the last
+  // one counts there, too. Taken before any cell's mutex_.
+  std::mutex watching_;
+
   mutable std::mutex mutex_;
   std::condition_variable stopped_;
   std::unique_ptr<Actor> actor_;  // changes only while no lane runs
@@ -228,6 +238,8 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
   std::set<TimerId> timers_;
   std::vector<Watcher> watchers_;
   std::vector<ActorRef> links_;
+  // For which Monitor was asked, by name: a link that goes leaves them watched.
+  std::multimap<std::string, ActorRef> monitored_;
   std::vector<std::weak_ptr<Cell>> children_;
   // A next life may use the names of the last one's children: it waits for them, not for ever.
   size_t ending_children_ = 0;

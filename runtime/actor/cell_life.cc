@@ -180,6 +180,7 @@ void Cell::FinishLife(std::unique_lock<std::mutex>* lock) {
   }
   phase_ = Phase::kStopped;
   links_.clear();  // two that are linked refer to each other
+  monitored_.clear();
   DropQueued(end_, lock);
   const Status why = end_;
   const bool is_death = is_death_;
@@ -303,18 +304,65 @@ void Cell::RemoveWatcher(const Cell* watcher) {
   std::erase_if(watchers_, [&](const Watcher& w) { return w.cell.lock().get() == watcher; });
 }
 
+bool Cell::IsLinked(const ActorRef& ref) const {
+  return std::find(links_.begin(), links_.end(), ref) != links_.end();
+}
+
+bool Cell::IsMonitored(const ActorRef& ref) const {
+  const auto [begin, end] = monitored_.equal_range(ref.actor());
+  return std::any_of(begin, end, [&](const auto& entry) { return entry.second == ref; });
+}
+
+bool Cell::ForgetMonitored(const ActorRef& ref) {
+  const auto [begin, end] = monitored_.equal_range(ref.actor());
+  const auto found =
+      std::find_if(begin, end, [&](const auto& entry) { return entry.second == ref; });
+  if (found == end) return false;
+  monitored_.erase(found);
+  return true;
+}
+
+void Cell::NoteMonitored(const ActorRef& ref) {
+  if (phase_ != Phase::kStopped && !IsMonitored(ref)) monitored_.emplace(ref.actor(), ref);
+}
+
 void Cell::AddLink(const ActorRef& ref) {
+  std::lock_guard watching(watching_);
   {
     std::lock_guard lock(mutex_);
     if (phase_ == Phase::kStopped) return;
-    if (std::find(links_.begin(), links_.end(), ref) == links_.end()) links_.push_back(ref);
+    if (!IsLinked(ref)) links_.push_back(ref);
   }
   node_->Monitor(shared_from_this(), ref, true);
 }
 
 void Cell::RemoveLink(const ActorRef& ref) {
-  std::lock_guard lock(mutex_);
-  std::erase(links_, ref);
+  std::lock_guard watching(watching_);
+  {
+    std::lock_guard lock(mutex_);
+    if (std::erase(links_, ref) == 0 || IsMonitored(ref)) return;
+  }
+  node_->Monitor(shared_from_this(), ref, false);
+}
+
+bool Cell::TakeNews(const PeerEvent& event) {
+  const bool is_back = event.kind == PeerEvent::Kind::kRecovered;
+  const bool has_died = event.kind == PeerEvent::Kind::kDied;
+  if (!is_back && !has_died && event.kind != PeerEvent::Kind::kLeft) return false;
+  std::lock_guard watching(watching_);
+  {
+    std::lock_guard lock(mutex_);
+    if (is_back) {  // its process counted as dead, perhaps, and the watch stayed
+      if (!IsLinked(event.ref)) NoteMonitored(event.ref);
+      return false;
+    }
+    const bool was_linked = std::erase(links_, event.ref) != 0;
+    const bool was_monitored = ForgetMonitored(event.ref);
+    if (!was_linked || was_monitored) return was_linked && has_died;
+  }
+  // Of its process, which may come back, nobody has asked to hear.
+  node_->Monitor(shared_from_this(), event.ref, false);
+  return has_died;
 }
 
 void Cell::Adopt(const std::shared_ptr<Cell>& child) {
@@ -323,12 +371,22 @@ void Cell::Adopt(const std::shared_ptr<Cell>& child) {
   children_.push_back(child);
 }
 
-void Cell::Monitor(const ActorRef& ref) { node_->Monitor(shared_from_this(), ref, true); }
-void Cell::Demonitor(const ActorRef& ref) {
+void Cell::Monitor(const ActorRef& ref) {
+  if (!ref.valid()) return;
+  std::lock_guard watching(watching_);
   {
     std::lock_guard lock(mutex_);
-    // A link needs the news.
-    if (std::find(links_.begin(), links_.end(), ref) != links_.end()) return;
+    NoteMonitored(ref);
+  }
+  node_->Monitor(shared_from_this(), ref, true);
+}
+
+void Cell::Demonitor(const ActorRef& ref) {
+  std::lock_guard watching(watching_);
+  {
+    std::lock_guard lock(mutex_);
+    ForgetMonitored(ref);
+    if (IsLinked(ref)) return;  // which needs the news
   }
   node_->Monitor(shared_from_this(), ref, false);
 }

@@ -2,6 +2,7 @@
 // TCP.
 #include <memory>
 #include <string>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -310,6 +311,57 @@ TEST_F(WatchTest, WhoNoLongerWatchesIsToldNothing) {
     ASSERT_TRUE(Saw(*others, Kind::kDied));
     EXPECT_TRUE(ref.Call("lives", Value()).Get(kPatience).ok());
     EXPECT_EQ(events->items().size(), 0u);
+  }
+}
+
+TEST_F(WatchTest, UnlinkEndsTheNewsOnBothSidesUnlessMonitorWasAskedFor) {
+  for (Runtime* runtime : {server_.get(), client_.get()}) {
+    const std::string suffix = "-" + runtime->name();
+    auto told = std::make_shared<Record<std::string>>();  // who of whom
+    // Does what the method says, and notes the news.
+    const auto spawn = [&](Runtime& where, const std::string& name, const ActorRef& other) {
+      auto actor = std::make_unique<FunctionActor>();
+      actor->on_message = [other](Context& context, Message message) {
+        if (message.method == "fail") context.Fail(Internal("told to"));
+        if (message.method == "watch me") context.Monitor(context.sender());
+        if (message.method == "be watched") (void)other.Tell("watch me", Value());
+        if (message.method == "monitor") context.Monitor(other);
+        if (message.method == "link and not") {
+          context.Link(other);
+          context.Unlink(other);
+        }
+        message.responder.Reply(int64_t{1});
+      };
+      actor->on_peer = [told, name](Context&, const PeerEvent& event) {
+        told->Add(name + " of " + event.ref.actor());
+      };
+      return where.Spawn(name, std::move(actor)).value();
+    };
+    (void)spawn(*server_, "partner" + suffix, ActorRef());
+    const ActorRef partner =
+        runtime->Connect(server_->endpoint(), "partner" + suffix, kPatience).value();
+    const ActorRef fence = spawn(*runtime, "fence" + suffix, partner);
+    const ActorRef monitor = spawn(*runtime, "monitor" + suffix, partner);
+    const ActorRef former = spawn(*runtime, "former" + suffix, partner);
+    const ActorRef other = spawn(*runtime, "other" + suffix, partner);
+    const auto ask = [](const ActorRef& ref, const std::string& what) {
+      ASSERT_TRUE(ref.Call(what, Value()).Get(kPatience).ok());
+    };
+    ask(fence, "be watched");
+    ask(monitor, "monitor");
+    for (const ActorRef& ref : {monitor, former, other}) ask(ref, "link and not");
+    ask(partner, "settle");  // all of it has come there before
+    ask(former, "fail");
+    ask(fence, "fail");  // whose end is told after the other's
+    ASSERT_TRUE(told->WaitForCount(1));
+    const auto others = Watch(*runtime, partner);
+    ask(partner, "fail");
+    ASSERT_TRUE(Saw(*others, Kind::kDied));
+    ask(other, "still there");
+    ASSERT_TRUE(told->WaitForCount(2));
+    EXPECT_EQ(told->items(),
+              (std::vector<std::string>{"partner" + suffix + " of fence" + suffix,
+                                        "monitor" + suffix + " of partner" + suffix}));
   }
 }
 
