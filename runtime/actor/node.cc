@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <string_view>
 #include <utility>
 
 #include "protocol/codec.h"
@@ -26,6 +27,7 @@ int OwnThreads(const SpawnOptions& options) {
 
 Status CheckSpawn(const SpawnOptions& options, bool has_factory, const MethodCatalog* catalog) {
   constexpr int kMostAtOnce = 1024;
+  static const std::vector<MethodCatalog::Method> no_methods;
   const auto is_many = [](int count) { return count >= 1 && count <= kMostAtOnce; };
   std::set<std::string> groups;
   bool is_good = is_many(options.concurrency);
@@ -44,8 +46,14 @@ Status CheckSpawn(const SpawnOptions& options, bool has_factory, const MethodCat
     return InvalidArgument("max_restarts needs a factory that makes the next object");
   }
   if (options.restart.backoff < Duration(0)) return InvalidArgument("backoff is negative");
-  for (const MethodCatalog::Method& method :
-       catalog == nullptr ? std::vector<MethodCatalog::Method>() : catalog->methods) {
+  std::set<std::string_view> methods;
+  for (const MethodCatalog::Method& method : catalog == nullptr ? no_methods : catalog->methods) {
+    const bool is_name = limits::IsName(method.name) && !method.name.starts_with('$');
+    if (!is_name || !methods.insert(method.name).second) {
+      return InvalidArgument("\"" + method.name + "\" cannot name a method: a name has 1 to " +
+                             std::to_string(limits::kNameBytes) +
+                             " bytes, does not begin with $ and is not added twice");
+    }
     if (method.group.empty() || groups.count(method.group) != 0) continue;
     return InvalidArgument("method \"" + method.name + "\" is in group \"" + method.group +
                            "\", which this actor was spawned without: give its builder .Group(\"" +

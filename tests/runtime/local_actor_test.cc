@@ -303,5 +303,21 @@ TEST_F(LocalActorTest, ShutdownIsBoundedWhenUserCodeIsStuck) {
   gate->Open();
 }
 
+TEST_F(LocalActorTest, AMethodHasANameOfItsOwn) {
+  const auto refused = [&](const std::vector<std::string>& names) {
+    MethodTable<Counter> table;
+    for (const std::string& name : names) table.Add(name, &Counter::Reset);
+    auto actor = std::make_unique<FunctionActor>();
+    actor->catalog = table.catalog();
+    const Status status = runtime_->Spawn("named", std::move(actor)).status();
+    EXPECT_EQ(status.code(), StatusCode::kInvalidArgument) << status;
+    return status.message();
+  };
+  EXPECT_NE(refused({"get", "put", "get"}).find("\"get\""), std::string::npos);
+  EXPECT_NE(refused({"$get"}).find("\"$get\""), std::string::npos);
+  EXPECT_NE(refused({std::string(limits::kNameBytes + 1, 'x')}).find("1 to"), std::string::npos);
+  refused({""});
+}
+
 }  // namespace
 }  // namespace packcast

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -78,7 +79,9 @@ class FunctionActor : public Actor {
   std::function<void(Context&, TimerId)> on_timer;
   std::function<void(Context&, const PeerEvent&)> on_peer;
   std::function<void(Context&)> on_stop;
+  std::optional<MethodCatalog> catalog;
 
+  const MethodCatalog* Catalog() const override { return catalog ? &*catalog : nullptr; }
   void OnStart(Context& context) override {
     if (on_start) on_start(context);
   }
