@@ -128,9 +128,11 @@ class Future {
   }
 
   // Calls `callback(const StatusOr<T>&)` once: on the runtime's executor for calls, else at once
-  // on the thread that resolves. It must not block and must not throw.
+  // on the thread that resolves. It must not block and must not throw. Of one that is not valid()
+  // it is called here, with what Get says.
   void Then(std::function<void(const StatusOr<T>&)> callback) const {
-    if (valid()) state_->Then(std::move(callback));
+    if (!valid()) return callback(Get(Duration(0)));
+    state_->Then(std::move(callback));
   }
 
   // Gives up on the result: a call that has not been sent or begun never runs, and the future

@@ -1,6 +1,10 @@
 #include "runtime/actor/future.h"
 
 #include <atomic>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
 #include <thread>
 
 #include <gtest/gtest.h>
@@ -74,6 +78,18 @@ TEST(FutureTest, WhenAnyGivesTheIndexOfTheFirstThatResolves) {
   c.Set(3);
   EXPECT_EQ(*any.Get(Duration(0)), 1u);
   EXPECT_EQ(WhenAny<int>({}).Get(Duration(0)).status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST(FutureTest, OneThatWasNeverMadeCallsBackWithAnError) {
+  const Future<int> never;
+  StatusCode told = StatusCode::kOk;
+  never.Then([&](const StatusOr<int>& result) { told = result.status().code(); });
+  EXPECT_EQ(told, StatusCode::kFailedPrecondition);
+  const auto same = [](const StatusOr<int>& result) { return result; };
+  EXPECT_EQ(Map<int>(never, same).Get(Duration(0)).status().code(),
+            StatusCode::kFailedPrecondition);
+  EXPECT_EQ(*WhenAny<int>({Promise<int>().future(), never}).Get(Duration(0)), 1u);
+  EXPECT_TRUE(WhenAll<int>({never}).ready());
 }
 
 }  // namespace

@@ -303,6 +303,19 @@ TEST_F(LocalActorTest, ShutdownIsBoundedWhenUserCodeIsStuck) {
   gate->Open();
 }
 
+TEST_F(LocalActorTest, WhoAwaitsAFutureThatWasNeverMadeIsTold) {
+  Record<StatusCode> got;
+  auto actor = std::make_unique<FunctionActor>();
+  actor->on_start = [&](Context& context) {
+    context.Await<Value>(Future<Value>(), [&](Context&, const StatusOr<Value>& result) {
+      got.Add(result.status().code());
+    });
+  };
+  Spawn(std::move(actor));
+  ASSERT_TRUE(got.WaitForCount(1));
+  EXPECT_EQ(got.items()[0], StatusCode::kFailedPrecondition);
+}
+
 TEST_F(LocalActorTest, AMethodHasANameOfItsOwn) {
   const auto refused = [&](const std::vector<std::string>& names) {
     MethodTable<Counter> table;

@@ -39,6 +39,7 @@ class Store {
     return reinterpret_cast<uint64_t>(numbers.data());
   }
   Future<int64_t> Later() { return later_.future(); }
+  Future<int64_t> Never() { return {}; }
   void Resolve(int64_t value) { later_.Set(value); }
   // Passes on what a call of its own was told.
   Status Forward() { return Cancelled("other").WithOutcome(Outcome::kNotExecuted); }
@@ -55,6 +56,7 @@ class Store {
         .Add("hold", &Store::Hold, {.group = "slow"})
         .Add("address", &Store::Address)
         .Add("later", &Store::Later)
+        .Add("never", &Store::Never)
         .Add("resolve", &Store::Resolve)
         .Add("refuse", &Store::Refuse)
         .Add("forward", &Store::Forward)
@@ -161,6 +163,13 @@ TEST_P(TypedRefTest, AMethodMayAnswerLater) {
   const Future<int64_t> later = store.Call(&Store::Later);
   EXPECT_TRUE(store.Call(&Store::Resolve, 7).Get(kPatience).ok());
   EXPECT_EQ(*later.Get(kPatience), 7);
+}
+
+TEST_P(TypedRefTest, AMethodThatReturnsAFutureThatWasNeverMadeFailsItsCall) {
+  const auto store = Reach(Builder().Spawn().value());
+  const Status never = store.Call(&Store::Never).Get(kPatience).status();
+  EXPECT_EQ(never.code(), StatusCode::kFailedPrecondition) << never;
+  EXPECT_EQ(never.outcome(), Outcome::kExecuted);
 }
 
 TEST_P(TypedRefTest, AGroupRunsBesideTheOthersAsOftenAsItMay) {
