@@ -11,6 +11,7 @@
 
 #include "protocol/status.h"
 #include "protocol/time.h"
+#include "runtime/actor/guarded.h"
 
 namespace packcast {
 
@@ -91,12 +92,11 @@ class FutureState {
  private:
   // The result is immutable once set, so callbacks read it without the lock.
   void Run(Callback callback) {
-    if (!runner_) {
-      callback(*result_);
-      return;
-    }
+    if (!runner_) return GuardedCallback([&] { callback(*result_); });
     // Copies the result: this state may be gone when the callback runs.
-    runner_([callback = std::move(callback), result = *result_] { callback(result); });
+    runner_([callback = std::move(callback), result = *result_] {
+      GuardedCallback([&] { callback(result); });
+    });
   }
 
   mutable std::mutex mutex_;
@@ -128,10 +128,10 @@ class Future {
   }
 
   // Calls `callback(const StatusOr<T>&)` once: on the runtime's executor for calls, else at once
-  // on the thread that resolves. It must not block and must not throw. Of one that is not valid()
-  // it is called here, with what Get says.
+  // on the thread that resolves. It must not block; what it throws is logged. Of one that is not
+  // valid() it is called here, with what Get says.
   void Then(std::function<void(const StatusOr<T>&)> callback) const {
-    if (!valid()) return callback(Get(Duration(0)));
+    if (!valid()) return internal::GuardedCallback([&] { callback(Get(Duration(0))); });
     state_->Then(std::move(callback));
   }
 
@@ -182,7 +182,7 @@ Future<T> MakeReady(StatusOr<T> result) {
 }
 
 // The future of `convert(const StatusOr<T>&)`, which returns StatusOr<U>. `convert` runs where
-// the first future's callbacks run, and must not block.
+// the first future's callbacks run, and must not block; when it throws, the result is kInternal.
 template <class U, class T, class F>
 Future<U> Map(const Future<T>& future, F convert) {
   Promise<U> promise;

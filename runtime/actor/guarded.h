@@ -8,21 +8,34 @@
 
 namespace packcast::internal {
 
-// Runs user code; what it throws ends here, is logged and comes back as kInternal.
+// Runs user code; what it throws ends here: "threw: ...". Empty: it threw nothing.
 template <class F>
-Status Guarded(const std::string& actor, const char* handler, F call) {
-  std::string what;
+std::string Caught(F call) {
   try {
     call();
-    return OkStatus();
+    return "";
   } catch (const std::exception& error) {
-    what = std::string("threw: ") + error.what();
+    return std::string("threw: ") + error.what();
   } catch (...) {
-    what = "threw something that is no std::exception";
+    return "threw something that is no std::exception";
   }
-  const Status status = Internal("actor \"" + actor + "\": " + handler + " " + what);
+}
+
+// The same of an actor; it is logged and comes back as kInternal.
+template <class F>
+Status Guarded(const std::string& actor, const char* handler, F call) {
+  const std::string thrown = Caught(call);
+  if (thrown.empty()) return OkStatus();
+  const Status status = Internal("actor \"" + actor + "\": " + handler + " " + thrown);
   LogError(status.message());
   return status;
+}
+
+// The same of a callback of a future.
+template <class F>
+void GuardedCallback(F call) {
+  const std::string thrown = Caught(call);
+  if (!thrown.empty()) LogError("a callback of a future ", thrown);
 }
 
 }  // namespace packcast::internal

@@ -92,5 +92,17 @@ TEST(FutureTest, OneThatWasNeverMadeCallsBackWithAnError) {
   EXPECT_TRUE(WhenAll<int>({never}).ready());
 }
 
+TEST(FutureTest, WhatACallbackThrowsHurtsNobodyElse) {
+  const Promise<int> promise;
+  int calls = 0;
+  promise.future().Then([](const StatusOr<int>&) { throw std::runtime_error("boom"); });
+  promise.future().Then([&](const StatusOr<int>&) { ++calls; });
+  const auto mapped =
+      Map<int>(promise.future(), [](const StatusOr<int>&) -> StatusOr<int> { throw 1; });
+  EXPECT_TRUE(promise.Set(1));
+  EXPECT_EQ(calls, 1);
+  EXPECT_EQ(mapped.Get(Duration(0)).status().code(), StatusCode::kInternal);
+}
+
 }  // namespace
 }  // namespace packcast

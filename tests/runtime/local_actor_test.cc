@@ -303,6 +303,16 @@ TEST_F(LocalActorTest, ShutdownIsBoundedWhenUserCodeIsStuck) {
   gate->Open();
 }
 
+TEST_F(LocalActorTest, WhatACallbackThrowsEndsNothing) {
+  const ActorRef echo = Spawn(Echo());
+  for (int k = 0; k < 4; ++k) {  // more than there are threads
+    echo.Call("e", Value()).Then([](const StatusOr<Value>&) { throw std::runtime_error("boom"); });
+  }
+  Record<int> got;
+  echo.Call("e", Value()).Then([&](const StatusOr<Value>&) { got.Add(1); });
+  EXPECT_TRUE(got.WaitForCount(1));
+}
+
 TEST_F(LocalActorTest, WhoAwaitsAFutureThatWasNeverMadeIsTold) {
   Record<StatusCode> got;
   auto actor = std::make_unique<FunctionActor>();
