@@ -33,7 +33,10 @@ class FutureState {
 
   explicit FutureState(CallbackRunner runner) : runner_(std::move(runner)) {}
 
-  bool Set(StatusOr<T> result) {
+  using Self = std::shared_ptr<FutureState>;
+  // `self` is this one.
+  bool Set(StatusOr<T> result, const Self& self) {
+    Self kept;  // a callback may drop the last other handle
     std::vector<Callback> callbacks;
     std::function<void()> cancel;  // what it holds goes without the lock
     {
@@ -41,6 +44,7 @@ class FutureState {
       if (result_) return false;
       result_.emplace(std::move(result));
       callbacks.swap(callbacks_);
+      if (!callbacks.empty()) kept = self;
       cancel.swap(cancel_);
     }
     // Without the lock, which who wakes up wants. Whoever resolves holds this object: it is there
@@ -50,13 +54,15 @@ class FutureState {
     return true;
   }
 
-  void Then(Callback callback) {
+  void Then(Callback callback, const Self& self) {
+    Self kept;
     {
       std::lock_guard lock(mutex_);
       if (!result_) {
         callbacks_.push_back(std::move(callback));
         return;
       }
+      kept = self;
     }
     Run(std::move(callback));
   }
@@ -132,7 +138,7 @@ class Future {
   // valid() it is called here, with what Get says.
   void Then(std::function<void(const StatusOr<T>&)> callback) const {
     if (!valid()) return internal::GuardedCallback([&] { callback(Get(Duration(0))); });
-    state_->Then(std::move(callback));
+    state_->Then(std::move(callback), state_);
   }
 
   // Gives up on the result: a call that has not been sent or begun never runs, and the future
@@ -156,7 +162,9 @@ class Promise {
 
   Future<T> future() const { return Future<T>(owner_->state); }
   // False when it was resolved before.
-  bool Set(StatusOr<T> result) const { return owner_->state->Set(std::move(result)); }
+  bool Set(StatusOr<T> result) const {
+    return owner_->state->Set(std::move(result), owner_->state);
+  }
   // `cancel` is called at most once, by Future::Cancel, before there is a result; it should see to
   // it that there is one. It must not hold this promise.
   void OnCancel(std::function<void()> cancel) const { owner_->state->OnCancel(std::move(cancel)); }
@@ -166,7 +174,7 @@ class Promise {
     explicit Owner(CallbackRunner runner)
         : state(std::make_shared<internal::FutureState<T>>(std::move(runner))) {}
     ~Owner() {
-      if (!state->ready()) state->Set(Internal("the promise was dropped without a result"));
+      if (!state->ready()) state->Set(Internal("the promise was dropped without a result"), state);
     }
     std::shared_ptr<internal::FutureState<T>> state;
   };

@@ -92,6 +92,26 @@ TEST(FutureTest, OneThatWasNeverMadeCallsBackWithAnError) {
   EXPECT_TRUE(WhenAll<int>({never}).ready());
 }
 
+TEST(FutureTest, ACallbackMayDropTheLastOfIt) {
+  const std::string text(100, 'x');
+  const auto promise = std::make_shared<std::optional<Promise<std::string>>>(std::in_place);
+  int calls = 0;
+  for (int k = 0; k < 2; ++k) {
+    (*promise)->future().Then([&, promise](const StatusOr<std::string>& result) {
+      promise->reset();
+      calls += result.ok() && *result == text;
+    });
+  }
+  EXPECT_TRUE((*promise)->Set(text));
+  EXPECT_EQ(calls, 2);
+  auto ready = std::make_optional(MakeReady<std::string>(text));
+  ready->Then([&](const StatusOr<std::string>& result) {
+    ready.reset();
+    calls += result.ok() && *result == text;
+  });
+  EXPECT_EQ(calls, 3);
+}
+
 TEST(FutureTest, WhatACallbackThrowsHurtsNobodyElse) {
   const Promise<int> promise;
   int calls = 0;
