@@ -1,6 +1,7 @@
 #include "runtime/testing/stage.h"
 
 #include <algorithm>
+#include <mutex>
 #include <set>
 
 #include "runtime/actor/guarded.h"
@@ -86,25 +87,23 @@ class StageCore : public MessageTarget,
   }
   Status Deliver(const ActorRef& from, std::string method, Value body, Responder responder,
                  bool control) {
-    if (is_over_) {
-      const Status gone = NotFound("the actor has stopped").WithOutcome(Outcome::kNotExecuted);
-      responder.Fail(gone);
-      return gone;
-    }
     auto message = std::make_shared<Message>();
     message->from = from;
     message->method = std::move(method);
     message->body = std::move(body);
     message->responder = std::move(responder);
     message->control = control;
-    Push(
+    const bool is_queued = Push(
         control,
         [this, message](Context& context) {
           sender_ = message->from;
           actor_->OnMessage(context, std::move(*message));
         },
         message);
-    return OkStatus();
+    if (is_queued) return OkStatus();
+    const Status gone = NotFound("the actor has stopped").WithOutcome(Outcome::kNotExecuted);
+    message->responder.Fail(gone);
+    return gone;
   }
 
   // Context.
@@ -144,10 +143,14 @@ class StageCore : public MessageTarget,
   }
 
   bool Step() {
-    std::deque<Queued>& queue = control_.empty() ? normal_ : control_;
-    if (queue.empty()) return false;
-    const Queued next = std::move(queue.front());
-    queue.pop_front();
+    Queued next;
+    {
+      std::lock_guard lock(mutex_);
+      std::deque<Queued>& queue = control_.empty() ? normal_ : control_;
+      if (queue.empty()) return false;
+      next = std::move(queue.front());
+      queue.pop_front();
+    }
     sender_ = ActorRef();
     (void)Guarded("stage", "a message", [&] { next.work(*this); });
     EndIfFailed();
@@ -194,11 +197,16 @@ class StageCore : public MessageTarget,
   }
   // What waits is not handled.
   void End(const Status& why) {
-    if (std::exchange(is_over_, true)) return;
-    for (std::deque<Queued>* queue : {&control_, &normal_}) {
-      for (const Queued& queued : std::exchange(*queue, {})) {
-        if (queued.message) queued.message->responder.Fail(why.WithOutcome(Outcome::kNotExecuted));
+    std::deque<Queued> dropped;
+    {
+      std::lock_guard lock(mutex_);
+      if (std::exchange(is_over_, true)) return;
+      for (std::deque<Queued>* queue : {&control_, &normal_}) {
+        for (Queued& queued : std::exchange(*queue, {})) dropped.push_back(std::move(queued));
       }
+    }
+    for (const Queued& queued : dropped) {
+      if (queued.message) queued.message->responder.Fail(why.WithOutcome(Outcome::kNotExecuted));
     }
     timers_.clear();
     (void)Guarded("stage", "OnStop", [&] { actor_->OnStop(*this); });
@@ -224,8 +232,12 @@ class StageCore : public MessageTarget,
   uint64_t progress_ = 0;
 
  private:
-  void Push(bool control, Work work, std::shared_ptr<Message> message = nullptr) {
-    if (!is_over_) (control ? control_ : normal_).push_back({std::move(work), std::move(message)});
+  // Any thread: real actors answer, too. False: it is over.
+  bool Push(bool control, Work work, std::shared_ptr<Message> message = nullptr) {
+    std::lock_guard lock(mutex_);
+    if (is_over_) return false;
+    (control ? control_ : normal_).push_back({std::move(work), std::move(message)});
+    return true;
   }
   void EndIfFailed() {
     if (failure_) End(*failure_);
@@ -236,7 +248,9 @@ class StageCore : public MessageTarget,
     Work work;
     std::shared_ptr<Message> message;  // of a call or tell, to be answered if it is dropped
   };
-  std::deque<Queued> control_, normal_;
+  std::mutex mutex_;
+  std::deque<Queued> control_, normal_;  // guarded by mutex_
+  bool is_over_ = false;                 // as well
   ActorRef sender_;
   Time now_{std::chrono::hours(1)};
   std::set<std::pair<Time, TimerId>> timers_;
@@ -245,7 +259,6 @@ class StageCore : public MessageTarget,
   std::set<std::string> monitored_, linked_;
   std::map<std::string, std::shared_ptr<StagePeer>> peers_;
   std::unique_ptr<Runtime> runtime_;
-  bool is_over_ = false;
 };
 
 }  // namespace internal

@@ -31,7 +31,8 @@ struct Sent {
 
 // One actor for a test, without threads, sockets or real time: it gets one message at a time when
 // the test says so, and the clock stands still until the test moves it. What it sends goes to
-// peers that the test plays. Runs everything on the calling thread; not thread-safe.
+// peers that the test plays. Runs everything on the calling thread; not thread-safe, but for what
+// is sent to the actor, or answers it: that waits for its turn from any thread.
 //   Stage stage(std::make_unique<Hosted<Counter>>());
 //   auto sum = stage.ref<Counter>().Call(&Counter::Add, 3);
 //   stage.Step();

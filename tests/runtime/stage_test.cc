@@ -1,7 +1,10 @@
 // The stage that users test their actors on.
 #include "runtime/testing/stage.h"
 
+#include <chrono>
 #include <stdexcept>
+#include <string>
+#include <thread>
 
 #include <gtest/gtest.h>
 
@@ -183,6 +186,47 @@ TEST(StageRuntimeTest, TheRuntimeOfAStageIsReal) {
   const Future<Value> answer = stage.ref().Call("ask", Value());
   EXPECT_TRUE(stage.Step());
   EXPECT_EQ(answer.Get(Seconds(0)).value(), Value(7));
+}
+
+// Asks real actors, and is told by them.
+class Asker : public Actor {
+ public:
+  static constexpr int kAsked = 2000;
+  void OnMessage(Context& context, Message message) override {
+    if (message.method == "told") return Count();
+    const ActorRef child = context.runtime().Spawn("child", std::make_unique<Frail>()).value();
+    class Teller : public Actor {
+     public:
+      explicit Teller(ActorRef whom) : whom_(std::move(whom)) {}
+      void OnMessage(Context&, Message) override { (void)whom_.Tell("told", Value()); }
+
+     private:
+      const ActorRef whom_;
+    };
+    const ActorRef teller =
+        context.runtime().Spawn("teller", std::make_unique<Teller>(context.self())).value();
+    for (int k = 0; k < kAsked; ++k) {
+      context.Await<Value>(child.Call("echo", Value(1)),
+                           [this](Context&, const StatusOr<Value>&) { Count(); });
+      EXPECT_TRUE(teller.Tell("tell", Value()).ok());
+    }
+  }
+  int count = 0;
+
+ private:
+  void Count() { ++count; }
+};
+
+TEST(StageRuntimeTest, WhatRealActorsSayWaitsForItsStep) {
+  auto actor = std::make_unique<Asker>();
+  const Asker& asker = *actor;
+  Stage stage(std::move(actor));
+  EXPECT_TRUE(stage.ref().Tell("ask", Value()).ok());
+  const auto give_up = std::chrono::steady_clock::now() + Seconds(30);
+  while (asker.count < 2 * Asker::kAsked && std::chrono::steady_clock::now() < give_up) {
+    if (!stage.Step()) std::this_thread::yield();
+  }
+  EXPECT_EQ(asker.count, 2 * Asker::kAsked);
 }
 
 }  // namespace
