@@ -73,8 +73,8 @@ bool Cell::HasRestartLeft() {
 }
 
 Duration Cell::NextBackoff() {
-  const Duration most = options_.restart.backoff_max;
-  Duration wait = options_.restart.backoff;
+  const Duration most = ClampedWait(options_.restart.backoff_max);
+  Duration wait = ClampedWait(options_.restart.backoff);
   for (int k = 0; k < restarts_ && wait < most; ++k) wait *= 2;
   ++restarts_;
   return std::min(wait, most);
@@ -201,7 +201,8 @@ void Cell::FinishLife(std::unique_lock<std::mutex>* lock) {
 void Cell::EndBackoff() {
   if (ending_children_ == 0) return BeginNextLife();
   if (!std::exchange(waits_for_children_, true)) {
-    restart_timer_ = node_->AddTimer(Now() + options_.restart.backoff_max, weak_from_this());
+    restart_timer_ =
+        node_->AddTimer(Now() + ClampedWait(options_.restart.backoff_max), weak_from_this());
     return;
   }
   LogWarning("actor \"", name_, "\" lives again beside ", ending_children_,

@@ -1,5 +1,7 @@
 #include "runtime/process/host.h"
 
+#include <algorithm>
+
 namespace packcast::internal {
 
 HostedOptions HostedOptions::From(const SpawnOptions& options) {
@@ -22,14 +24,19 @@ HostedOptions HostedOptions::From(const SpawnOptions& options) {
 }
 
 SpawnOptions HostedOptions::ToOptions() const {
+  // Anybody may have sent them: what is more than a year does not overflow.
+  const auto time = [](int64_t microseconds) {
+    constexpr int64_t kYear = int64_t{365} * 24 * 3600 * 1'000'000;
+    return Microseconds(std::clamp(microseconds, -kYear, kYear));
+  };
   SpawnOptions out;
   out.concurrent_control = concurrent_control;
   out.concurrency = concurrency;
   for (const Group& group : groups) out.groups.push_back({group.name, group.concurrency});
   out.restart.max_restarts = max_restarts;
-  out.restart.backoff = Microseconds(backoff_us);
-  out.restart.backoff_max = Microseconds(backoff_max_us);
-  out.restart.healthy_after = Microseconds(healthy_after_us);
+  out.restart.backoff = time(backoff_us);
+  out.restart.backoff_max = time(backoff_max_us);
+  out.restart.healthy_after = time(healthy_after_us);
   out.mailbox_messages = mailbox_messages;
   out.labels = labels;
   return out;

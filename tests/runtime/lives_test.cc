@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include "runtime/base/clock.h"
 #include "tests/runtime/lives_fixture.h"
 
 namespace packcast {
@@ -90,6 +91,35 @@ TEST_F(LivesTest, WhatComesDuringTheBackoffWaits) {
   ASSERT_TRUE(ref.Call("fail", Value()).Get(kPatience).ok());
   // Sent after the failure: it reaches the next life.
   EXPECT_EQ(Life(ref), 2);
+}
+
+TEST_F(LivesTest, ABackoffMayBeForEver) {
+  auto lives = std::make_shared<Record<std::string>>();
+  for (const bool is_patient : {true, false}) {
+    const std::string name = is_patient ? "patient" : "quick";
+    const ActorFactory factory = [lives, name] {
+      auto actor = std::make_unique<FunctionActor>();
+      actor->on_start = [lives, name](Context& context) {
+        if (context.life() > 1) lives->Add(name);
+      };
+      actor->on_message = [](Context& context, Message) { context.Fail(Internal("told to")); };
+      return actor;
+    };
+    SpawnOptions options = Restarts(2, is_patient ? Duration::max() : Milliseconds(1));
+    options.restart.backoff_max = Duration::max();
+    EXPECT_TRUE(server_->Spawn(name, factory, options)->Tell("fail", Value()).ok());
+    // Its back-off has begun.
+    const Time give_up = Now() + kPatience;
+    const auto state = [&] {
+      return *server_->Find(name)->Call("$describe", Value()).Get(kPatience)->Find("state");
+    };
+    while (is_patient && state() != Value("restarting") && Now() < give_up) {
+      std::this_thread::yield();
+    }
+  }
+  // The timer of the other would have come first.
+  ASSERT_TRUE(lives->WaitForCount(1));
+  EXPECT_EQ(lives->items(), std::vector<std::string>{"quick"});
 }
 
 TEST_F(LivesTest, ACrashLoopEndsWithItsCause) {

@@ -151,6 +151,21 @@ TEST(ProcessOptionsTest, AnEndIsOrderlyAlthoughAnActorIsStuck) {
   EXPECT_FALSE(stuck.Get(kPatience).ok());
 }
 
+TEST(ProcessOptionsTest, TimesOfAnActorThereAreAtMostAYear) {
+  auto runtime = testing::StartRuntime("owner");
+  const auto process = Process::Start(*runtime, {.name = "child"}).value();
+  const ActorRef host = process->Connect("packcast.host").value();
+  const ValueMap times{{"max_restarts", 1},
+                       {"mailbox_messages", 1},
+                       {"backoff_us", INT64_MAX},
+                       {"backoff_max_us", INT64_MAX},
+                       {"healthy_after_us", INT64_MAX}};
+  const ValueMap request{
+      {"class", "Slow"}, {"name", "slow"}, {"arguments", ValueArray{}}, {"options", times}};
+  const StatusOr<Value> spawned = host.Call("spawn", ValueArray{request}).Get(kPatience);
+  EXPECT_TRUE(spawned.ok()) << spawned.status();
+}
+
 }  // namespace
 }  // namespace packcast
 
