@@ -46,8 +46,13 @@ void Cell::StartLife() {
     if (started.ok() && made == nullptr) {
       started = Internal("actor \"" + name_ + "\": its factory made nothing");
     }
+    // References trust that an actor is of one class.
+    const auto type = [](const MethodCatalog* of) { return of == nullptr ? nullptr : of->type; };
+    if (started.ok() && type(made->Catalog()) != type(catalog_)) {
+      started = Internal("actor \"" + name_ + "\": its factory made another class than before");
+    }
     std::lock_guard lock(mutex_);
-    actor_ = std::move(made);
+    if (started.ok()) actor_ = std::move(made);
   }
   has_begun_ = started.ok();
   if (started.ok()) started = Guarded(name_, "OnStart", [&] { actor_->OnStart(*this); });

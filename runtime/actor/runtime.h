@@ -98,7 +98,7 @@ struct SpawnOptions {
   std::map<std::string, std::string> labels = {};
 };
 
-// Makes the object of each life of an actor.
+// Makes the object of each life of an actor: of one class.
 using ActorFactory = std::function<std::unique_ptr<Actor>()>;
 
 // The actors of one process and their connections. Owns a reactor thread (all sockets, timers and

@@ -376,5 +376,24 @@ TEST_F(DeadlineTest, ACallIsNotSentAfterItsDeadlineEvenWhenItMayBeRepeated) {
   EXPECT_EQ(next.Get(kPatience).status().outcome(), Outcome::kExecuted);
 }
 
+TEST(LivesOfOneClassTest, AFactoryThatMakesAnotherClassFailsTheLife) {
+  const auto runtime = StartRuntime("node");
+  const auto shared = std::make_shared<Shared>();
+  const auto first = std::make_shared<std::atomic<bool>>(true);
+  const ActorFactory factory = [shared, first]() -> std::unique_ptr<Actor> {
+    if (first->exchange(false)) return std::make_unique<Hosted<Store>>(shared);
+    return std::make_unique<Hosted<Greeter>>();
+  };
+  SpawnOptions options;
+  options.restart = {.max_restarts = 1, .backoff = Milliseconds(1)};
+  options.groups.push_back({"slow"});
+  const TypedRef<Store> store(runtime->Spawn("store", factory, options).value());
+  EXPECT_TRUE(store.Call(&Store::Crash).Get(kPatience).ok());
+  const Status failed = store.Call(&Store::Refuse).Get(kPatience).status();
+  EXPECT_EQ(failed.code(), StatusCode::kInternal);
+  EXPECT_EQ(failed.outcome(), Outcome::kNotExecuted);
+  EXPECT_NE(failed.message().find("another class"), std::string::npos) << failed;
+}
+
 }  // namespace
 }  // namespace packcast
