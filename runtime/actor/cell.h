@@ -191,7 +191,8 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
   bool PromiseFinish(const std::shared_ptr<Cell>& parent);
   void OnChildFinished();
   Duration NextBackoff();  // needs mutex_; counts a restart
-  void DropQueued(const Status& why, std::unique_lock<std::mutex>* lock);
+  // `elsewhere`: on the executor, as what is dropped may run users' code.
+  void DropQueued(const Status& why, std::unique_lock<std::mutex>* lock, bool elsewhere = false);
   void MaybeFinish(std::unique_lock<std::mutex>* lock);
   void FinishLife(std::unique_lock<std::mutex>* lock);
   void TellWatchers(PeerEvent::Kind kind, const std::string& cause, bool are_done);

@@ -103,10 +103,11 @@ void Cell::BeginEnd(const Status& why, bool may_restart, bool is_death,
   needs_start_ = false;
   ++interrupts_;
   Schedule(kControl);  // nothing that is queued brings the turn that finishes any more
-  DropQueued(end_, lock);
+  // Killed, it may be by the reactor.
+  DropQueued(end_, lock, /*elsewhere=*/is_death && Current() == nullptr);
 }
 
-void Cell::DropQueued(const Status& why, std::unique_lock<std::mutex>* lock) {
+void Cell::DropQueued(const Status& why, std::unique_lock<std::mutex>* lock, bool elsewhere) {
   std::deque<Task> dropped;
   std::deque<Task> kept;
   const auto sort = [&](Task task) {
@@ -123,10 +124,17 @@ void Cell::DropQueued(const Status& why, std::unique_lock<std::mutex>* lock) {
     for (Task& task : std::exchange(group.queue, {})) sort(std::move(task));
   }
   groups_[kControl].queue = std::move(kept);
+  if (dropped.empty()) return;
   const Status told = why;
   lock->unlock();
-  for (Task& task : dropped) task.Drop(told);
-  dropped.clear();
+  const auto drop = [told](std::deque<Task>* tasks) {
+    for (Task& task : *tasks) task.Drop(told);
+    tasks->clear();
+  };
+  const auto tasks = std::make_shared<std::deque<Task>>(std::move(dropped));
+  // The cell outlives its tasks.
+  const auto drop_there = [self = shared_from_this(), tasks, drop] { drop(tasks.get()); };
+  if (!elsewhere || !node_->executor().Post(true, drop_there)) drop(tasks.get());
   lock->lock();
 }
 

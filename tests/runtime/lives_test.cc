@@ -6,6 +6,8 @@
 
 #include <gtest/gtest.h>
 
+#include "runtime/actor/link.h"
+#include "runtime/actor/node.h"
 #include "runtime/base/clock.h"
 #include "tests/runtime/lives_fixture.h"
 
@@ -164,6 +166,29 @@ TEST_F(LivesTest, KillDropsWhatIsQueued) {
   gates_->goes_on.Open();
   EXPECT_TRUE(held.Get(kPatience).ok());
   EXPECT_TRUE(Saw(*events, Kind::kDied));
+}
+
+TEST_F(LivesTest, WhatAKillFromAfarDropsGoesOnAnotherThreadThanTheReactors) {
+  auto dropped_at = std::make_shared<Record<std::thread::id>>();
+  auto actor = std::make_unique<FunctionActor>();
+  actor->on_message = [gates = gates_, dropped_at](Context& context, Message) {
+    const auto note = [dropped_at](int*) { dropped_at->Add(std::this_thread::get_id()); };
+    context.Post([users = std::shared_ptr<int>(nullptr, note)](Context&) {});
+    gates->is_held.Open();
+    gates->goes_on.Wait();
+  };
+  const ActorRef ref = server_->Spawn("held", std::move(actor)).value();
+  Record<std::thread::id> reactor;
+  ref.state()->owner->reactor().Post(
+      [&](internal::Peers&) { reactor.Add(std::this_thread::get_id()); });
+  ASSERT_TRUE(reactor.WaitForCount(1));
+  const ActorRef far = client_->Connect(server_->endpoint(), "held", kPatience).value();
+  ASSERT_TRUE(far.Tell("hold", Value()).ok());
+  gates_->is_held.Wait();
+  ASSERT_TRUE(client_->Kill(far).ok());
+  ASSERT_TRUE(dropped_at->WaitForCount(1));
+  EXPECT_NE(dropped_at->items()[0], reactor.items()[0]);
+  gates_->goes_on.Open();
 }
 
 TEST_F(LivesTest, KillWithARestartBeginsANewLife) {
