@@ -180,12 +180,14 @@ class StageCore : public MessageTarget,
   }
 
   bool Happen(PeerEvent::Kind kind, const ActorRef& peer, const std::string& cause) {
-    const bool is_linked = linked_.count(peer.actor()) != 0;
-    if (!is_linked && monitored_.count(peer.actor()) == 0) return false;
-    Push(true, [this, is_linked,
-                event = PeerEvent{kind, peer, peer.incarnation(), cause}](Context& context) {
-      actor_->OnPeer(context, event);
-      if (!is_linked || event.kind != PeerEvent::Kind::kDied) return;
+    const std::string& name = peer.actor();
+    if (linked_.count(name) + monitored_.count(name) == 0) return false;
+    Push(true, [this, event = PeerEvent{kind, peer, peer.incarnation(), cause}](Context& context) {
+      (void)Guarded("stage", "OnPeer", [&] { actor_->OnPeer(context, event); });
+      const bool has_died = event.kind == PeerEvent::Kind::kDied;
+      if (!has_died && event.kind != PeerEvent::Kind::kLeft) return;
+      const bool was_linked = linked_.erase(event.ref.actor()) != 0;
+      if (!has_died || !was_linked) return;
       Fail(PeerDied("linked " + event.ref.ToString() + " died: " + event.cause));
     });
     return true;
@@ -209,6 +211,7 @@ class StageCore : public MessageTarget,
       if (queued.message) queued.message->responder.Fail(why.WithOutcome(Outcome::kNotExecuted));
     }
     timers_.clear();
+    sender_ = ActorRef();
     (void)Guarded("stage", "OnStop", [&] { actor_->OnStop(*this); });
   }
 

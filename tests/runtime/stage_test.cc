@@ -229,5 +229,54 @@ TEST(StageRuntimeTest, WhatRealActorsSayWaitsForItsStep) {
   EXPECT_EQ(asker.count, 2 * Asker::kAsked);
 }
 
+// Links with who asks for it, throws at all news, and notes who has sent what it handles.
+class Fickle : public Actor {
+ public:
+  explicit Fickle(std::string* last_sender) : last_sender_(last_sender) {}
+  void OnMessage(Context& context, Message message) override {
+    if (message.method == "link") context.Link(friend_ = message.from);
+    if (message.method == "unlink") context.Unlink(friend_);
+    *last_sender_ = context.sender().actor();
+  }
+  void OnPeer(Context&, const PeerEvent&) override { throw std::runtime_error("boom"); }
+  void OnStop(Context& context) override { *last_sender_ = context.sender().actor(); }
+
+ private:
+  std::string* const last_sender_;
+  ActorRef friend_;
+};
+
+class StageLinkTest : public ::testing::Test {
+ protected:
+  std::string last_sender_ = "nobody yet";
+  Stage stage_{std::make_unique<Fickle>(&last_sender_)};
+};
+
+TEST_F(StageLinkTest, ALinkedDeathIsFatalWhateverOnPeerDoes) {
+  stage_.TellFrom("ada", "link", Value());
+  stage_.RunAll();
+  EXPECT_TRUE(stage_.Happen(PeerEvent::Kind::kDied, "ada", "signal 9"));
+  stage_.RunAll();
+  ASSERT_TRUE(stage_.failure());
+  EXPECT_EQ(stage_.failure()->code(), StatusCode::kPeerDied);
+}
+
+TEST_F(StageLinkTest, WhetherOneIsLinkedCountsWhenTheDeathIsHandled) {
+  stage_.TellFrom("ada", "link", Value());
+  stage_.RunAll();
+  EXPECT_TRUE(stage_.ref().Tell("unlink", Value(), {.control = true}).ok());
+  EXPECT_TRUE(stage_.Happen(PeerEvent::Kind::kDied, "ada", "signal 9"));
+  stage_.RunAll();
+  EXPECT_FALSE(stage_.failure());
+}
+
+TEST_F(StageLinkTest, TheEndIsSentByNobody) {
+  stage_.TellFrom("ada", "hello", Value());
+  stage_.RunAll();
+  EXPECT_EQ(last_sender_, "ada");
+  stage_.Stop();
+  EXPECT_EQ(last_sender_, "");
+}
+
 }  // namespace
 }  // namespace packcast
