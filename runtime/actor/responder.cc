@@ -1,16 +1,28 @@
 #include "runtime/actor/responder.h"
 
+#include <exception>
 #include <utility>
 
 namespace packcast {
 
+namespace {
+
+// For a call that nobody can answer any more.
+Status Dropped() {
+  const bool is_thrown = std::uncaught_exceptions() > 0;
+  return Internal(is_thrown ? "the actor's handler threw an exception: its log says which"
+                            : "the actor dropped the call without an answer");
+}
+
+}  // namespace
+
 Responder::~Responder() {
-  if (valid()) Fail(Internal("the actor dropped the call without an answer"));
+  if (valid()) Fail(Dropped());
 }
 
 Responder& Responder::operator=(Responder&& other) noexcept {
   if (this != &other) {
-    if (valid()) Fail(Internal("the actor dropped the call without an answer"));
+    if (valid()) Fail(Dropped());
     target_ = std::move(other.target_);
   }
   return *this;

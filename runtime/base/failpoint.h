@@ -11,10 +11,9 @@ namespace packcast {
 // Named places where tests make a process fail. What acts there is a hook that only test programs
 // link (failpoint_actions.h): without one a place costs a load, and no environment is read.
 //
-//   ROLE.FROM.TO     a machine has taken a step, and none of its effects is carried out yet: ROLE
-//   is
-//                    coordinator, trainer or worker, FROM and TO are states (actors/states.h),
-//                    equal when the step stays
+//   ROLE.FROM.TO     a machine has taken a step, and none of its effects is carried out yet;
+//                    ROLE is coordinator, trainer or worker, FROM and TO are states
+//                    (actors/states.h), equal when the step stays
 //   ROLE.send.NAME   a message is about to be sent, to each receiver anew
 //   ROLE.prepare, .join, .quiesce, .install, .abort   local work of a member; an error fails it
 //   root.launch, root.seal, member.unpack   one step of a host's packed broadcast
@@ -35,8 +34,7 @@ void PassFailpoint(std::initializer_list<std::string_view> parts);
 using FailpointHook = Status (*)(std::string_view name);
 void SetFailpointHook(FailpointHook hook);
 
-// ---- how
-// -----------------------------------------------------------------------------------------
+// ---- how ----------------------------------------------------------------------------------
 
 namespace internal {
 inline std::atomic<FailpointHook> failpoint_hook{nullptr};

@@ -326,6 +326,15 @@ TEST_F(LocalActorTest, WhoAwaitsAFutureThatWasNeverMadeIsTold) {
   EXPECT_EQ(got.items()[0], StatusCode::kFailedPrecondition);
 }
 
+TEST_F(LocalActorTest, ACallOfARawHandlerThatThrowsSaysSo) {
+  const ActorRef ref =
+      Spawn(OnMessages([](Context&, Message) { throw std::runtime_error("boom"); }));
+  const Status thrown = ref.Call("m", Value()).Get(kPatience).status();
+  EXPECT_EQ(thrown.code(), StatusCode::kInternal);
+  EXPECT_EQ(thrown.outcome(), Outcome::kExecuted);
+  EXPECT_NE(thrown.message().find("threw"), std::string::npos) << thrown;
+}
+
 TEST_F(LocalActorTest, AMethodHasANameOfItsOwn) {
   const auto refused = [&](const std::vector<std::string>& names) {
     MethodTable<Counter> table;
