@@ -83,7 +83,14 @@ Future<ActorRef> Runtime::ConnectAsync(const std::string& endpoint, const std::s
         peers.Connect(endpoint, actor, deadline, promise);
       });
   if (!is_posted) promise.Set(Cancelled("the runtime shut down"));
-  return future;
+  if (endpoint != this->endpoint()) return future;
+  // It has appeared meanwhile.
+  return Map<ActorRef>(
+      future, [node = node_->weak_from_this(), actor](const StatusOr<ActorRef>& far) {
+        const auto owner = node.lock();
+        const auto cell = owner == nullptr || !far.ok() ? nullptr : owner->FindCell(actor);
+        return cell == nullptr ? far : StatusOr<ActorRef>(owner->RefTo(cell));
+      });
 }
 
 StatusOr<ActorRef> Runtime::Connect(const std::string& endpoint, const std::string& actor,

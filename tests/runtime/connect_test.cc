@@ -259,5 +259,17 @@ TEST_F(ConnectTest, TheObjectOfWhoComesSecondIsDestroyedUnused) {
   EXPECT_EQ(counts->made - counts->gone, 1);
 }
 
+TEST_F(ConnectTest, AnActorOfOnesOwnThatAppearsLaterIsAtHomeToo) {
+  const auto later = server_->ConnectAsync(server_->endpoint(), "later", kPatience);
+  // It waits over a connection: the other, which asks after it, has been told that there is none.
+  ExpectFails(StatusCode::kNotFound, server_->endpoint(), "nobody");
+  EXPECT_FALSE(later.ready());
+  const ActorRef here = server_->Spawn("later", Echo()).value();
+  const ActorRef found = later.Get(kPatience).value();
+  EXPECT_TRUE(found.local());
+  EXPECT_EQ(found, here);
+  EXPECT_TRUE(server_->Stop(found, kPatience).ok());
+}
+
 }  // namespace
 }  // namespace packcast
