@@ -35,8 +35,8 @@ class GreedyPeerTest : public testing::WireFixture {
   // "watcher" does to who tells it "watch", "link" or "hold" what that says.
   std::shared_ptr<Events> SpawnWatcher(const std::shared_ptr<Gate>& gate) {
     auto events = std::make_shared<Events>();
-    auto watcher = OnMessages([this, gate](Context& context, Message message) {
-      senders_->Add(message.from);
+    auto watcher = OnMessages([senders = senders_, gate](Context& context, Message message) {
+      senders->Add(message.from);
       if (message.method == "watch") context.Monitor(message.from);
       if (message.method == "link") context.Link(message.from);
       message.responder.Reply(Value());
