@@ -17,7 +17,7 @@ constexpr std::pair<const char*, const char*> kSteps[] = {
     {"coordinator.quiesce", "idle offers quiesce transfer abort"},
     {"coordinator.transfer", "idle offers transfer install abort"},
     {"coordinator.install", "idle wait_replicas offers install"},
-    {"coordinator.abort", "idle wait_replicas offers prepare abort"},
+    {"coordinator.abort", "idle wait_replicas offers prepare install abort"},
     {"coordinator.send",
      "welcome expelled sync.wanted manifest.part propose prepare rendezvous quiesce start commit "
      "abort drain sync.done manifest.wanted shutdown"},
@@ -60,6 +60,8 @@ constexpr std::pair<const char*, const char*> kWork[] = {
     {"member", "unpack"}};
 
 const std::set<std::string> kRare = {
+    // Only where replicas commit alone: an attempt that is given up when some are through.
+    "coordinator.abort.install",
     // A catch-up that gives way to somebody who joins, or to a sync.
     "coordinator.prepare.idle",
     "coordinator.rendezvous.idle",
