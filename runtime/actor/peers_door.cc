@@ -18,8 +18,10 @@ constexpr int kEventsPerTurn = 256;
 constexpr int kTurnsToWelcome = 256;
 // Connections of which it is seen whether they are there still.
 constexpr size_t kCheckedPerBeat = 16;
-// A closed connection is noticed by a send only once ZeroMQ has taken its pipe down.
-constexpr Duration kProbeDelays[] = {Milliseconds(0), Milliseconds(2), Milliseconds(10)};
+// A closed connection is noticed by a send only once ZeroMQ has taken its pipe down, which takes
+// long where there is little processor time. Who does not beat is missed by nothing else.
+constexpr Duration kProbeDelays[] = {Milliseconds(0),   Milliseconds(2),   Milliseconds(10),
+                                     Milliseconds(100), Milliseconds(500), Seconds(2)};
 
 // Of the descriptors of this process a quarter is left for all else: where there are none, libzmq
 // can accept nobody, and tries without a pause.
