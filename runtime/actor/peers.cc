@@ -38,16 +38,25 @@ void Peers::Close() {
   router_.Close();  // before its monitor: see ZmqSocket::OpenMonitor
   router_monitor_.Close();
   zap_.reset();
-  ForEachLink([](const std::shared_ptr<Link>& link) {
+  // What a link has may refer to it, and so may what it was told when another had its place
+  // already.
+  const auto empty = [](const std::shared_ptr<Link>& link) {
     link->watches.clear();
-    link->last_sender = ActorRef();  // it refers to the link: a cycle
+    link->backlog.clear();
+    link->last_sender = ActorRef();
     link->dealer = nullptr;
-  });
+  };
+  ForEachLink(empty);
+  for (const auto& [life, weak] : rooms_) {
+    const std::shared_ptr<PeerRoom> room = weak.lock();
+    if (room == nullptr) continue;
+    for (const auto& each : room->links) {
+      if (const std::shared_ptr<Link> link = each.lock()) empty(link);
+    }
+  }
   channels_.clear();
   links_.clear();
   losses_.clear();
-  for (const std::shared_ptr<Link>& link : waiting_)
-    link->backlog.clear();  // refers to it: a cycle
   waiting_.clear();
 }
 
