@@ -53,9 +53,9 @@ bool Peers::ReceiveDoor() {
     if (event.kind == Kind::kAccepted) OnAccepted(event.value);
     if (event.kind == Kind::kAcceptFailed) OnAcceptFailed(event.value);
     if (event.kind != Kind::kDisconnected) continue;
-    const bool may_be_missed = connections_.Close(event.value);
+    connections_.Close(event.value);
     if (probe_) probe_->TakeBack();
-    if (may_be_missed) ProbeLinks();
+    ProbeLinks();
   }
   return true;
 }

@@ -28,6 +28,9 @@ class BusyWorkerTest : public testing::ClusterTest {
     trainer_runtime_ = StartRuntime("trainer", testing::Patient());
     trainer_ =
         Trainer::Start(trainer_runtime_.get(), TrainerNamed("trainer"), source_.get()).value();
+    sinks_[1].on_load = [this] {
+      if (is_first_.exchange(false)) first_load_();
+    };
     for (size_t k = 0; k < 2; ++k) {
       const std::string name = "worker-" + std::to_string(k);
       worker_runtimes_[k] = StartRuntime(name, testing::Patient());
@@ -41,6 +44,14 @@ class BusyWorkerTest : public testing::ClusterTest {
     return events_.WaitFor([&](const Value& value) { return NameOf(value) == event; });
   }
 
+  // What worker-1 does in its first callback; before the sync.
+  void OnFirstLoad(std::function<void()> work) {
+    first_load_ = std::move(work);
+    is_first_ = true;
+  }
+
+  std::atomic<bool> is_first_{false};
+  std::function<void()> first_load_;
   const std::unique_ptr<ChangingSource> source_ = SmallSource();
   CallbackSink sinks_[2];
   std::unique_ptr<Runtime> trainer_runtime_;
@@ -50,11 +61,7 @@ class BusyWorkerTest : public testing::ClusterTest {
 };
 
 TEST_F(BusyWorkerTest, WhoSaysNothingIsGivenUp) {
-  std::atomic<bool> is_first{true};
-  sinks_[1].on_load = [&] {
-    if (!is_first.exchange(false)) return;
-    EXPECT_TRUE(WaitFor("epoch.abort"));
-  };
+  OnFirstLoad([&] { EXPECT_TRUE(WaitFor("epoch.abort")); });
   const SyncResult result = trainer_->Sync(1, kPatience);
   EXPECT_EQ(result.status, OkStatus());
   const Value* culprit = result.report.Find("culprit");
@@ -64,16 +71,14 @@ TEST_F(BusyWorkerTest, WhoSaysNothingIsGivenUp) {
 }
 
 TEST_F(BusyWorkerTest, WhoSaysThatItIsBusyIsWaitedFor) {
-  std::atomic<bool> is_first{true};
-  sinks_[1].on_load = [&] {
-    if (!is_first.exchange(false)) return;
+  OnFirstLoad([&] {
     const StatusOr<BusyPeriod> busy = worker_runtimes_[1]->Busy(Seconds(60), "compiles a graph");
     EXPECT_EQ(busy.status(), OkStatus());
     EXPECT_TRUE(WaitFor("member.busy"));
     // Stuck: nothing is waited for but the time in which it would be given up otherwise.
     const Time end = Now() + 3 * kStall;
     while (Now() < end) std::this_thread::yield();
-  };
+  });
   const SyncResult result = trainer_->Sync(1, kPatience);
   EXPECT_EQ(result.status, OkStatus());
   uint64_t attempt = 0;

@@ -103,18 +103,25 @@ class FailingSink : public CallbackSink {
   Status Load(const EpochInfo& epoch, const TensorGroup& group) override {
     const auto rows = static_cast<int64_t>(group.tensors.size());
     const int64_t left = left_.fetch_sub(rows);
-    if (left > 0 && left <= rows) return status_;
+    if (left > 0 && left <= rows) {
+      std::lock_guard lock(mutex_);
+      return status_;
+    }
     return CallbackSink::Load(epoch, group);
   }
   // With the so-many-th row from now on; not while a sync runs.
   void FailAt(int64_t row, Status status) {
-    status_ = std::move(status);
+    {
+      std::lock_guard lock(mutex_);
+      status_ = std::move(status);
+    }
     left_ = row;
   }
 
  private:
   std::atomic<int64_t> left_{0};
-  Status status_;
+  std::mutex mutex_;
+  Status status_;  // guarded by mutex_
 };
 
 class LazyTrainerTest : public testing::ClusterTest {

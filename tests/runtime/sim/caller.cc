@@ -10,6 +10,9 @@
 namespace packcast::rtsim {
 namespace {
 
+// In a run; more take longer than a run may, and show nothing new.
+constexpr int kFloods = 10;
+
 const char* MethodOf(Lane lane) {
   if (lane == Lane::kSingle) return "single";
   return lane == Lane::kWide ? "wide" : "default";
@@ -85,6 +88,7 @@ void Caller::Kill(const ActorRef& ref) {
 
 // More calls than may be open: the last are refused.
 void Caller::Flood(const ActorRef& ref) {
+  if (++world_.floods > kFloods) return;
   for (size_t k = 0; k < limits::kCallsInFlight + 100; ++k) {
     Job* const job = NewJob(ref);
     job->kind = Kind::kCall;

@@ -74,6 +74,7 @@ struct World {
   std::vector<int> supervisors;  // threads
   Process* outside = nullptr;    // of the simulation's own threads
   int last_caller = 0;
+  int floods = 0;
   int last_port = 7000;
   bool is_quiet = false;   // nobody sends or does harm any more
   bool is_ending = false;  // nor begins
