@@ -111,7 +111,7 @@ void CoordinatorMachine::HandleEpochMessage(const MemberId& from, const MemberMe
         }
       },
       message);
-  const EpochKey& present = participant->decided.value_or(epoch_->key);
+  const EpochKey& present = participant->decided ? *participant->decided : epoch_->key;
   if (key == nullptr || *key != present) return;  // S6: of another attempt
   if (participant->decided) {
     OnDecided(participant, message);
