@@ -69,15 +69,7 @@ struct Watched {
 class Beater : public Script {
  public:
   explicit Beater(const std::string& endpoint) : Script(endpoint, "beater") {
-    Envelope envelope;
-    envelope.kind = FrameKind::kHello;
-    Hello hello;
-    hello.cluster = "packcast";
-    hello.node = "beater";
-    hello.incarnation = Incarnation(7);
-    hello.beats = true;
-    hello.actor = "watcher";
-    Send(envelope, EncodeHello(hello));
+    SendBeatingHello("watcher", Incarnation(7));
     Expect(FrameKind::kWelcome);
     Envelope call = testing::CallOf("watcher", "watch", 1);
     call.from.actor = "me";
