@@ -14,6 +14,7 @@
 #include "protocol/limits.h"
 #include "protocol/time.h"
 #include "runtime/actor/actor_ref.h"
+#include "runtime/actor/peer_room.h"
 #include "runtime/actor/reply_cache.h"
 #include "runtime/net/zmq_socket.h"
 
@@ -55,28 +56,6 @@ enum class LinkState : int {
   kUnreachable,
   kDied,  // may turn out to be wrong: the same life can come back
   kLeft,  // said goodbye, or was replaced by a new life: final
-};
-
-// What one life of a peer takes of this process, whatever connections it has and has had. Any
-// thread.
-struct PeerRoom {
-  std::atomic<uint32_t> serving{0};  // its calls without an answer
-  std::atomic<uint32_t> held{0};     // its messages that wait here, or are being handled
-  std::atomic<size_t> held_bytes{0};
-  std::vector<std::weak_ptr<Link>> links;  // to it; the reactor's thread only
-
-  // Takes room for a message of the peer; false when too many wait here.
-  bool Hold(size_t bytes) {
-    const bool has_room = held.fetch_add(1) < limits::kMailboxMessages;
-    const bool has_bytes = held_bytes.fetch_add(bytes) + bytes <= limits::kQueuedBytes;
-    if (has_room && has_bytes) return true;
-    LetGo(bytes);
-    return false;
-  }
-  void LetGo(size_t bytes) {
-    held.fetch_sub(1);
-    held_bytes.fetch_sub(bytes);
-  }
 };
 
 // One other node's one life, as reached through one connection. Made by the reactor; kept alive by

@@ -67,6 +67,9 @@ class Node : public std::enable_shared_from_this<Node> {
   // Messages out.
   Status Tell(const RefState& to, std::string method, Value body, TellOptions options);
   Future<Value> Call(const RefState& to, std::string method, Value body, CallOptions options);
+  // By this one of the connections with its peer; null: it is local.
+  Future<Value> CallBy(const std::shared_ptr<Link>& link, const RefState& to, std::string method,
+                       Value body, CallOptions options);
   // Takes a place in the callee's window and registers the call.
   StatusOr<CallId> BeginCall(const RefState& to, PendingCall call);
   // Resolves a call to kCancelled, unless it has a result.

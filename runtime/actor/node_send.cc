@@ -88,7 +88,8 @@ Status Node::SendTell(const RefState& to, std::string method, Value body, TellOp
     mail.message.control = options.control;
     return to.cell->Push(std::move(mail));
   }
-  if (!to.link->is_usable()) return WhyNot(*to.link);
+  const std::shared_ptr<Link> link = to.link->room->WayOf(to.link);
+  if (!link->is_usable()) return WhyNot(*link);
   Envelope envelope;
   envelope.kind = FrameKind::kTell;
   envelope.from = CurrentSender();
@@ -96,8 +97,8 @@ Status Node::SendTell(const RefState& to, std::string method, Value body, TellOp
   envelope.method = std::move(method);
   envelope.control = options.control;
   PC_ASSIGN_OR_RETURN(net::Frame frame, EncodeBody(body));
-  Outgoing message{to.link, std::move(envelope), std::move(frame), CallId(), CallId()};
-  if (!to.link->Reserve(message.bytes())) return TooMuchWaits(to.node);
+  Outgoing message{link, std::move(envelope), std::move(frame), CallId(), CallId()};
+  if (!link->Reserve(message.bytes())) return TooMuchWaits(to.node);
   return reactor_->Send(std::move(message)) ? OkStatus() : ShutDown();
 }
 
@@ -110,7 +111,7 @@ CallbackRunner Node::Runner() {
 
 StatusOr<CallId> Node::BeginCall(const RefState& to, PendingCall call) {
   std::atomic<uint32_t>& window =
-      to.cell != nullptr ? to.cell->calls_in_flight() : to.link->in_flight;
+      to.cell != nullptr ? to.cell->calls_in_flight() : call.link->in_flight;
   if (window.fetch_add(1) >= limits::kCallsInFlight) {
     window.fetch_sub(1);
     return ResourceExhausted(std::to_string(limits::kCallsInFlight) + " calls to " + call.what +
@@ -118,7 +119,7 @@ StatusOr<CallId> Node::BeginCall(const RefState& to, PendingCall call) {
         .WithOutcome(Outcome::kNotExecuted);
   }
   call.window = &window;
-  call.window_owner = to.cell != nullptr ? std::shared_ptr<void>(to.cell) : to.link;
+  call.window_owner = to.cell != nullptr ? std::shared_ptr<void>(to.cell) : call.link;
   const Time deadline = call.deadline;
   const CallId id = calls_.Add(&call);
   if (id.value == 0) {
@@ -130,12 +131,18 @@ StatusOr<CallId> Node::BeginCall(const RefState& to, PendingCall call) {
 }
 
 Future<Value> Node::Call(const RefState& to, std::string method, Value body, CallOptions options) {
+  const std::shared_ptr<Link> link = to.link == nullptr ? nullptr : to.link->room->WayOf(to.link);
+  return CallBy(link, to, std::move(method), std::move(body), options);
+}
+
+Future<Value> Node::CallBy(const std::shared_ptr<Link>& link, const RefState& to,
+                           std::string method, Value body, CallOptions options) {
   const Status named = CheckMethod(method);
   if (!named.ok()) return MakeReady<Value>(named);
   PendingCall call{.promise = Promise<Value>(Runner())};
   call.deadline = DeadlineOf(options);
   call.what = to.node + ":" + to.actor + "." + method;
-  call.link = to.link;
+  call.link = link;
   call.idempotent = options.idempotent;
   call.envelope.kind = FrameKind::kCall;
   call.envelope.from = CurrentSender();
@@ -188,14 +195,15 @@ Future<Value> Node::CallLocal(const RefState& to, PendingCall call, std::string 
 }
 
 Future<Value> Node::CallRemote(const RefState& to, PendingCall call, Value body) {
-  const bool may_wait = call.idempotent && !to.link->is_gone();
-  if (!to.link->is_usable() && !may_wait) return MakeReady<Value>(WhyNot(*to.link));
+  const std::shared_ptr<Link> link = call.link;
+  const bool may_wait = call.idempotent && !link->is_gone();
+  if (!link->is_usable() && !may_wait) return MakeReady<Value>(WhyNot(*link));
   StatusOr<net::Frame> frame = EncodeBody(body);
   if (!frame.ok()) return MakeReady<Value>(frame.status());
   if (call.idempotent) {
     const size_t bytes = Outgoing::kEnvelopeBytes + frame->size();
-    if (!to.link->Keep(bytes)) return MakeReady<Value>(TooMuchWaits(to.node));
-    call.room = KeptRoom(to.link, bytes);
+    if (!link->Keep(bytes)) return MakeReady<Value>(TooMuchWaits(to.node));
+    call.room = KeptRoom(link, bytes);
     call.body = frame->Share();
   }
   Envelope envelope = call.envelope;
@@ -204,13 +212,13 @@ Future<Value> Node::CallRemote(const RefState& to, PendingCall call, Value body)
   const Future<Value> future = promise.future();
   const StatusOr<CallId> id = BeginCall(to, std::move(call));
   if (!id.ok()) return MakeReady<Value>(id.status());
-  LetCancel(promise, *id, to.link);
+  LetCancel(promise, *id, link);
   envelope.call_id = *id;
-  Outgoing message{to.link, std::move(envelope), std::move(*frame), *id, CallId()};
-  if (to.link->Reserve(message.bytes())) {
+  Outgoing message{link, std::move(envelope), std::move(*frame), *id, CallId()};
+  if (link->Reserve(message.bytes())) {
     // When the reactor has stopped, Shutdown cancels the call.
-    reactor_->Send(std::move(message), to.link->in_flight.load() == 1);
-  } else if (auto refused = calls_.Take(*id, to.link.get())) {
+    reactor_->Send(std::move(message), link->in_flight.load() == 1);
+  } else if (auto refused = calls_.Take(*id, link.get())) {
     CallTable::Resolve(std::move(*refused), TooMuchWaits(to.node));
   }
   return future;

@@ -327,6 +327,7 @@ void Peers::Purge(Time now) {
     const bool is_old = give_up(link) || is_over;
     if (is_old) {
       node_->metrics().Get("forgotten_peers_total").Add();
+      link->room->RemoveWay(link.get());
       SetState(link, LinkState::kLeft, link->cause());
       link->last_sender = ActorRef();
       node_->ForgetPeerProgress(*link);

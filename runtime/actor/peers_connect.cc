@@ -289,6 +289,7 @@ void Peers::OnWelcome(Channel* channel, const Hello& hello) {
   if (!channel->superseded.ok()) return;
   channel->failed_tries = 0;
   AdoptLink(channel, hello);
+  channel->link->room->AddWay(channel->link);
   std::vector<PendingConnect> done;
   std::erase_if(channel->connects, [&](PendingConnect& connect) {
     if (connect.actor != hello.actor || hello.actor.empty()) return false;

@@ -85,6 +85,7 @@ std::shared_ptr<Link> Peers::MakeLink(const std::string& routing_id, const Hello
 }
 
 void Peers::Inherit(const std::shared_ptr<Link>& old, const std::shared_ptr<Link>& link) {
+  old->room->RemoveWay(old.get());
   link->replies = std::move(old->replies);
   if (old->succession == nullptr) old->succession = std::make_shared<Link::Succession>();
   link->succession = old->succession;
@@ -156,7 +157,7 @@ void Peers::OnHello(Source& source, const Envelope& envelope, std::string_view b
     return;
   }
   const auto cell = hello->actor.empty() ? nullptr : node_->FindCell(hello->actor);
-  LinkFor(source.routing_id, *hello);
+  const std::shared_ptr<Link> link = LinkFor(source.routing_id, *hello);
   Welcome(source);
   if (!hello->actor.empty() && cell == nullptr) {
     answer.status = NotFound("no actor \"" + hello->actor + "\" at node " + node_->options().name +
@@ -164,6 +165,7 @@ void Peers::OnHello(Source& source, const Envelope& envelope, std::string_view b
     Answer(source, answer, Value());
     return;
   }
+  link->room->AddWay(link);
   Hello welcome;
   welcome.cluster = node_->options().cluster;
   welcome.node = node_->options().name;

@@ -97,19 +97,25 @@ void Peers::NoteLink(const ActorRef& watcher, const ActorRef& ref, bool on) {
   if (watch != nullptr) watch->linked_as = on ? watcher.incarnation() : Incarnation();
 }
 
-// What was said of them may have been lost with a connection. Who is linked already stays so.
+// What was said of them may have been lost with a connection, by which those may have gone whose
+// watch is at another one. Who is linked already stays so.
 void Peers::TellLinks(const std::shared_ptr<Link>& link) {
+  const std::shared_ptr<Link> way = link->room->WayOf(link);
   std::vector<Outgoing> messages;
-  for (const Link::Watch& watch : link->watches) {
-    const auto cell = watch.watcher.lock();
-    if (watch.linked_as.value == 0 || cell == nullptr) continue;
-    Envelope tell;
-    tell.kind = FrameKind::kTell;
-    tell.from = {cell->name(), watch.linked_as};
-    tell.to = {watch.ref.actor(), watch.ref.incarnation()};
-    tell.method = "$link";
-    tell.control = true;
-    messages.push_back({link, std::move(tell), net::Frame(), CallId(), CallId()});
+  for (const auto& weak : link->room->links) {
+    const std::shared_ptr<Link> other = weak.lock();
+    if (other == nullptr) continue;
+    for (const Link::Watch& watch : other->watches) {
+      const auto cell = watch.watcher.lock();
+      if (watch.linked_as.value == 0 || cell == nullptr) continue;
+      Envelope tell;
+      tell.kind = FrameKind::kTell;
+      tell.from = {cell->name(), watch.linked_as};
+      tell.to = {watch.ref.actor(), watch.ref.incarnation()};
+      tell.method = "$link";
+      tell.control = true;
+      messages.push_back({way, std::move(tell), net::Frame(), CallId(), CallId()});
+    }
   }
   for (Outgoing& message : messages) TransmitOwn(std::move(message));
 }
@@ -123,7 +129,8 @@ void Peers::AskFates(const std::shared_ptr<Link>& link) {
     CallOptions options;
     options.deadline = kFatePatience;
     options.control = true;
-    node_->Call(*watch.ref.state(), "$fate", Value(), options)
+    // The answer must not overtake the news that come by this connection, nor they it.
+    node_->CallBy(link, *watch.ref.state(), "$fate", Value(), options)
         .Then([weak = node_->weak_from_this(), link, ref = watch.ref,
                known = watch.life](const StatusOr<Value>& fate) {
           const auto node = weak.lock();

@@ -11,7 +11,6 @@
 #include "runtime/actor/cell.h"
 #include "runtime/actor/link.h"
 #include "runtime/base/clock.h"
-#include "tests/runtime/lives_fixture.h"
 #include "tests/runtime/wire_fixture.h"
 
 namespace packcast {
@@ -213,63 +212,6 @@ TEST(NamesTest, AreUtf8) {
   EXPECT_TRUE(far.Call("\u00e9", Value()).Get(kPatience).ok());
   EXPECT_EQ(far.Tell(bad, Value()).code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(far.Call(bad, Value()).Get(Duration(0)).status().code(), StatusCode::kInvalidArgument);
-}
-
-// Two runtimes that have connected to each other: each actor is reached over two connections.
-class BothWaysTest : public testing::LivesFixture {};
-
-TEST_F(BothWaysTest, WhoMonitorsOverBothConnectionsIsToldOnce) {
-  auto events = std::make_shared<Record<PeerEvent>>();
-  auto senders = std::make_shared<Record<ActorRef>>();
-  const ActorRef here =
-      server_
-          ->Spawn(
-              "mortal", [gates = gates_] { return std::make_unique<testing::Mortal>(gates); },
-              testing::Restarts(1))
-          .value();
-  const ActorRef by_dealer = client_->Connect(server_->endpoint(), "mortal", kPatience).value();
-  auto watcher = std::make_unique<FunctionActor>();
-  watcher->on_message = [by_dealer, senders](Context& context, Message message) {
-    if (message.method == "watch") {
-      senders->Add(message.from);
-      context.Monitor(by_dealer);
-      context.Monitor(message.from);
-    }
-    if (message.method == "stop watching") context.Demonitor(by_dealer);
-    message.responder.Reply(Value());
-  };
-  watcher->on_peer = [events](Context&, const PeerEvent& event) { events->Add(event); };
-  const ActorRef self = client_->Spawn("watcher", std::move(watcher)).value();
-  const ActorRef far_watcher = server_->Connect(client_->endpoint(), "watcher", kPatience).value();
-  // The mortal one tells the watcher over the server's own connection.
-  const auto tell = [&] {
-    auto work = std::make_shared<Record<Status>>();
-    here.state()->cell->PushWork(
-        [far_watcher, work](Context&) { work->Add(far_watcher.Tell("watch", Value())); }, false);
-    EXPECT_TRUE(work->WaitForCount(1));
-  };
-  tell();
-  ASSERT_TRUE(senders->WaitForCount(1));
-  const ActorRef by_router = senders->items().at(0);
-  ASSERT_EQ(by_router, by_dealer);
-  ASSERT_NE(by_router.state()->link, by_dealer.state()->link);
-  ASSERT_TRUE(self.Call("look", Value()).Get(kPatience).ok());
-  // The answers come after the news, on each connection.
-  const auto settle = [&] {
-    (void)by_router.Call("life", Value()).Get(kPatience);
-    (void)by_dealer.Call("life", Value()).Get(kPatience);
-    ASSERT_TRUE(self.Call("look", Value()).Get(kPatience).ok());
-  };
-  settle();
-  ASSERT_TRUE(here.Call("fail", Value()).Get(kPatience).ok());
-  ASSERT_TRUE(Saw(*events, Kind::kRestarted));
-  settle();
-  EXPECT_EQ(events->items().size(), 1u);
-  ASSERT_TRUE(self.Call("stop watching", Value()).Get(kPatience).ok());
-  settle();
-  ASSERT_TRUE(here.Call("fail", Value()).Get(kPatience).ok());
-  settle();
-  EXPECT_EQ(events->items().size(), 1u) << "neither is watched any more";
 }
 
 }  // namespace

@@ -43,6 +43,14 @@ std::map<std::string, Caller::Slot>::iterator Caller::AnySlot() {
 
 ActorRef Caller::AnyRef() { return AnySlot()->second.ref; }
 
+ActorRef Caller::AnyLike(const ActorRef& ref) {
+  if (ref.local() || !world_.random.Chance(0.5)) return ref;
+  Slot& slot = senders_[ref.node() + "/" + ref.actor()];
+  if (slot.ref.valid() && slot.ref == ref) return slot.ref;
+  Connect(ref.node(), ref.actor(), &slot);
+  return ref;
+}
+
 void Caller::Turn() {
   Random& random = world_.random;
   const auto slot = AnySlot();

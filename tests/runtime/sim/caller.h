@@ -22,6 +22,8 @@ class Caller : public std::enable_shared_from_this<Caller> {
   Duration NextPause();
   // Of some actor that it knows; or not valid().
   ActorRef AnyRef();
+  // One that is equal to `ref`, which came with a message: that, or one that it connected for.
+  ActorRef AnyLike(const ActorRef& ref);
 
   // A message of any kind, or of this one.
   Job* NewJob(const ActorRef& ref);
@@ -46,7 +48,8 @@ class Caller : public std::enable_shared_from_this<Caller> {
   Life* const life_;
   World& world_;
   const int number_;
-  std::map<std::string, Slot> slots_;  // by host/actor
+  std::map<std::string, Slot> slots_;    // by host/actor
+  std::map<std::string, Slot> senders_;  // the same, of messages that came
   std::vector<std::pair<Job*, Future<int64_t>>> open_;
 };
 

@@ -61,6 +61,7 @@ constexpr Case kCases[] = {
     {"RoomKept", "seem to be under way"},
     {"GivenBackReversed", "out of order"},
     {"CommandsOvertaken", "out of order"},
+    {"TwoWays", "out of order", 300},
     {"CancelledRuns", "it ran, and is said not to have"},
     {"StaleRuns", "another actor"},
     {"ControlWaits", "a control message that waits"},

@@ -5,6 +5,11 @@
 #include <vector>
 
 namespace packcast::rtsim {
+namespace {
+
+constexpr int64_t kBounces = 4;
+
+}  // namespace
 
 Servant::Servant(Life* life, Lineage* lineage, ServantPlan plan)
     : life_(life), world_(life->world()), lineage_(lineage), plan_(std::move(plan)) {
@@ -137,11 +142,14 @@ void Servant::Nudge(Context& context, Caller& caller) {
 }
 
 void Servant::Bounce(Context& context, Caller& caller) {
-  const ActorRef sender = context.sender();
-  if (!sender.valid()) return;
-  Job* const job = caller.NewJob(sender);
-  job->act = Act::kReply;  // it ends some time
-  caller.Send(job, sender);
+  if (!context.sender().valid()) return;
+  // By references that are equal, and may have come in several ways.
+  for (int64_t k = world_.random.Between(1, kBounces); k > 0; --k) {
+    const ActorRef sender = caller.AnyLike(context.sender());
+    Job* const job = caller.NewJob(sender);
+    job->act = Act::kReply;  // it ends some time
+    caller.Send(job, sender);
+  }
 }
 
 // At most one at a time; it gets a message, and lives as long as this life.
