@@ -18,9 +18,17 @@ const Connections::Connection* Connections::Accept(int fd, uint64_t id, std::str
   there.strangers.emplace(made.number, fd);
   ++there.count;
   ++staying_;
-  // This one is among them.
+  const auto early = early_.find(fd);
+  if (early != early_.end()) {
+    const bool is_it = early->second == id;
+    early_.erase(early);
+    if (is_it) Welcome(fd, id);
+  }
+  // This one is among them, unless it is welcome.
   const bool is_crowded = !made.address.empty() && there.count > limits_.per_address;
-  if (is_crowded) return &connections_.at(there.strangers.begin()->second);
+  if (is_crowded && !there.strangers.empty()) {
+    return &connections_.at(there.strangers.begin()->second);
+  }
   if (staying_ > limits_.all) return FirstStranger();
   return nullptr;
 }
@@ -49,11 +57,14 @@ void Connections::Ending(int fd) {
   Uncount(&found->second);
 }
 
-void Connections::Welcome(int fd) {
+void Connections::Welcome(int fd, uint64_t id) {
   const auto found = connections_.find(fd);
-  if (found == connections_.end() || std::exchange(found->second.is_welcome, true)) return;
+  if (found == connections_.end() || found->second.id != id) early_[fd] = id;
+  if (found == connections_.end()) return;
+  // Where there is another one its end is news that waits: should that have been the one which is
+  // welcome, it is missed.
   Connection& connection = found->second;
-  if (connection.is_ending) return;
+  if (std::exchange(connection.is_welcome, true) || connection.is_ending) return;
   strangers_.erase({connection.number, fd});
   addresses_.at(connection.address).strangers.erase({connection.number, fd});
 }

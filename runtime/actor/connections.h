@@ -44,8 +44,11 @@ class Connections {
   const Connection* Accept(int fd, uint64_t id, std::string address, Time now);
   // It is over. False: it was a stranger, so nobody is missed.
   bool Close(int fd);
-  // It is no stranger any more.
-  void Welcome(int fd);
+  // One of that descriptor is there, as far as is known.
+  bool Knows(int fd) const { return connections_.contains(fd); }
+  // It is no stranger any more. It may not have been taken in yet: the news of it, and of the end
+  // of the one before it, come later than what it says.
+  void Welcome(int fd, uint64_t id);
   // It has sent a message that it may not send. True: that was one too many.
   bool NoteBad(int fd, Time now);
   // It was told to go.
@@ -74,6 +77,7 @@ class Connections {
 
   Limits limits_;
   std::map<int, Connection> connections_;
+  std::map<int, uint64_t> early_;  // by descriptor, those that are welcome and not taken in yet
   std::map<std::string, Address> addresses_;
   Strangers strangers_;
   size_t staying_ = 0;

@@ -266,6 +266,7 @@ void Peers::Tick(Time now) {
       std::count_if(probes_.begin(), probes_.end(), [&](Time t) { return t <= now; });
   if (due > 0) {
     std::erase_if(probes_, [&](Time t) { return t <= now; });
+    last_probe_ = now;
     SendBeats(true);
   }
   ConfirmLosses(now);

@@ -285,6 +285,7 @@ class Peers {
   BatchWriter batch_;                           // empty between sends
   int taken_ = 0;                               // messages received from a socket in its turn
   std::vector<Time> probes_;  // when to see who is gone, after a connection has closed
+  Time last_probe_;           // when that was done last
   bool is_leaving_ = false;
   struct BusyTime {
     Time until;

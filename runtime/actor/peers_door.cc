@@ -14,14 +14,13 @@ namespace {
 
 // Events taken before messages, timers and beats have their turn.
 constexpr int kEventsPerTurn = 256;
-// Turns of those at once, before somebody is welcome.
-constexpr int kTurnsToWelcome = 256;
 // Connections of which it is seen whether they are there still.
 constexpr size_t kCheckedPerBeat = 16;
 // A closed connection is noticed by a send only once ZeroMQ has taken its pipe down, which takes
 // long where there is little processor time. Who does not beat is missed by nothing else.
 constexpr Duration kProbeDelays[] = {Milliseconds(0),   Milliseconds(2),   Milliseconds(10),
                                      Milliseconds(100), Milliseconds(500), Seconds(2)};
+constexpr Duration kProbeInterval = Milliseconds(2);
 
 // Of the descriptors of this process a quarter is left for all else: where there are none, libzmq
 // can accept nobody, and tries without a pause.
@@ -53,9 +52,8 @@ bool Peers::ReceiveDoor() {
     if (event.kind == Kind::kAccepted) OnAccepted(event.value);
     if (event.kind == Kind::kAcceptFailed) OnAcceptFailed(event.value);
     if (event.kind != Kind::kDisconnected) continue;
-    connections_.Close(event.value);
+    if (connections_.Close(event.value)) ProbeLinks();
     if (probe_) probe_->TakeBack();
-    ProbeLinks();
   }
   return true;
 }
@@ -63,14 +61,18 @@ bool Peers::ReceiveDoor() {
 // The event does not say which peer's connection it was: see who cannot be sent to any more.
 void Peers::ProbeLinks() {
   probes_.clear();
-  for (Duration delay : kProbeDelays) probes_.push_back(Now() + delay);
+  // Who comes and goes all the time causes no more than this.
+  const Time first = std::max(Now(), last_probe_ + kProbeInterval);
+  for (Duration delay : kProbeDelays) probes_.push_back(first + delay);
 }
 
 void Peers::OnAccepted(int fd) {
   if (!probe_) return;
-  const std::optional<net::ConnectionProbe::Peer> peer = probe_->Look(fd);
-  if (!peer) return;  // it is over already
-  const Connections::Connection* leaving = connections_.Accept(fd, peer->id, peer->address, Now());
+  // One that is over already is taken in all the same, until the news of that come.
+  const net::ConnectionProbe::Peer peer = probe_->Look(fd).value_or(net::ConnectionProbe::Peer{});
+  // The end of the one that had this descriptor went unnoticed.
+  if (connections_.Knows(fd) && connections_.Close(fd)) ProbeLinks();
+  const Connections::Connection* leaving = connections_.Accept(fd, peer.id, peer.address, Now());
   const char* why = "there are as many as there may be (max_connections, or those of one address)";
   if (probe_->is_lent()) {
     leaving = connections_.FirstStranger();
@@ -112,11 +114,9 @@ void Peers::TickDoor(Time now) {
 void Peers::Welcome(const Source& source) {
   const int fd = probe_ && source.frame != nullptr ? source.frame->source_fd() : -1;
   if (fd < 0) return;
-  // It was accepted before it could send something. That event may wait still, and the end of
-  // another connection that had this descriptor before it.
-  for (int k = 0; k < kTurnsToWelcome && ReceiveDoor(); ++k) {
-  }
-  connections_.Welcome(fd);
+  const auto peer = probe_->Look(fd);
+  if (peer) return connections_.Welcome(fd, peer->id);
+  ProbeLinks();  // it is over already: its end will be taken for that of a stranger
 }
 
 void Peers::NoteBad(const Source& source) {

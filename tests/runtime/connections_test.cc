@@ -1,5 +1,9 @@
 #include "runtime/actor/connections.h"
 
+#include <map>
+#include <string>
+#include <vector>
+
 #include <gtest/gtest.h>
 
 namespace packcast::internal {
@@ -14,9 +18,11 @@ class ConnectionsTest : public ::testing::Test {
   }
   // Who must go; -1: nobody.
   int Accept(int fd, const std::string& address, Time now = kStart) {
-    const auto* leaving = connections_.Accept(fd, ++last_id_, address, now);
+    ids_[fd] = ++last_id_;
+    const auto* leaving = connections_.Accept(fd, last_id_, address, now);
     return leaving == nullptr ? -1 : leaving->fd;
   }
+  void Welcome(int fd) { connections_.Welcome(fd, ids_.at(fd)); }
   std::vector<int> Overdue(Time now) const {
     std::vector<int> fds;
     for (const auto* one : connections_.Overdue(now)) fds.push_back(one->fd);
@@ -25,20 +31,21 @@ class ConnectionsTest : public ::testing::Test {
 
   Connections connections_;
   uint64_t last_id_ = 0;
+  std::map<int, uint64_t> ids_;
 };
 
 TEST_F(ConnectionsTest, TheFirstStrangerOfACrowdedAddressMakesRoom) {
   EXPECT_EQ(Accept(9, "b"), -1);
   EXPECT_EQ(Accept(1, "a"), -1);
   EXPECT_EQ(Accept(2, "a"), -1);
-  connections_.Welcome(1);
+  Welcome(1);
   EXPECT_EQ(Accept(3, "a"), -1);
   EXPECT_EQ(Accept(4, "a"), 2) << "not 1, which is welcome, and not 9, which is from elsewhere";
 }
 
 TEST_F(ConnectionsTest, TheFirstStrangerOfAllMakesRoomWhereAllAreTooMany) {
   for (int fd : {1, 2, 3, 4}) EXPECT_EQ(Accept(fd, std::string(1, static_cast<char>(fd))), -1);
-  connections_.Welcome(1);
+  Welcome(1);
   EXPECT_EQ(Accept(5, "e"), 2);
   connections_.Ending(2);
   EXPECT_EQ(connections_.size(), 4u) << "who was told to go does not count";
@@ -48,7 +55,7 @@ TEST_F(ConnectionsTest, TheFirstStrangerOfAllMakesRoomWhereAllAreTooMany) {
 TEST_F(ConnectionsTest, WhoComesIsSentAwayWhereAllOthersAreWelcome) {
   for (int fd : {1, 2, 3, 4}) {
     EXPECT_EQ(Accept(fd, std::string(1, static_cast<char>(fd))), -1);
-    connections_.Welcome(fd);
+    Welcome(fd);
   }
   EXPECT_EQ(Accept(5, "e"), 5);
 }
@@ -68,7 +75,7 @@ TEST_F(ConnectionsTest, AnEndMakesRoom) {
 
 TEST_F(ConnectionsTest, AnEndThatNobodyToldIsKnownWhenItsDescriptorIsUsedAgain) {
   for (int fd : {1, 2, 3}) EXPECT_EQ(Accept(fd, "a"), -1);
-  connections_.Welcome(1);
+  Welcome(1);
   EXPECT_EQ(Accept(1, "a"), -1);
   EXPECT_EQ(connections_.size(), 3u);
   EXPECT_EQ(connections_.Find(1)->id, 4u);
@@ -79,9 +86,9 @@ TEST_F(ConnectionsTest, OnlyAStrangerIsNotMissed) {
   Accept(1, "a");
   Accept(2, "a");
   Accept(3, "a");
-  connections_.Welcome(2);
+  Welcome(2);
   connections_.Ending(3);
-  connections_.Welcome(3);  // its hello had come before it was told to go
+  Welcome(3);  // its hello had come before it was told to go
   EXPECT_FALSE(connections_.Close(1));
   EXPECT_TRUE(connections_.Close(2));
   EXPECT_TRUE(connections_.Close(3));
@@ -89,11 +96,42 @@ TEST_F(ConnectionsTest, OnlyAStrangerIsNotMissed) {
   EXPECT_EQ(connections_.size(), 0u);
 }
 
+// What it says comes before the news of it, or of the end of the one before it.
+TEST_F(ConnectionsTest, WhoIsWelcomeBeforeItIsTakenInIsNoStranger) {
+  connections_.Welcome(1, 7);
+  connections_.Accept(1, 7, "a", kStart);
+  EXPECT_TRUE(connections_.Find(1)->is_welcome);
+  EXPECT_EQ(Overdue(kStart + Seconds(20)), std::vector<int>());
+
+  connections_.Accept(2, 8, "a", kStart);
+  connections_.Welcome(2, 9);
+  EXPECT_TRUE(connections_.Close(2)) << "of whatever it was that was welcome";
+  connections_.Accept(2, 9, "a", kStart);
+  EXPECT_TRUE(connections_.Find(2)->is_welcome);
+
+  connections_.Welcome(3, 10);
+  connections_.Accept(3, 11, "a", kStart);
+  EXPECT_FALSE(connections_.Find(3)->is_welcome) << "which is another one";
+  connections_.Close(3);
+  connections_.Accept(3, 10, "a", kStart);
+  EXPECT_FALSE(connections_.Find(3)->is_welcome) << "it is forgotten";
+}
+
+TEST_F(ConnectionsTest, WhoIsWelcomeMakesNoRoomInACrowdOfWelcomeOnes) {
+  for (int fd : {1, 2, 3}) {
+    connections_.Welcome(fd, static_cast<uint64_t>(fd));
+    EXPECT_EQ(Accept(fd, "a"), -1);
+  }
+  connections_.Welcome(4, 4);
+  EXPECT_EQ(Accept(4, "a"), -1);
+  EXPECT_EQ(Accept(5, "a"), 5);
+}
+
 TEST_F(ConnectionsTest, StrangersHaveTheirTime) {
   Accept(1, "a", kStart);
   Accept(2, "a", kStart + Seconds(1));
   Accept(3, "b", kStart + Seconds(2));
-  connections_.Welcome(2);
+  Welcome(2);
   EXPECT_EQ(Overdue(kStart + Seconds(10) - Milliseconds(1)), std::vector<int>());
   EXPECT_EQ(Overdue(kStart + Seconds(12)), (std::vector<int>{1, 3}));
   connections_.Ending(1);
@@ -129,7 +167,7 @@ TEST_F(ConnectionsTest, TheFirstStrangerIsKnown) {
   Accept(8, "a");
   Accept(2, "a");
   EXPECT_EQ(connections_.FirstStranger()->fd, 8);
-  connections_.Welcome(8);
+  Welcome(8);
   EXPECT_EQ(connections_.FirstStranger()->fd, 2);
 }
 
