@@ -33,10 +33,10 @@ Status CheckSpawn(const SpawnOptions& options, bool has_factory, const MethodCat
   bool is_good = is_many(options.concurrency);
   for (const GroupOptions& group : options.groups) {
     is_good = is_good && is_many(group.concurrency);
-    const bool is_new = limits::IsName(group.name) && groups.insert(group.name).second;
+    const bool is_new = IsWireName(group.name) && groups.insert(group.name).second;
     if (!is_new || group.name == "control") {
       return InvalidArgument("\"" + group.name +
-                             "\" cannot name a group: a name is neither empty, "
+                             "\" cannot name a group: a name is UTF-8, neither empty, "
                              "\"control\" nor there twice");
     }
   }
@@ -48,11 +48,11 @@ Status CheckSpawn(const SpawnOptions& options, bool has_factory, const MethodCat
   if (options.restart.backoff < Duration(0)) return InvalidArgument("backoff is negative");
   std::set<std::string_view> methods;
   for (const MethodCatalog::Method& method : catalog == nullptr ? no_methods : catalog->methods) {
-    const bool is_name = limits::IsName(method.name) && !method.name.starts_with('$');
+    const bool is_name = IsWireName(method.name) && !method.name.starts_with('$');
     if (!is_name || !methods.insert(method.name).second) {
       return InvalidArgument("\"" + method.name + "\" cannot name a method: a name has 1 to " +
                              std::to_string(limits::kNameBytes) +
-                             " bytes, does not begin with $ and is not added twice");
+                             " bytes of UTF-8, does not begin with $ and is not added twice");
     }
     if (method.group.empty() || groups.count(method.group) != 0) continue;
     return InvalidArgument("method \"" + method.name + "\" is in group \"" + method.group +

@@ -206,6 +206,16 @@ TEST(NamesTest, AreUtf8) {
   EXPECT_EQ(runtime->Spawn(bad, testing::Echo()).status().code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(runtime->Connect(runtime->endpoint(), bad, Seconds(0)).status().code(),
             StatusCode::kInvalidArgument);
+  for (const bool is_group : {false, true}) {
+    auto actor = testing::Echo();
+    actor->catalog.emplace();
+    MethodCatalog::Method& method = actor->catalog->methods.emplace_back();
+    method.name = is_group ? "m" : bad;
+    SpawnOptions options;
+    if (is_group) options.groups = {{.name = bad}};
+    const Status status = runtime->Spawn("a", std::move(actor), options).status();
+    EXPECT_EQ(status.code(), StatusCode::kInvalidArgument) << is_group;
+  }
   const auto other = testing::StartRuntime("other");
   ASSERT_TRUE(runtime->Spawn("caf\u00e9", testing::Echo()).ok());
   const ActorRef far = other->Connect(runtime->endpoint(), "caf\u00e9", kPatience).value();
