@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "actors/coordinator_machine.h"
+#include "actors/shared_bodies.h"
 #include "actors/states.h"
 #include "runtime/actor/actor.h"
 #include "runtime/actor/runtime.h"
@@ -48,7 +49,8 @@ class CoordinatorShell : public Actor {
 
  private:
   void Feed(Context& context, const CoordinatorEvent& event);
-  void Carry(CoordinatorEffect effect);
+  void Carry(CoordinatorEffect effect, SharedBodies* bodies);
+  void Carry(const SendToMember& send, SharedBodies* bodies);
   void Arm(Context& context);
   void Subscribe(Message message);
   void Tell(const Value& event);
@@ -140,7 +142,8 @@ void CoordinatorShell::Feed(Context& context, const CoordinatorEvent& event) {
   const Status status = machine_.CheckInvariants();
   PC_CHECK(status.ok()) << status.ToString();
   PassFailpoint({"coordinator", from, StateName(machine_)});
-  for (CoordinatorEffect& effect : effects) Carry(std::move(effect));
+  SharedBodies bodies;
+  for (CoordinatorEffect& effect : effects) Carry(std::move(effect), &bodies);
   for (const MemberId& refused : std::exchange(refused_, {})) {
     const auto member = members_.extract(refused);
     if (!member.empty()) context.Demonitor(member.mapped());
@@ -157,19 +160,22 @@ void CoordinatorShell::Arm(Context& context) {
   if (next) timer_ = context.SetTimer(*next);
 }
 
-void CoordinatorShell::Carry(CoordinatorEffect effect) {
-  if (auto* send = std::get_if<SendToMember>(&effect)) {
-    const auto member = members_.find(send->to);
-    if (member == members_.end()) return;
-    const auto* expelled = std::get_if<Expelled>(&send->message);
-    if (expelled != nullptr && !expelled->may_rejoin) refused_.push_back(send->to);
-    PassFailpoint({"coordinator", "send", MessageName(send->message)});
-    const Status sent =
-        member->second.Tell(std::string(MessageName(send->message)), MessageBody(send->message));
-    // Noticed and recovered from by the monitor or a phase deadline.
-    if (!sent.ok()) {
-      LogInfo(MessageName(send->message), " to ", ToString(send->to), ": ", sent.ToString());
-    }
+void CoordinatorShell::Carry(const SendToMember& send, SharedBodies* bodies) {
+  const auto member = members_.find(send.to);
+  if (member == members_.end()) return;
+  const auto* expelled = std::get_if<Expelled>(send.message.get());
+  if (expelled != nullptr && !expelled->may_rejoin) refused_.push_back(send.to);
+  const std::string name(MessageName(*send.message));
+  PassFailpoint({"coordinator", "send", name});
+  const StatusOr<SharedBody> body = bodies->Of(send.message);
+  const Status sent = body.ok() ? member->second.Tell(name, *body) : body.status();
+  // Noticed and recovered from by the monitor or a phase deadline.
+  if (!sent.ok()) LogInfo(name, " to ", ToString(send.to), ": ", sent.ToString());
+}
+
+void CoordinatorShell::Carry(CoordinatorEffect effect, SharedBodies* bodies) {
+  if (const auto* send = std::get_if<SendToMember>(&effect)) {
+    Carry(*send, bodies);
   } else if (auto* reply = std::get_if<ReplyControl>(&effect)) {
     auto call = calls_.extract(reply->token);
     if (call.empty()) return;
@@ -189,8 +195,14 @@ void CoordinatorShell::Carry(CoordinatorEffect effect) {
 
 void CoordinatorShell::Tell(const Value& event) {
   if (on_event_) on_event_(event);
+  if (subscribers_.empty()) return;
+  const StatusOr<SharedBody> body = SharedBody::Make(event);
+  if (!body.ok()) {
+    LogError("an event is lost: ", body.status().ToString());
+    return;
+  }
   std::erase_if(subscribers_, [&](const ActorRef& ref) {
-    const Status sent = ref.Tell("event", event);
+    const Status sent = ref.Tell("event", *body);
     // A full window loses this event for a slow reader; a gone one is forgotten.
     return !sent.ok() && sent.code() != StatusCode::kResourceExhausted;
   });

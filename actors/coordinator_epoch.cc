@@ -288,13 +288,18 @@ void CoordinatorMachine::Advance() {
   }
 }
 
-void CoordinatorMachine::SendRows(const Participant& participant) {
+void CoordinatorMachine::SendRows(const Participant& participant, SharedMessages* parts) {
   const Digest& digest = epoch_->manifest->digest();
   if (std::find(participant.offer.manifests.begin(), participant.offer.manifests.end(), digest) !=
       participant.offer.manifests.end()) {
     return;
   }
-  for (ManifestPart& part : ManifestParts(*epoch_->manifest)) Send(participant.id, std::move(part));
+  if (parts->empty()) {
+    for (ManifestPart& part : ManifestParts(*epoch_->manifest)) {
+      parts->push_back(Shared(std::move(part)));
+    }
+  }
+  for (const auto& part : *parts) Emit(SendToMember{participant.id, part});
 }
 
 void CoordinatorMachine::QuiesceOrStart() {

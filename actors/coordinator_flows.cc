@@ -96,15 +96,19 @@ void CoordinatorMachine::SendPrepare() {
   Epoch& epoch = *epoch_;
   ChooseGenerations();
   EnterPhase(EpochPhase::kPreparing, config_.deadlines.prepare);
+  Prepare prepare{epoch.key,    epoch.label,      epoch.manifest->digest(), epoch.contract_digest,
+                  std::nullopt, epoch.generations};
+  const auto without_contract = Shared(prepare);
+  prepare.contract = *epoch.contract;
+  const auto with_contract = Shared(std::move(prepare));
+  SharedMessages rows;
   for (const Participant& p : epoch.participants) {
     if (p.out()) continue;
-    if (!epoch.rows_sent) SendRows(p);
-    Prepare prepare{epoch.key,    epoch.label,      epoch.manifest->digest(), epoch.contract_digest,
-                    std::nullopt, epoch.generations};
+    if (!epoch.rows_sent) SendRows(p, &rows);
     Member* member = membership_.Find(p.id);
-    if (member->contract_held != epoch.contract_digest) prepare.contract = *epoch.contract;
+    const bool is_held = member->contract_held == epoch.contract_digest;
     member->contract_held = epoch.contract_digest;
-    Send(p.id, std::move(prepare));
+    Emit(SendToMember{p.id, is_held ? without_contract : with_contract});
   }
   epoch.rows_sent = true;
   TellWhoIsBusy();

@@ -56,9 +56,10 @@ using CoordinatorEvent =
 
 // ---- effects --------------------------------------------------------------------------------
 
+// Long messages that go to many are one: who sends them encodes it once.
 struct SendToMember {
   MemberId to;
-  CoordinatorMessage message;
+  std::shared_ptr<const CoordinatorMessage> message;  // never null
 };
 struct ReplyControl {
   uint64_t token = 0;
@@ -214,7 +215,9 @@ class CoordinatorMachine {
   std::string WhoseContentIsWrong(const Participant& a, const Participant& b) const;
   void EnterPhase(EpochPhase phase, Duration limit);
   void OnPhaseDeadline();
-  void SendRows(const Participant& participant);
+  // `parts`: the rows' messages, made with the first that needs them.
+  using SharedMessages = std::vector<std::shared_ptr<const CoordinatorMessage>>;
+  void SendRows(const Participant& participant, SharedMessages* parts);
 
   // coordinator_busy.cc: waiting for those that are busy
   void Handle(const MemberBusy& event);
@@ -284,7 +287,10 @@ class CoordinatorMachine {
 
   void Emit(CoordinatorEffect effect) { effects_.push_back(std::move(effect)); }
   void Send(const MemberId& to, CoordinatorMessage message) {
-    Emit(SendToMember{to, std::move(message)});
+    Emit(SendToMember{to, Shared(std::move(message))});
+  }
+  static std::shared_ptr<const CoordinatorMessage> Shared(CoordinatorMessage message) {
+    return std::make_shared<const CoordinatorMessage>(std::move(message));
   }
   void SendToAll(const CoordinatorMessage& message);
   void Publish(std::string_view name, ValueMap details);

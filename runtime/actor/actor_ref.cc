@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "protocol/codec.h"
 #include "runtime/actor/actor.h"
 #include "runtime/actor/link.h"
 #include "runtime/actor/message_target.h"
@@ -35,6 +36,13 @@ Status ActorRef::Tell(std::string method, Value body, TellOptions options) const
   if (!valid()) return NoActor();
   if (state_->target) return state_->target->Tell(std::move(method), std::move(body), options);
   return state_->owner->Tell(*state_, std::move(method), std::move(body), options);
+}
+
+Status ActorRef::Tell(std::string method, const SharedBody& body, TellOptions options) const {
+  if (!valid()) return NoActor();
+  if (!state_->target) return state_->owner->Tell(*state_, std::move(method), body, options);
+  PC_ASSIGN_OR_RETURN(Value value, body.bytes()->empty() ? Value() : Decode(*body.bytes()));
+  return state_->target->Tell(std::move(method), std::move(value), options);
 }
 
 Future<Value> ActorRef::Call(std::string method, Value body, CallOptions options) const {

@@ -8,6 +8,7 @@
 #include "protocol/time.h"
 #include "protocol/value.h"
 #include "runtime/actor/future.h"
+#include "runtime/actor/shared_body.h"
 
 namespace packcast {
 
@@ -51,6 +52,8 @@ class ActorRef {
   // once. Errors at once: kResourceExhausted (the window is full), kUnavailable, kPeerDied,
   // kNotFound (a local actor that has stopped), kInvalidArgument (too large). Never blocks.
   Status Tell(std::string method, Value body, TellOptions options = {}) const;
+  // The same, for a message to many: its body is encoded once and for all.
+  Status Tell(std::string method, const SharedBody& body, TellOptions options = {}) const;
 
   // Sends and expects a reply. The future always resolves: with the reply, or with an error whose
   // outcome() says whether the call ran; at the latest shortly after the deadline. Never blocks.

@@ -66,6 +66,7 @@ class Node : public std::enable_shared_from_this<Node> {
 
   // Messages out.
   Status Tell(const RefState& to, std::string method, Value body, TellOptions options);
+  Status Tell(const RefState& to, std::string method, const SharedBody& body, TellOptions options);
   Future<Value> Call(const RefState& to, std::string method, Value body, CallOptions options);
   // By this one of the connections with its peer; null: it is local.
   Future<Value> CallBy(const std::shared_ptr<Link>& link, const RefState& to, std::string method,
@@ -96,6 +97,8 @@ class Node : public std::enable_shared_from_this<Node> {
   Status WhyNot(const Link& link) const;
   void LetCancel(const Promise<Value>& promise, CallId id, const std::shared_ptr<Link>& link);
   Status SendTell(const RefState& to, std::string method, Value body, TellOptions options);
+  Status SendTellBy(const std::shared_ptr<Link>& link, const RefState& to, std::string method,
+                    net::Frame body, TellOptions options);
   void AnnounceEnd(const Cell& cell, const Status& why, Incarnation next);
   Future<Value> CallLocal(const RefState& to, PendingCall call, std::string method, Value body);
   Future<Value> CallRemote(const RefState& to, PendingCall call, Value body);

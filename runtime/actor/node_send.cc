@@ -1,9 +1,10 @@
 // The part of Node that sends messages: tells, calls and replies.
 #include <algorithm>
+#include <span>
 #include <utility>
 
-#include "protocol/codec.h"
 #include "protocol/limits.h"
+#include "runtime/actor/encode_body.h"
 #include "runtime/actor/names.h"
 #include "runtime/actor/node.h"
 #include "runtime/actor/peers.h"
@@ -34,15 +35,20 @@ Status CheckMethod(const std::string& method) {
       .WithOutcome(Outcome::kNotExecuted);
 }
 
-StatusOr<net::Frame> EncodeBody(const Value& body) {
-  if (body.is_nil()) return net::Frame();
-  const Status fits = CheckEncodable(body);
-  if (!fits.ok()) return fits.WithOutcome(Outcome::kNotExecuted);
-  std::string bytes = Encode(body);
-  if (bytes.size() <= limits::kControlFrameBytes) return net::Frame::Own(std::move(bytes));
-  return InvalidArgument("a body of " + std::to_string(bytes.size()) + " bytes exceeds the limit " +
-                         "of " + std::to_string(limits::kControlFrameBytes))
-      .WithOutcome(Outcome::kNotExecuted);
+net::Frame FrameOf(const SharedBody& body) {
+  // As those that go out are encoded, long ones are not copied.
+  constexpr size_t kCopyBytes = 4096;
+  if (body.bytes()->size() < kCopyBytes) return net::Frame(std::string_view(*body.bytes()));
+  return net::Frame::Borrow(std::as_bytes(std::span<const char>(*body.bytes())),
+                            [bytes = body.bytes()] {});
+}
+
+Cell::Mail TellMail(std::string method, const TellOptions& options) {
+  Cell::Mail mail;
+  if (Cell* sender = Cell::Current()) mail.message.from = sender->Ref();
+  mail.message.method = std::move(method);
+  mail.message.control = options.control;
+  return mail;
 }
 
 FrameAddress CurrentSender() {
@@ -81,23 +87,38 @@ Status Node::Tell(const RefState& to, std::string method, Value body, TellOption
 
 Status Node::SendTell(const RefState& to, std::string method, Value body, TellOptions options) {
   if (to.cell != nullptr) {
-    Cell::Mail mail;
-    if (Cell* sender = Cell::Current()) mail.message.from = sender->Ref();
-    mail.message.method = std::move(method);
+    Cell::Mail mail = TellMail(std::move(method), options);
     mail.message.body = std::move(body);
-    mail.message.control = options.control;
     return to.cell->Push(std::move(mail));
   }
   const std::shared_ptr<Link> link = to.link->room->WayOf(to.link);
   if (!link->is_usable()) return WhyNot(*link);
+  PC_ASSIGN_OR_RETURN(std::string bytes, EncodeBody(body));
+  return SendTellBy(link, to, std::move(method), net::Frame::Own(std::move(bytes)), options);
+}
+
+Status Node::Tell(const RefState& to, std::string method, const SharedBody& body,
+                  TellOptions options) {
+  PC_RETURN_IF_ERROR(CheckMethod(method));
+  if (to.cell != nullptr) {
+    Cell::Mail mail = TellMail(std::move(method), options);
+    mail.raw_body = FrameOf(body);
+    return to.cell->Push(std::move(mail));
+  }
+  const std::shared_ptr<Link> link = to.link->room->WayOf(to.link);
+  if (!link->is_usable()) return WhyNot(*link);
+  return SendTellBy(link, to, std::move(method), FrameOf(body), options);
+}
+
+Status Node::SendTellBy(const std::shared_ptr<Link>& link, const RefState& to, std::string method,
+                        net::Frame body, TellOptions options) {
   Envelope envelope;
   envelope.kind = FrameKind::kTell;
   envelope.from = CurrentSender();
   envelope.to = {to.actor, to.incarnation};
   envelope.method = std::move(method);
   envelope.control = options.control;
-  PC_ASSIGN_OR_RETURN(net::Frame frame, EncodeBody(body));
-  Outgoing message{link, std::move(envelope), std::move(frame), CallId(), CallId()};
+  Outgoing message{link, std::move(envelope), std::move(body), CallId(), CallId()};
   if (!link->Reserve(message.bytes())) return TooMuchWaits(to.node);
   return reactor_->Send(std::move(message)) ? OkStatus() : ShutDown();
 }
@@ -198,13 +219,14 @@ Future<Value> Node::CallRemote(const RefState& to, PendingCall call, Value body)
   const std::shared_ptr<Link> link = call.link;
   const bool may_wait = call.idempotent && !link->is_gone();
   if (!link->is_usable() && !may_wait) return MakeReady<Value>(WhyNot(*link));
-  StatusOr<net::Frame> frame = EncodeBody(body);
-  if (!frame.ok()) return MakeReady<Value>(frame.status());
+  StatusOr<std::string> bytes = EncodeBody(body);
+  if (!bytes.ok()) return MakeReady<Value>(bytes.status());
+  net::Frame frame = net::Frame::Own(std::move(*bytes));
   if (call.idempotent) {
-    const size_t bytes = Outgoing::kEnvelopeBytes + frame->size();
-    if (!link->Keep(bytes)) return MakeReady<Value>(TooMuchWaits(to.node));
-    call.room = KeptRoom(link, bytes);
-    call.body = frame->Share();
+    const size_t room = Outgoing::kEnvelopeBytes + frame.size();
+    if (!link->Keep(room)) return MakeReady<Value>(TooMuchWaits(to.node));
+    call.room = KeptRoom(link, room);
+    call.body = frame.Share();
   }
   Envelope envelope = call.envelope;
   envelope.deadline_ms = std::max<int64_t>(1, ToMilliseconds(call.deadline - Now()));
@@ -214,7 +236,7 @@ Future<Value> Node::CallRemote(const RefState& to, PendingCall call, Value body)
   if (!id.ok()) return MakeReady<Value>(id.status());
   LetCancel(promise, *id, link);
   envelope.call_id = *id;
-  Outgoing message{link, std::move(envelope), std::move(*frame), *id, CallId()};
+  Outgoing message{link, std::move(envelope), std::move(frame), *id, CallId()};
   if (link->Reserve(message.bytes())) {
     // When the reactor has stopped, Shutdown cancels the call.
     reactor_->Send(std::move(message), link->in_flight.load() == 1);
@@ -226,12 +248,13 @@ Future<Value> Node::CallRemote(const RefState& to, PendingCall call, Value body)
 
 void Node::SendReply(const std::shared_ptr<Link>& link, Envelope envelope, Value body,
                      CallId cached_as, bool is_last) {
-  StatusOr<net::Frame> frame = EncodeBody(body);
-  if (!frame.ok()) {
-    envelope.status = frame.status().WithContext("the reply").WithOutcome(Outcome::kExecuted);
-    frame = net::Frame();
+  StatusOr<std::string> bytes = EncodeBody(body);
+  if (!bytes.ok()) {
+    envelope.status = bytes.status().WithContext("the reply").WithOutcome(Outcome::kExecuted);
+    bytes = std::string();
   }
-  Outgoing reply{link, std::move(envelope), std::move(*frame), CallId(), cached_as};
+  Outgoing reply{link, std::move(envelope), net::Frame::Own(std::move(*bytes)), CallId(),
+                 cached_as};
   if (link->Reserve(reply.bytes())) {
     reactor_->Send(std::move(reply), is_last);
     return;

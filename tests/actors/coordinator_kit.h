@@ -24,7 +24,7 @@ class CoordinatorKit {
   void On(const CoordinatorEvent& event) {
     for (CoordinatorEffect& effect : machine.On(event, now)) {
       if (auto* send = std::get_if<SendToMember>(&effect)) {
-        sent[send->to.name].push_back(std::move(send->message));
+        sent[send->to.name].push_back(*send->message);
       } else if (auto* reply = std::get_if<ReplyControl>(&effect)) {
         replies.push_back(std::move(*reply));
       } else if (auto* publish = std::get_if<PublishEvent>(&effect)) {

@@ -20,6 +20,7 @@
 
 #include "CLI/CLI.hpp"
 #include "actors/coordinator_machine.h"
+#include "actors/shared_bodies.h"
 #include "actors/trainer_machine.h"
 #include "protocol/codec.h"
 #include "protocol/frame.h"
@@ -38,16 +39,15 @@ double CpuSeconds() {
 // A message as it travels.
 struct Frames {
   std::string envelope;
-  std::string body;
+  std::shared_ptr<const std::string> body;
 };
 
-template <class Message>
-Frames ToFrames(const MemberId& from, const MemberId& to, const Message& message) {
+std::string ToEnvelope(const MemberId& from, const MemberId& to, std::string_view method) {
   Envelope envelope;
   envelope.from = {from.name, from.incarnation};
   envelope.to = {to.name, to.incarnation};
-  envelope.method = std::string(MessageName(message));
-  return {EncodeEnvelope(envelope), Encode(MessageBody(message))};
+  envelope.method = std::string(method);
+  return EncodeEnvelope(envelope);
 }
 
 // A rank that does at once whatever its machine asks.
@@ -194,7 +194,10 @@ class Cluster {
       for (auto& [id, member] : members_) {
         for (const MemberMessage& message : member->Take()) {
           any = true;
-          Receive(id, ToFrames(id, self_, message), MessageName(message));
+          Receive(id,
+                  {ToEnvelope(id, self_, MessageName(message)),
+                   std::make_shared<std::string>(Encode(MessageBody(message)))},
+                  MessageName(message));
         }
       }
     }
@@ -202,10 +205,10 @@ class Cluster {
 
   void Receive(const MemberId& from, const Frames& frames, std::string_view name) {
     ++cost_.received;
-    cost_.bytes_received += frames.envelope.size() + frames.body.size();
+    cost_.bytes_received += frames.envelope.size() + frames.body->size();
     const double began = CpuSeconds();
     const Envelope envelope = DecodeEnvelope(frames.envelope).value();
-    FromMember event{from, DecodeMemberMessage(name, Decode(frames.body).value()).value()};
+    FromMember event{from, DecodeMemberMessage(name, Decode(*frames.body).value()).value()};
     cost_.decoding += CpuSeconds() - began;
     Step(event);
   }
@@ -217,11 +220,14 @@ class Cluster {
     cost_.stepping += CpuSeconds() - began;
     std::vector<std::pair<MemberId, Frames>> out;
     std::vector<std::string_view> names;
+    SharedBodies bodies;
     for (const CoordinatorEffect& effect : effects) {
       began = CpuSeconds();
       if (const auto* send = std::get_if<SendToMember>(&effect)) {
-        out.emplace_back(send->to, ToFrames(self_, send->to, send->message));
-        names.push_back(MessageName(send->message));
+        const std::string_view name = MessageName(*send->message);
+        out.emplace_back(send->to, Frames{ToEnvelope(self_, send->to, name),
+                                          bodies.Of(send->message).value().bytes()});
+        names.push_back(name);
       } else if (const auto* publish = std::get_if<PublishEvent>(&effect)) {
         cost_.bytes_sent += Encode(publish->event).size();
       }
@@ -234,8 +240,8 @@ class Cluster {
     for (size_t k = 0; k < out.size(); ++k) {
       const auto& [to, frames] = out[k];
       ++cost_.sent;
-      cost_.bytes_sent += frames.envelope.size() + frames.body.size();
-      members_[to]->Hear(DecodeCoordinatorMessage(names[k], Decode(frames.body).value()).value());
+      cost_.bytes_sent += frames.envelope.size() + frames.body->size();
+      members_[to]->Hear(DecodeCoordinatorMessage(names[k], Decode(*frames.body).value()).value());
     }
   }
 

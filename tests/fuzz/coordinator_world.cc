@@ -132,13 +132,13 @@ void CoordinatorWorld::Note(const CoordinatorEvent& event) {
 }
 
 void CoordinatorWorld::TakeSent(const SendToMember& send) {
-  CheckMessage(send.message);
-  if (std::holds_alternative<ManifestWanted>(send.message)) rows_wanted_ = send.to;
-  if (const auto* commit = std::get_if<Commit>(&send.message)) {
+  CheckMessage(*send.message);
+  if (std::holds_alternative<ManifestWanted>(*send.message)) rows_wanted_ = send.to;
+  if (const auto* commit = std::get_if<Commit>(send.message.get())) {
     committed_ = commit->key;
-  } else if (const auto* abort = std::get_if<AbortAttempt>(&send.message)) {
+  } else if (const auto* abort = std::get_if<AbortAttempt>(send.message.get())) {
     PC_CHECK(abort->key != committed_) << "S10: aborted after its decision";
-  } else if (const auto* done = std::get_if<SyncDone>(&send.message)) {
+  } else if (const auto* done = std::get_if<SyncDone>(send.message.get())) {
     PC_CHECK(open_syncs_[send.to][done->label]-- > 0)
         << "S8: sync(" << done->label << ") of " << ToString(send.to) << " is answered twice";
   }

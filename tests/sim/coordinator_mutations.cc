@@ -39,7 +39,8 @@ void CoordinatorShell::TakeBack(const MemberLost& lost) {
   const EpochKey key = epoch->key;
   for (const Participant& p : epoch->participants) {
     if (p.role != Role::kWorker || p.lost || p.id == lost.member) continue;
-    Do(SendToMember{p.id, AbortAttempt{key, WireStatus::From(lost.cause), lost.member.name}});
+    Do(SendToMember{p.id, std::make_shared<const CoordinatorMessage>(
+                              AbortAttempt{key, WireStatus::From(lost.cause), lost.member.name})});
   }
 }
 

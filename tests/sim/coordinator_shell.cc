@@ -67,7 +67,7 @@ void CoordinatorShell::Receive(const CoordinatorEvent& event) {
 std::optional<Tear> CoordinatorShell::TearOf(const CoordinatorEffects& effects) {
   const auto is_commit = [](const CoordinatorEffect& effect) {
     const auto* send = std::get_if<SendToMember>(&effect);
-    return send != nullptr && std::holds_alternative<Commit>(send->message);
+    return send != nullptr && std::holds_alternative<Commit>(*send->message);
   };
   const auto first = std::find_if(effects.begin(), effects.end(), is_commit);
   const auto commits = std::count_if(first, effects.end(), is_commit);
@@ -148,14 +148,14 @@ std::string CoordinatorShell::DomainOf(const MemberId& member) const {
 void CoordinatorShell::CheckDecision(const SendToMember& effect) {
   Truth& truth = *around_->truth;
   const std::string domain = DomainOf(effect.to);
-  if (const auto* abort = std::get_if<AbortAttempt>(&effect.message)) {
+  if (const auto* abort = std::get_if<AbortAttempt>(effect.message.get())) {
     const bool is_decided = truth.decided.contains({abort->key, domain});
     if (is_decided) world_->Violate("S10: given up after the decision");
     truth.given_up.insert({abort->key, domain});
   }
-  if (const auto* start = std::get_if<Start>(&effect.message)) NoteWalkers(start->key);
-  if (const auto* drain = std::get_if<Drain>(&effect.message)) NoteDrain(*drain);
-  const auto* commit = std::get_if<Commit>(&effect.message);
+  if (const auto* start = std::get_if<Start>(effect.message.get())) NoteWalkers(start->key);
+  if (const auto* drain = std::get_if<Drain>(effect.message.get())) NoteDrain(*drain);
+  const auto* commit = std::get_if<Commit>(effect.message.get());
   if (commit == nullptr) return;
   const bool is_given_up = truth.given_up.contains({commit->key, domain});
   if (is_given_up) world_->Violate("S10: decided after it was given up");
@@ -233,11 +233,11 @@ void CoordinatorShell::CheckStopping(std::string_view what) {
 }
 
 void CoordinatorShell::Do(const SendToMember& effect) {
-  PassFailpoint({"coordinator", "send", MessageName(effect.message)});
-  world_->trace.Add(world_->now(), process_->name, "  send", NumberOf(effect.message),
-                    [&] { return effect.to.name + ": " + Describe(effect.message); });
+  PassFailpoint({"coordinator", "send", MessageName(*effect.message)});
+  world_->trace.Add(world_->now(), process_->name, "  send", NumberOf(*effect.message),
+                    [&] { return effect.to.name + ": " + Describe(*effect.message); });
   CheckDecision(effect);
-  CoordinatorMessage message = effect.message;
+  CoordinatorMessage message = *effect.message;
   if (world_->mutation() != Mutation::kNone && Forgets(&message)) return;
   around_->network->Send(process_, effect.to, std::move(message));
 }
