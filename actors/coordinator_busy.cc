@@ -42,7 +42,8 @@ void CoordinatorMachine::PutDeadlineOff() {
   const Time deadline = begin + epoch.phase_limit;
   if (deadline == epoch.deadline) return;
   epoch.deadline = deadline;
-  Emit(WakeAt{deadline});
+  // Past already, when the busy one has answered and another, who never was, has not.
+  Emit(WakeAt{std::max(deadline, now_)});
 }
 
 // Those who stream with it would take its silence for a fault.

@@ -81,6 +81,18 @@ TEST_F(CoordinatorBusyTest, WhoHasAnsweredPutsNothingOff) {
   EXPECT_EQ(c.phase(), EpochPhase::kAborting);
 }
 
+// The one that was waited for has answered, and the deadline is seen to be long past for the rest.
+TEST_F(CoordinatorBusyTest, WhoWasNeverBusyIsLateWhenTheBusyOneHasAnswered) {
+  c.Sync(trainer, 5);
+  c.AnswerUntil(EpochPhase::kQuiescing);
+  Busy(worker[1], Seconds(200));
+  const Time put_off = c.machine.epoch()->deadline;
+  c.Answer({worker[0]});
+  ASSERT_EQ(c.phase(), EpochPhase::kQuiescing);
+  PassTo(put_off);
+  EXPECT_EQ(c.phase(), EpochPhase::kAborting);
+}
+
 // For ever busy is not for ever waited for.
 TEST_F(CoordinatorBusyTest, APhaseIsPutOffForTenMinutesAtMost) {
   const Time deadline = WaitForOneIn(EpochPhase::kPreparing);

@@ -31,6 +31,8 @@ class CoordinatorKit {
         events.push_back(std::move(publish->event));
       } else if (std::holds_alternative<StopCoordinator>(effect)) {
         stopped = true;
+      } else if (const auto* wake = std::get_if<WakeAt>(&effect)) {
+        EXPECT_GE(wake->at, now) << "a wish to be woken in the past";
       }
     }
     invariants = machine.CheckInvariants();
