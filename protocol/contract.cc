@@ -302,10 +302,12 @@ struct Buffers {
   }
 };
 
-StatusOr<Sides> SidesOf(const std::vector<MemberOffer>& offers) {
+StatusOr<Sides> SidesOf(std::vector<MemberOffer> offers) {
+  if (offers.empty()) return FailedPrecondition("nobody made an offer");
   Sides sides;
-  for (const MemberOffer& offer : offers) {
-    (offer.role == Role::kTrainer ? sides.trainers : sides.workers).push_back(offer);
+  for (MemberOffer& offer : offers) {
+    auto& side = offer.role == Role::kTrainer ? sides.trainers : sides.workers;
+    side.push_back(std::move(offer));
   }
   for (std::vector<MemberOffer>* side : {&sides.trainers, &sides.workers}) {
     std::sort(side->begin(), side->end(), [](const MemberOffer& a, const MemberOffer& b) {
@@ -313,7 +315,6 @@ StatusOr<Sides> SidesOf(const std::vector<MemberOffer>& offers) {
              std::tie(b.unit, b.rank_in_unit, b.member.name);
     });
   }
-  if (offers.empty()) return FailedPrecondition("nobody made an offer");
   if (sides.trainers.empty()) return FailedPrecondition("no trainer made an offer");
   return sides;
 }
@@ -398,7 +399,7 @@ PlanOptions PlanOptionsOf(const Contract& contract, const Flow& flow, const Mani
 
 StatusOr<Contract> MakeContract(const ContractPolicy& policy, std::vector<MemberOffer> offers,
                                 uint32_t rows) {
-  PC_ASSIGN_OR_RETURN(const Sides sides, SidesOf(offers));
+  PC_ASSIGN_OR_RETURN(const Sides sides, SidesOf(std::move(offers)));
   for (const auto* side : {&sides.trainers, &sides.workers}) {
     for (const MemberOffer& offer : *side) PC_RETURN_IF_ERROR(CheckOffer(offer));
   }

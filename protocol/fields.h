@@ -44,6 +44,15 @@ concept BoundedEnum = std::is_enum_v<T> && requires(T t) {
 template <class T>
 struct Convert;
 
+// How many fields there are, so that a map of them is allocated once.
+struct CountVisitor {
+  size_t fields = 0;
+  template <class T>
+  void operator()(std::string_view, T&) {
+    ++fields;
+  }
+};
+
 struct WriteVisitor {
   ValueMap map;
   template <class T>
@@ -218,9 +227,13 @@ struct Convert<std::vector<T>> {
 template <HasFields T>
 struct Convert<T> {
   static Value To(const T& v) {
-    WriteVisitor writer;
     // Fields() is one template for both directions; writing leaves the struct as it is.
-    const_cast<T&>(v).Fields(writer);
+    T& fields = const_cast<T&>(v);
+    CountVisitor count;
+    fields.Fields(count);
+    WriteVisitor writer;
+    writer.map.reserve(count.fields);
+    fields.Fields(writer);
     return std::move(writer.map);
   }
   static Status From(const Value& value, T* out) {

@@ -1,6 +1,8 @@
 #include "protocol/text.h"
 
 #include <algorithm>
+#include <cstdint>
+#include <cstring>
 
 namespace packcast {
 namespace {
@@ -31,6 +33,15 @@ size_t Utf8SequenceLength(std::string_view s, size_t i) {
 
 bool IsUtf8(std::string_view text) {
   for (size_t i = 0; i < text.size();) {
+    // Most text is ASCII: eight bytes at once.
+    uint64_t word = 0;
+    if (text.size() - i >= sizeof word) {
+      std::memcpy(&word, text.data() + i, sizeof word);
+      if ((word & 0x8080808080808080) == 0) {
+        i += sizeof word;
+        continue;
+      }
+    }
     const size_t length = Utf8SequenceLength(text, i);
     if (length == 0) return false;
     i += length;

@@ -103,6 +103,16 @@ TEST(Text, Utf8IsRecognised) {
   }
 }
 
+TEST(Text, Utf8IsRecognisedAnywhereInLongText) {
+  for (size_t at = 0; at < 24; ++at) {
+    std::string text(24, 'a');
+    text[at] = '\x80';
+    EXPECT_FALSE(IsUtf8(text)) << at;
+    EXPECT_TRUE(IsUtf8(text.substr(0, at) + "\xe2\x82\xac" + text.substr(at + 1))) << at;
+    EXPECT_FALSE(IsUtf8(text.substr(0, at) + "\xe2\x82")) << at;
+  }
+}
+
 TEST(Text, CutsBetweenCodePoints) {
   EXPECT_EQ(CutText("abc", 3), "abc");
   EXPECT_EQ(CutText("abc", 2), "ab");
