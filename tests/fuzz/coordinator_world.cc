@@ -35,6 +35,13 @@ CoordinatorConfig ConfigOf(Input* in) {
   return config;
 }
 
+// Made once: they never change.
+const std::vector<std::shared_ptr<const Manifest>>& Manifests() {
+  static const std::vector<std::shared_ptr<const Manifest>> manifests = {
+      ManifestOf(1), ManifestOf(12), ManifestOf(0)};
+  return manifests;
+}
+
 template <class Variant, size_t I = 0>
 Variant Make(size_t index, Filler* filler) {
   if constexpr (I + 1 < std::variant_size_v<Variant>) {
@@ -46,14 +53,13 @@ Variant Make(size_t index, Filler* filler) {
 }  // namespace
 
 CoordinatorWorld::CoordinatorWorld(Input* in)
-    : in_(*in), filler_(in, &pools_), machine_(ConfigOf(in)) {
+    : in_(*in), filler_(in, &pools_), machine_(ConfigOf(in)), manifests_(Manifests()) {
   unit_size_ = in_.Flag() ? 2 : 1;
   for (const uint64_t life : {1, 2}) {
     for (const char* name : {"trainer-0", "trainer-1", "worker-0", "worker-1", "worker-2"}) {
       members_.push_back({name, Incarnation(life)});
     }
   }
-  for (const size_t rows : {1, 12, 0}) manifests_.push_back(ManifestOf(rows));
   pools_.texts = {"default",  "trainer",  "replica-0", "replica-1",  "zmq",
                   "peer@a",   "shm@a",    "nccl",      "trainer-0",  "worker-0",
                   "worker-1", "transfer", "prepare",   "rendezvous", ""};
@@ -145,7 +151,8 @@ void CoordinatorWorld::TakeSent(const SendToMember& send) {
 }
 
 void CoordinatorWorld::Trace(const CoordinatorEvent& event) const {
-  static const char* const kEvents[] = {"message", "lost", "back", "call", "tick"};
+  static_assert(std::variant_size_v<CoordinatorEvent> == 6);
+  static const char* const kEvents[] = {"message", "lost", "back", "busy", "call", "tick"};
   std::string what = kEvents[event.index()];
   if (const auto* from = std::get_if<FromMember>(&event)) {
     what = ToString(from->from) + " " + std::string(MessageName(from->message));

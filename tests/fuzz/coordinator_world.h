@@ -51,7 +51,7 @@ class CoordinatorWorld {
   uint32_t unit_size_ = 1;  // of workers
   CoordinatorMachine machine_;
   std::vector<MemberId> members_;
-  std::vector<std::shared_ptr<const Manifest>> manifests_;
+  const std::vector<std::shared_ptr<const Manifest>>& manifests_;
   Time now_{};
   uint64_t calls_ = 0;
   std::set<uint64_t> open_calls_;

@@ -25,6 +25,13 @@ std::shared_ptr<const Manifest> ManifestOf(size_t rows) {
   return std::make_shared<const Manifest>(Manifest::Make(std::move(all)).value());
 }
 
+// Made once: they never change.
+const std::vector<std::shared_ptr<const Manifest>>& Manifests() {
+  static const std::vector<std::shared_ptr<const Manifest>> manifests = {
+      ManifestOf(1), ManifestOf(3), ManifestOf(0)};
+  return manifests;
+}
+
 template <class Variant, size_t I = 0>
 Variant Make(size_t index, Filler* filler) {
   if constexpr (I + 1 < std::variant_size_v<Variant>) {
@@ -49,8 +56,11 @@ MemberConfig MemberWorld::ConfigOf(Input* in, Role role) {
   return config;
 }
 
-MemberWorld::MemberWorld(Input* in) : in_(*in), filler_(in, &pools_) {
-  for (const size_t rows : {1, 3, 0}) manifests_.push_back(ManifestOf(rows));
+MemberWorld::MemberWorld(Input* in)
+    : in_(*in),
+      filler_(in, &pools_),
+      manifests_(Manifests()),
+      contract_digest_(ContractDigest(contract_)) {
   manifest_ = manifests_.front();
   pools_.texts = {"default", "zmq", "trainer-0", "worker-0", "worker-1", "replica-0", "", "nccl"};
   pools_.digests = {kPlan, kContent, Digest{}};
@@ -111,7 +121,7 @@ void MemberWorld::TellPropose() {
     propose.base = in_.Flag() ? filler_.Make<Version>() : served_;
   }
   if (bits >= 128) {
-    propose.contract_digest = ContractDigest(contract_);
+    propose.contract_digest = contract_digest_;
     propose.generations.emplace();
     for (const FlowGeneration& flow : generations_) propose.generations->push_back(flow.id);
   }
@@ -152,6 +162,7 @@ void MemberWorld::TellPrepare() {
   const bool reuse = (bits & 2) != 0;
   if (!reuse) {
     contract_ = MakeContract();
+    contract_digest_ = ContractDigest(contract_);
     generations_.clear();
     for (size_t k = 0; k < contract_.flows.size(); ++k) {
       generations_.push_back({GenerationId(++last_generation_), false});
@@ -159,7 +170,7 @@ void MemberWorld::TellPrepare() {
   }
   for (FlowGeneration& flow : generations_) flow.reuse = reuse;
   if (bits >= 248) generations_ = filler_.Make<std::vector<FlowGeneration>>();
-  Prepare prepare{key_,      in_.Below(3), manifest_->digest(), ContractDigest(contract_),
+  Prepare prepare{key_,      in_.Below(3), manifest_->digest(), contract_digest_,
                   contract_, generations_};
   if (bits & 4) prepare.contract.reset();
   Tell(std::move(prepare));

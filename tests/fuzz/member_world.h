@@ -69,10 +69,11 @@ class MemberWorld {
   Contract MakeContract();
   void SetKey(const EpochKey& key);
 
-  std::vector<std::shared_ptr<const Manifest>> manifests_;
+  const std::vector<std::shared_ptr<const Manifest>>& manifests_;
   EpochKey key_;  // that the coordinator is at
   std::shared_ptr<const Manifest> manifest_;
   Contract contract_;
+  Digest contract_digest_;
   std::vector<FlowGeneration> generations_;
   uint64_t last_generation_ = 0;
   std::vector<Work> work_;
