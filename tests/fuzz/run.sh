@@ -40,7 +40,7 @@ fuzz() {
   # Short stacks, and little memory kept from reuse: of many small allocations that is most of the
   # time. Inputs are chosen without "entropic", whose book-keeping costs more than it finds here.
   # Without ASan: what is freed is kept, for long texts come and go.
-  MALLOC_TRIM_THRESHOLD_=$((1 << 30)) \
+  MALLOC_TRIM_THRESHOLD_=$((1 << 30)) MALLOC_MMAP_THRESHOLD_=$((32 << 20)) \
     ASAN_OPTIONS=malloc_context_size=4:quarantine_size_mb=16:${ASAN_OPTIONS:-} \
     "$bin/$target" "$@" -max_len=1024 -timeout=20 -rss_limit_mb=2048 -entropic=0 -reload=0 \
     -print_final_stats=1 -print_funcs=0 -artifact_prefix="out/fuzz/$target-" \
