@@ -1,10 +1,13 @@
 """Judges a round of the storm: what became of the fault, and what must never happen."""
 
+import math
 import re
 from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from tests.chaos.crew import Layout, role_of
-from tests.chaos.faults import DEADLY_KINDS, HARMLESS_KINDS, NETWORK_KINDS, Fault
+from tests.chaos.faults import (DEADLY_KINDS, HARMLESS_KINDS, KILLING_KINDS, NETWORK_KINDS,
+                                SILENT_KINDS, SLOW_KINDS, Fault)
+from tests.chaos.lateness import Late, allowance
 from tests.integration.cluster import wrong_with
 
 Event = Dict[str, Any]
@@ -12,6 +15,13 @@ Event = Dict[str, Any]
 _GONE = r"closed by the peer's host|connection .*closed|connection lost|peer died|killed|no beat"
 _SILENT = _GONE + r"|not reachable|deadline exceeded|silence|did not connect|took longer"
 _REPLACED = _GONE + r"|joined again|superseded|new incarnation|connected anew"
+# What the defaults promise. Beats come every 300 ms, three may be missing; who hears nothing but is
+# heard must notice it first, and then its silence is.
+KILLED_SECONDS = 0.05
+SILENT_SECONDS = 1.3
+RECOVERED_SECONDS = 2.0  # and the transfer
+# The victim's word and those about it come on different ways, each read by a thread of ours.
+_READ_SECONDS = 0.1
 CAUSES = {
     "kill": _GONE, "exit": _GONE, "term": r"left|cancelled|stopped|shut down|" + _GONE,
     "freeze": _SILENT + "|" + _REPLACED, "zombie": _SILENT + "|" + _REPLACED, "twin": _REPLACED,
@@ -35,6 +45,12 @@ class Record(NamedTuple):
     provoked: str = "sync"
     bystander: str = ""  # who was made to fail as well, so that the victim gets there
     acted_at: Optional[float] = None  # None: the failpoint was not reached
+    gone_at: float = 0.0  # when the cause was taken away
+    answered_at: float = 0.0
+    helped_at: float = 0.0  # when somebody was started for whom the sync waits
+    usual: float = 0.1  # seconds that an epoch takes
+    late: Tuple[Late, ...] = ()  # what this machine let a thread wait for
+    stalled: float = 0.0  # the part of the time in which any thread waited for a processor
     label: int = 0
     said: str = ""  # to whoever asked for the sync; "" for no answer
     report: Optional[Event] = None  # of the epoch in which the fault came
@@ -114,6 +130,8 @@ def outcome_of(record: Record) -> str:
     report = record.report
     if record.acted_at is None and record.fault.point:
         return "not reached"
+    if record.provoked in ("behind", "forgotten"):
+        return "catch-up"
     if report is None:
         return "unknown" if record.said else "no answer"
     if not report["committed"]:
@@ -134,6 +152,7 @@ def judge(record: Record, truth: Truth) -> Verdict:
     wrong += blamed_wrongly
     outcome = outcome_of(record)
     wrong += _survival(record, outcome)
+    wrong += _slow(record)
     return Verdict(outcome, blame, wrong, _detected(record), _recovered(record))
 
 
@@ -220,18 +239,80 @@ def _detected(record: Record) -> Optional[float]:
     """Until the first word about the victim, or about the attempt."""
     if record.acted_at is None:
         return None
+    is_coordinator = role_of(record.fault.victim) == "coordinator"
+    times = []
     for event in record.events:
         about = event.get("member") == record.fault.victim and event["event"] == "member.lost"
-        given_up = event["event"] == "epoch.abort"
-        if event["at"] >= record.acted_at and (about or given_up):
-            return event["at"] - record.acted_at
-    return None
+        given_up = event["event"] == "epoch.abort" and not is_coordinator
+        lost = event["event"] == "coordinator.lost" and is_coordinator
+        since = record.acted_at - (0.0 if given_up else _READ_SECONDS)
+        if event["at"] >= since and (about or given_up or lost):
+            times.append(max(0.0, event["at"] - record.acted_at))
+    return min(times, default=None)
+
+
+def _mended(record: Record) -> float:
+    """From when on the epoch can recover: the fault is known, or over; and all who must be there
+    are there."""
+    detected = _detected(record)
+    since = record.gone_at
+    if detected is not None and role_of(record.fault.victim) != "coordinator":
+        since = (record.acted_at or 0.0) + detected
+    return max(since, record.helped_at)
 
 
 def _recovered(record: Record) -> Optional[float]:
-    """Until an epoch is committed: this one, or the next."""
+    """From detection until an epoch is committed: this one; or until this one has failed, and then,
+    when all that ended have been started again, until the next one is."""
     if record.acted_at is None:
         return None
-    if record.report and record.report["committed"]:
-        return max(0.0, record.report["at"] - record.acted_at)
-    return record.check_at - record.acted_at if record.check else None
+    report = record.report
+    if report and report["committed"]:
+        return max(0.0, report["at"] - _mended(record))
+    if record.check is None:
+        return None
+    return max(0.0, record.answered_at - _mended(record)) + record.check_at - max(
+        record.healed_at, record.gone_at)
+
+
+def _was_in(record: Record) -> bool:
+    """Whether the victim was a member when the fault came: all are, when a round begins."""
+    is_in = True
+    for event in record.events:
+        if event["at"] >= (record.acted_at or 0.0) - _READ_SECONDS:
+            break
+        if event.get("member") == record.fault.victim:
+            is_in = event["event"] != "member.lost"
+    return is_in and record.bystander != "coordinator"
+
+
+def _slow(record: Record) -> List[str]:
+    """What took longer than it may: for `late` and `stalled` this machine is to blame."""
+    if record.acted_at is None or record.provoked == "shutdown":
+        return []
+    wrong = _noticed_late(record, record.acted_at)
+    recovered = _recovered(record)
+    if recovered is not None and record.fault.kind not in SLOW_KINDS:
+        late = allowance(record.late, record.acted_at, max(record.check_at, record.answered_at))
+        if recovered * (1 - record.stalled) - late > RECOVERED_SECONDS + 2 * record.usual:
+            wrong.append("slow: %.3f s from detection to recovery" % recovered)
+    return wrong
+
+
+def _noticed_late(record: Record, began: float) -> List[str]:
+    fault, noticed = record.fault, _detected(record)
+    if fault.kind in KILLING_KINDS:
+        limit, lasted = KILLED_SECONDS, math.inf
+    elif fault.kind in SILENT_KINDS:
+        limit, lasted = SILENT_SECONDS, record.gone_at - began
+    else:
+        return []
+    if noticed is None and not _was_in(record):
+        return []
+    wait = lasted if noticed is None else noticed
+    late = allowance(record.late, began, began + wait)
+    if wait < math.inf and wait * (1 - record.stalled) - late <= limit:
+        return []
+    if noticed is None:
+        return ["slow: a %s of %s was not noticed" % (fault.kind, fault.victim)]
+    return ["slow: a %s of %s was noticed after %.3f s" % (fault.kind, fault.victim, noticed)]

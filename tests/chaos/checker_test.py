@@ -6,6 +6,7 @@ from typing import Any, Dict, List
 from tests.chaos.checker import Ended, Record, Truth, Verdict, judge
 from tests.chaos.crew import Layout
 from tests.chaos.faults import Fault
+from tests.chaos.lateness import Late, allowance
 
 GONE = "peer died: %s: connection closed by the peer's host without a goodbye"
 
@@ -36,7 +37,8 @@ CLEAN = Record(
     report=report("1.1", workers=1, error=GONE % "worker-1", culprit="worker-1",
                   expelled=[{"replica": "replica-1", "culprit": "worker-1"}]),
     events=({"event": "epoch.begin", "at": 9.9},
-            {"event": "member.lost", "member": "worker-1", "at": 10.25}),
+            {"event": "member.lost", "member": "worker-1", "at": 10.03125}),
+    gone_at=10.0, answered_at=10.5, healed_at=11.5,
     check=report("1.2", "e"), check_at=12.0, members=(member(0, "1.2"), member(1, "1.2")),
     serving=(("worker-0#1", served("1.1", "d")), ("worker-0#1", served("1.2", "e"))),
     ended=(Ended("worker-1#1", -9, "", True),))
@@ -53,7 +55,7 @@ class CheckerTest(unittest.TestCase):
 
     def test_a_clean_round(self) -> None:
         verdict = self.judge()
-        self.assertEqual(verdict, Verdict("without", "victim", [], 0.25, 0.5))
+        self.assertEqual(verdict, Verdict("without", "victim", [], 0.03125, 0.46875))
 
     def test_hangs(self) -> None:
         self.check_wrong("hang", said="")
@@ -109,11 +111,58 @@ class CheckerTest(unittest.TestCase):
         trainer = failed["error"].replace("worker-1", "trainer-0")
         self.assertEqual(self.judge(
             fault=Fault("kill", "trainer-0", "root.seal"),
+            events=self.lost_at(10.03, member="trainer-0"),
             report=dict(failed, error=trainer, culprit="trainer-0")).violations, [])
 
     def test_a_failpoint_that_was_not_reached(self) -> None:
         verdict = self.judge(acted_at=None, report=report("1.1"), events=(), ended=())
         self.assertEqual((verdict.outcome, verdict.violations), ("not reached", []))
+
+    def lost_at(self, at: float, **lost: Any) -> Any:
+        return ({"event": "epoch.begin", "at": 9.9},
+                dict({"event": "member.lost", "member": "worker-1", "at": at}, **lost))
+
+    def test_what_is_noticed_late(self) -> None:
+        self.check_wrong("slow: a kill of worker-1 was noticed", events=self.lost_at(10.06))
+        self.check_wrong("slow: a kill of worker-1 was not noticed", events=())
+        # Another loss of its was earlier: it was not in, and nobody could miss it.
+        self.assertEqual(self.judge(events=self.lost_at(9.95)).violations, [])
+        freeze = Fault("freeze", "worker-1", "worker.staged.installing", seconds=2.5)
+        report_late = dict(CLEAN.report or {}, at=12.3)
+        self.assertEqual(self.judge(fault=freeze, gone_at=12.5, events=self.lost_at(11.2),
+                                    report=report_late).violations, [])
+        self.check_wrong("slow: a freeze", fault=freeze, gone_at=12.5, events=self.lost_at(11.4))
+        self.check_wrong("slow: a freeze", fault=freeze, gone_at=12.5, events=())
+        self.assertEqual(self.judge(fault=freeze, gone_at=11.2, events=()).violations, [])
+
+    def test_the_loss_of_a_coordinator_is_for_the_others_to_tell(self) -> None:
+        fault = Fault("kill", "coordinator", "coordinator.transfer.install")
+        lost = {"event": "coordinator.lost", "by": "worker-0#1", "at": 10.03125}
+        verdict = self.judge(fault=fault, report=None, said="peer died: ", events=(lost,))
+        self.assertEqual((verdict.detected, verdict.violations), (0.03125, []))
+        self.check_wrong("slow", fault=fault, report=None, events=(dict(lost, at=10.2),))
+        self.check_wrong("slow", fault=fault, report=None, events=())
+
+    def test_what_recovers_late(self) -> None:
+        late = dict(CLEAN.report or {}, at=12.3)
+        self.check_wrong("slow: 2.269 s from detection", report=late)
+        self.assertEqual(self.judge(report=dict(late, at=12.2)).violations, [])
+        self.check_wrong("slow: 2.750 s", report=None, said="cancelled", check_at=13.78125)
+        self.check_wrong("slow: 2.750 s", report=None, said="cancelled", answered_at=12.28125)
+        # Who was started again when the answer took long comes first.
+        self.assertEqual(self.judge(report=None, said="cancelled", provoked="cancel",
+                                    answered_at=12.28125, helped_at=12.0).violations, [])
+
+    def test_what_the_machine_is_late_is_not_held_against_anybody(self) -> None:
+        late = (Late(10.02, 0.125), Late(10.06, 0.03125))
+        self.assertAlmostEqual(allowance(late, 10.0, 10.045), 4 * (0.02 + 0.01625))
+        self.assertEqual(self.judge(events=self.lost_at(10.25), late=late).violations, [])
+        self.check_wrong("slow", events=self.lost_at(10.27), late=late)
+
+    def test_what_happens_while_others_have_the_processors(self) -> None:
+        self.assertEqual(self.judge(events=self.lost_at(10.09), stalled=0.5).violations, [])
+        self.check_wrong("slow", events=self.lost_at(10.11), stalled=0.5)
+        self.check_wrong("slow", events=(), stalled=1.0)
 
     def test_unlisted_failpoints(self) -> None:
         self.check_wrong("the failpoint", unlisted=("worker.idle.staged",))

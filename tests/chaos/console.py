@@ -111,10 +111,11 @@ class Console:
                     sync.report = control.call("sync", {"label": label}, timeout)
             except ControlError as error:
                 sync.error = error
-            sync.done_at = time.monotonic()
-            sync.done.set()
-            with self._changed:
-                self._changed.notify_all()
+            finally:  # another error is a bug there, and printed; it must not look like a hang
+                sync.done_at = time.monotonic()
+                sync.done.set()
+                with self._changed:
+                    self._changed.notify_all()
         threading.Thread(target=ask, daemon=True).start()
         return sync
 

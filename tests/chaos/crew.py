@@ -1,16 +1,21 @@
 """The processes of a cluster under fault: each can be told where to fail, killed and replaced."""
 
+import datetime
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
-from typing import Dict, List, NamedTuple, Optional
+import time
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from tests.chaos.board import Board, Note
 from tests.chaos.network import Network
 
 _LIFELINE = os.pipe()  # ends every process started here when this one goes away
+_LOSS = re.compile(r"^([-\d]+ [:.\d]+) W .*the coordinator is (?:gone|not reachable)",
+                   re.MULTILINE)
 
 
 class Layout(NamedTuple):
@@ -108,10 +113,11 @@ class Crew:
             self.start(name)
 
     def start(self, name: str, failpoints: str = "", on_disk: bool = False,
-              model: Optional[str] = None) -> Process:
+              model: Optional[str] = None, sync_seconds: int = 120) -> Process:
         """Starts the next life of that name; the last one, if it runs, stays as it is.
 
-        failpoints: set from its beginning. on_disk: its log is in the folder `disk`.
+        failpoints: set from its beginning. on_disk: its log is in the folder `disk`. sync_seconds:
+        how long a trainer waits for a sync of its own.
         """
         life = self._lives[name] = self._lives.get(name, 0) + 1
         log = os.path.join(self.disk if on_disk and self.disk else self._logs,
@@ -119,7 +125,7 @@ class Crew:
         self._replace(name)
         ours, theirs = socket.socketpair()
         fds = [_LIFELINE[0], theirs.fileno()]
-        command = self._command(name, model or self.layout.model)
+        command = self._command(name, model or self.layout.model, sync_seconds)
         if role_of(name) == "worker":
             reading, writing = os.pipe()
             fds.append(writing)
@@ -149,7 +155,7 @@ class Crew:
         else:
             old.failpoints.close()
 
-    def _command(self, name: str, model: str) -> List[str]:
+    def _command(self, name: str, model: str, sync_seconds: int) -> List[str]:
         role, _, rank = name.partition("-")
         command = self.network.prefix(name) if self.network else []
         command.append(os.path.join(self._programs, role))
@@ -160,11 +166,12 @@ class Crew:
             return command + (["--insecure"] if self.network else [])
         command += ["--coordinator=" + self._address, "--rank=" + rank]
         command += ["--shm"] if self.layout.shm else []
+        if self.network:  # workers feed those that are behind
+            command += ["--bulk-host=" + self.network.address(name), "--insecure"]
         if role == "worker":
             return command + ["--replica-size=%d" % self.layout.replica_size]
-        command += ["--ranks=%d" % self.layout.trainers, "--sync-seconds=120"]
-        command += ["--model=" + model] if model else []
-        return command + (["--bulk-host=" + self.network.address(name)] if self.network else [])
+        command += ["--ranks=%d" % self.layout.trainers, "--sync-seconds=%d" % sync_seconds]
+        return command + (["--model=" + model] if model else [])
 
     # ---- failing ----------------------------------------------------------------------------
 
@@ -197,9 +204,14 @@ class Crew:
     def ended(self) -> List[Process]:
         return [p for p in self.live.values() if p.popen.poll() is not None]
 
-    def lingering(self, timeout: float) -> List[Process]:
-        """Of the lives that were replaced those that do not end; they are killed."""
-        left = [process for process in self.former if process.wait(timeout) is None]
+    def lingering(self, timeout: float, restart_ended: Callable[[], int]) -> List[Process]:
+        """Of the lives that were replaced those that do not end; they are killed. Whoever has put
+        its successor out, as it may, ends when that one is started again."""
+        until = time.monotonic() + timeout
+        left = self.former
+        while left and time.monotonic() < until:
+            restart_ended()
+            left = [process for process in left if process.wait(0.05) is None]
         for process in left:
             process.signal(signal.SIGKILL)
         for process in self.former:
@@ -213,6 +225,18 @@ class Crew:
         """(who, what its memory holds) of all that workers told."""
         return [(note.who, json.loads(note.what)) for note in self.board.notes[since:]
                 if note.what.startswith("{")]
+
+    def coordinator_losses(self) -> List[Tuple[str, float]]:
+        """(who, time.monotonic()) of all that noticed that the coordinator is lost: only their logs
+        tell."""
+        losses = []
+        offset = time.time() - time.monotonic()
+        for process in list(self.live.values()) + self.former:
+            with open(process.log, encoding="utf-8", errors="replace") as file:
+                for when in _LOSS.findall(file.read()):
+                    at = datetime.datetime.fromisoformat(when).timestamp() - offset
+                    losses.append((process.who, at))
+        return losses
 
     def reached(self) -> set:
         return {note.what.split()[1] for note in self.board.notes

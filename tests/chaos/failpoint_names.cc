@@ -81,6 +81,26 @@ const std::set<std::string> kRare = {
     "worker.streamed.streamed",
 };
 
+const std::set<std::string> kSimulated = {
+    // The programs call the next sync when the last one has ended, so none is pending there.
+    "coordinator.install.offers",
+    "coordinator.install.wait_replicas",
+    // The last word of an attempt overtakes what was said before.
+    "coordinator.offers.install",
+    "trainer.streaming.idle",
+    // The sources of these programs stop at once.
+    "trainer.halting.halting",
+    "trainer.halting.aborting",
+    // In these states each message that comes in order leads on.
+    "trainer.broken.broken",
+    "worker.preparing.preparing",
+    "worker.joining.joining",
+    "worker.quiescing.quiescing",
+    "worker.streaming.streaming",
+    "worker.staged.staged",
+    "worker.broken.broken",
+};
+
 }  // namespace
 
 std::vector<FailpointName> FailpointNames() {
@@ -90,7 +110,7 @@ std::vector<FailpointName> FailpointNames() {
       std::istringstream words(rest);
       for (std::string word; words >> word;) {
         const std::string name = std::string(first) + "." + word;
-        names.push_back({name, is_step, !is_step, kRare.contains(name)});
+        names.push_back({name, is_step, !is_step, kRare.contains(name), kSimulated.contains(name)});
       }
     }
   };

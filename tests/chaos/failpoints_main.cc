@@ -5,8 +5,8 @@
 
 int main() {
   for (const packcast::chaos::FailpointName& name : packcast::chaos::FailpointNames()) {
-    std::printf("%s%s%s\n", name.name.c_str(), name.can_fail ? " error" : "",
-                name.is_rare ? " rare" : "");
+    std::printf("%s%s%s%s\n", name.name.c_str(), name.can_fail ? " error" : "",
+                name.is_rare ? " rare" : "", name.is_simulated ? " simulated" : "");
   }
   return 0;
 }

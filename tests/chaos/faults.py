@@ -34,6 +34,9 @@ NETWORK_KINDS = ("cut", "inbound", "outbound", "flap", "split", "half-open", "re
                  "lossy", "netem")
 # They end the process, and a successor is started afterwards.
 DEADLY_KINDS = ("kill", "exit", "term", "half-open")
+KILLING_KINDS = ("kill", "exit")  # while the network is well: each peer's kernel tells
+SILENT_KINDS = ("freeze", "zombie", "cut", "inbound", "outbound", "split", "half-open", "reset")
+SLOW_KINDS = ("narrow", "lossy", "netem")  # take what they take
 # They must not cost an attempt.
 HARMLESS_KINDS = ("delay", "disk", "flap")
 
@@ -60,6 +63,7 @@ class Point(NamedTuple):
     name: str
     can_fail: bool
     is_rare: bool
+    is_simulated: bool  # never passed by a process
 
     def role(self) -> str:
         role = role_of(self.name.replace(".", "-", 1))
@@ -71,7 +75,8 @@ def parse_points(listing: str) -> List[Point]:
     points = []
     for line in listing.splitlines():
         name, *words = line.split()
-        points.append(Point(name, "error" in words, "rare" in words))
+        points.append(Point(name, "error" in words, "rare" in words,
+                            "simulated" in words))
     return points
 
 
@@ -79,8 +84,11 @@ class Chooser:
     """Deals all cells (failpoint, fault) once, in an order by the seed, mixed with faults at random
     moments; then anew."""
 
-    def __init__(self, points: List[Point], seed: int, has_network: bool, has_netem: bool) -> None:
-        """has_network: namespaces can be made, and with them small disks."""
+    def __init__(self, points: List[Point], seed: int, has_network: bool, has_netem: bool,
+                 at_points: float = 0.6) -> None:
+        """has_network: namespaces can be made, and with them small disks. at_points: which part of
+        the faults is at a failpoint."""
+        self._at_points = at_points
         self._points = points
         self._seed = seed
         self._has_disk = has_network
@@ -94,6 +102,8 @@ class Chooser:
         self._deals += 1
         cells = []
         for point in self._points:
+            if point.is_simulated:
+                continue
             kinds = ["kill", "freeze", "delay"] + (["error"] if point.can_fail else [])
             if point.role() != "coordinator":
                 kinds.append("zombie")
@@ -116,6 +126,9 @@ class Chooser:
             if kind == "delay" and self._network and rng.random() < 0.5:
                 kind = rng.choice([k for k in self._network if k not in ("split", "netem")])
             victim = self._victim(rng, layout, point.role())
+            if re.match(r"worker\.(streaming\.streamed|streamed\.|send\.man|aborting\.proposed)",
+                        point.name):
+                victim = "worker-0"  # the first that is asked to bring others up to date
             hit = 1
             if re.match(r"coordinator\.send\.(propose|prepare|start|quiesce|commit|abort)",
                         point.name):
@@ -144,7 +157,7 @@ class Chooser:
     def choose(self, number: int, layout: Layout) -> Fault:
         """The fault of that round."""
         rng = random.Random("%d round %d" % (self._seed, number))
-        if rng.random() < 0.6:
+        if rng.random() < self._at_points:
             fault = self._at_point(rng, layout)
             if fault is not None:
                 return fault

@@ -9,6 +9,7 @@ from tests.chaos.checker import Ended, Event, Record, Truth
 from tests.chaos.console import Console, Sync
 from tests.chaos.crew import Crew, Layout, role_of
 from tests.chaos.faults import Fault
+from tests.chaos.lateness import Lateness
 from tests.chaos.provoke import SYNC_SECONDS, Provoker, thaw
 from tests.chaos.strike import Disk, Striker
 from tests.integration.cluster import wrong_with
@@ -44,16 +45,20 @@ class Cluster:
         self._usual = 0.1  # seconds that an epoch takes
         self._is_short = False  # the coordinator waits for all replicas
         self._ended: List[Ended] = []
+        self._helped_at = 0.0  # when somebody was started again for whom a sync waits
+        self._lateness = Lateness()
         self.console = Console(crew.place(layout))
         crew.start_all()
         if not self.console.wait_following(0, START_SECONDS):
             raise AssertionError("no coordinator:\n" + crew.live["coordinator"].tail())
         missing, check, _, said = self._heal(START_SECONDS)
         if missing or check is None:
-            raise AssertionError("the cluster does not come up: %s %s" % (missing, said))
+            ends = "".join("%s:\n%s" % (end.who, end.tail) for end in self._ended[-2:])
+            raise AssertionError("the cluster does not come up: %s %s\n%s" % (missing, said, ends))
 
     def end(self) -> None:
         self.console.close()
+        self._lateness.close()
 
     def _next_label(self) -> int:
         self._label += 1
@@ -63,8 +68,10 @@ class Cluster:
 
     def round(self, fault: Fault) -> Record:
         self._ended = []
+        self._helped_at = 0.0
         marks = self.console.mark(), self.crew.board.mark()
-        striker = Striker(self.crew, self.console, fault, self._disk)
+        striker = Striker(self.crew, self.console, fault, self._disk,
+                          self._restart_ended)
         record = Record(fault, self.crew.layout, state=fault.point.partition(".")[2])
         if fault.kind in ("disk", "truncated"):
             sync, record = self._from_start(striker, record)
@@ -76,6 +83,7 @@ class Cluster:
         striker.end()
         if striker.refusal:
             self._ended.append(Ended(fault.victim, -1, striker.refusal, False))
+        record = record._replace(gone_at=time.monotonic(), usual=self._usual)
         answered = sync is None or self._await_answer(sync)
         if self._disk is not None:
             self._disk.free()
@@ -85,16 +93,18 @@ class Cluster:
         """Who ended is started again if that takes long: a unit wants all of its ranks."""
         until = time.monotonic() + ANSWER_SECONDS
         while not sync.done.wait(2.0) and time.monotonic() < until:
-            self._restart_ended()
+            if self._restart_ended():
+                self._helped_at = time.monotonic()
         return sync.done.is_set()
 
     def _finish(self, record: Record, sync: Optional[Sync], answered: bool,
                 marks: Tuple[int, int]) -> Record:
         said = sync.said() if sync is not None else "nothing was asked"
         label = sync.label if sync is not None else 0
+        self._undo(record.provoked, record.fault.victim)
+        lingering = self.crew.lingering(ORPHAN_SECONDS, self._restart_ended)
         healed_at = time.monotonic()
         missing, check, check_at, check_said = self._heal(HEAL_SECONDS)
-        lingering = self.crew.lingering(ORPHAN_SECONDS)
         report = self.console.report(label, marks[0]) or (sync.report if sync else None)
         if report is not None and "at" not in report:
             report = dict(report, at=sync.done_at if sync else 0.0)
@@ -111,11 +121,20 @@ class Cluster:
         self.is_well = not missing and check is not None
         return record._replace(
             label=label, said=said if answered else "", report=report,
-            events=tuple(e for e in self.console.since(marks[0]) if e["event"] != "progress"),
+            answered_at=sync.done_at if sync is not None else 0.0,
+            helped_at=self._helped_at, late=self._lateness.since(record.acted_at or 0.0),
+            stalled=self._lateness.stalled(record.acted_at or healed_at),
+            events=self._events(marks[0]),
             healed_at=healed_at, missing=tuple(missing), check=check, check_at=check_at,
             check_said=check_said, members=members, serving=tuple(self.crew.serving(told)),
             ended=tuple(self._ended), lingering=tuple(p.who for p in lingering),
             unlisted=tuple(sorted(self.crew.reached() - self._listed)))
+
+    def _events(self, since: int) -> Tuple[Event, ...]:
+        """Of the coordinator, and what others said about it."""
+        return tuple(e for e in self.console.since(since) if e["event"] != "progress") + tuple(
+            {"event": "coordinator.lost", "by": who, "at": at}
+            for who, at in self.crew.coordinator_losses())
 
     def _bystander(self, victim: str) -> str:
         """A worker of another replica than the victim's."""
@@ -136,8 +155,8 @@ class Cluster:
     def _at_point(self, striker: Striker, record: Record) -> Tuple[Optional[Sync], Record]:
         """Tries one way after the other to bring the victim to the failpoint."""
         fault = record.fault
-        provoker = Provoker(self.crew, self.console, fault.victim, self._next_label,
-                            self._bystander(fault.victim))
+        provoker = Provoker(self.crew, self.console, fault.victim, fault.settings(),
+                            self._next_label, self._bystander(fault.victim))
         sync: Optional[Sync] = None
         how = ""
         for how in Provoker.order(fault.point, self._known.get(fault.point))[:3]:
@@ -146,8 +165,8 @@ class Cluster:
             if not self.crew.arm(fault.victim, fault.settings() + provoker.settings(how)):
                 break  # it has ended
             sync = provoker.start(how)
-            self._is_short = self._is_short or how == "short"
-            acted = self._await_point(fault, since, sync)
+            self._is_short = self._is_short or "short" in how or how == "own deadline"
+            acted = self._await_point(fault, since, sync, quiet=1.0 if "slow" in how else 0.15)
             if acted is None and self.crew.arm(fault.victim, ""):
                 acted = self._await_point(fault, since, sync, patience=0.0)
             if acted is not None:
@@ -156,13 +175,18 @@ class Cluster:
                 striker.begin()
                 return sync, record._replace(acted_at=acted, provoked=how,
                                              bystander=provoker.bystander)
+            self._undo(how, fault.victim)
             if process is not self.crew.live[fault.victim] or not self._settle(sync):
                 break
         return sync, record._replace(provoked=how, bystander=provoker.bystander)
 
+    def _undo(self, how: str, victim: str) -> None:
+        if how == "own deadline":
+            self.crew.kill(victim)  # and is started again as it was
+
     def _await_point(self, fault: Fault, since: int, sync: Optional[Sync],
-                     patience: float = REACH_SECONDS) -> Optional[float]:
-        """When the victim passed it."""
+                     patience: float = REACH_SECONDS, quiet: float = 0.15) -> Optional[float]:
+        """When the victim passed it. quiet: how long after a sync's end something may come."""
         who, wanted = self.crew.live[fault.victim].who, "acts " + fault.point
         until = time.monotonic() + patience
         while True:
@@ -170,13 +194,10 @@ class Cluster:
                                         min(0.05, patience))
             if note is not None:
                 return note.at
-            over = sync is None or sync.done.is_set()
-            if time.monotonic() > until or (over and self._is_quiet(since)):
+            over = sync is not None and sync.done.is_set()
+            last = max(self.crew.board.last_at(since), sync.done_at if sync is not None else 0.0)
+            if time.monotonic() > until or (over and time.monotonic() > last + quiet):
                 return None
-
-    def _is_quiet(self, since: int) -> bool:
-        """The sync's answer comes before its last effects."""
-        return time.monotonic() > self.crew.board.last_at(since) + 0.15
 
     def _settle(self, sync: Optional[Sync]) -> bool:
         """Ready for another try."""
@@ -197,11 +218,14 @@ class Cluster:
 
     # ---- healing ----------------------------------------------------------------------------
 
-    def _restart_ended(self) -> None:
-        for process in self.crew.ended():
+    def _restart_ended(self) -> int:
+        """How many."""
+        ended = self.crew.ended()
+        for process in ended:
             self._ended.append(Ended(process.who, process.popen.returncode, process.tail(),
                                      process.may_end))
             self.crew.start(process.name)
+        return len(ended)
 
     def _absent(self) -> List[str]:
         try:
@@ -212,7 +236,7 @@ class Cluster:
 
     def _ask_for_any(self) -> bool:
         try:
-            self.console.call("limits", min_replicas=1)
+            self.console.call("limits", min_replicas=1, below_min="fail")
             return True
         except ControlError:
             return False

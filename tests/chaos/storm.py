@@ -9,7 +9,9 @@ import argparse
 import json
 import os
 import random
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -42,6 +44,7 @@ def parse(arguments: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--logs", help="where to keep what failing rounds leave")
     parser.add_argument("--no-network", action="store_true", help="leave the network's faults out")
     parser.add_argument("--layout", choices=[layout.name for layout in LAYOUTS], help="only this")
+    parser.add_argument("--points", metavar="REGEX", help="only at failpoints whose names match")
     parser.add_argument("--only", metavar="FAULT",
                         help="the same fault each round, as a failing round names it")
     flags = parser.parse_args(arguments)
@@ -73,8 +76,10 @@ class Storm:
         listing = subprocess.run([programs("failpoints")], capture_output=True, text=True,
                                  check=True).stdout
         self._points = parse_points(listing)
-        self._chooser = Chooser(self._points, flags.seed, network is not None,
-                                network is not None and network.has_netem)
+        chosen = [p for p in self._points if re.search(flags.points or "", p.name)]
+        self._chooser = Chooser(chosen, flags.seed, network is not None,
+                                network is not None and network.has_netem,
+                                1.0 if flags.points else 0.6)
         self._model = checkpoint(folder, flags.model_mib)
         self._disk = self._make_disk()
 
@@ -104,14 +109,19 @@ class Storm:
         return self._tally.rounds < self._flags.rounds
 
     def run(self) -> int:
+        was_stopped = False
         generation = 0
-        while self._more():
-            self._generation(generation)
-            generation += 1
-        listed = {point.name for point in self._points}
-        print(self._tally.text(sorted(listed - self._reached)))
+        try:
+            while self._more():
+                self._generation(generation)
+                generation += 1
+        except KeyboardInterrupt:
+            was_stopped = True
+        rare = {point.name for point in self._points if point.is_rare}
+        wanted = {point.name for point in self._points if not point.is_simulated}
+        print(self._tally.text(sorted(wanted - self._reached), rare))
         print("seed %d" % self._flags.seed)
-        return 1 if self._tally.violations else 0
+        return 1 if self._tally.violations else 130 if was_stopped else 0
 
     def _generation(self, number: int) -> None:
         """Some rounds with one cluster."""
@@ -140,7 +150,7 @@ class Storm:
         began = time.monotonic()
         record = cluster.round(fault)
         verdict = judge(record, cluster.truth)
-        self._tally.add(fault, record.state, verdict)
+        self._tally.add(fault, record.state, verdict, record.stalled)
         unreached = self._chooser.unreached
         if verdict.outcome == "not reached":
             unreached[fault.point] = unreached.get(fault.point, 0) + 1
@@ -148,7 +158,8 @@ class Storm:
         line = {"round": number, "layout": record.layout.name, "fault": again,
                 "provoked": record.provoked, "outcome": verdict.outcome, "blame": verdict.blame,
                 "detected": verdict.detected, "recovered": verdict.recovered,
-                "seconds": time.monotonic() - began, "violations": verdict.violations}
+                "seconds": time.monotonic() - began, "stalled": record.stalled,
+                "violations": verdict.violations}
         with open(os.path.join(self._folder, "rounds.jsonl"), "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         print("%5d %-12s %-52s %-8s %-9s %.1f s" % (
@@ -178,10 +189,8 @@ def main() -> int:
     folder = flags.logs or tempfile.mkdtemp(prefix="packcast-storm-")
     os.makedirs(folder, exist_ok=True)
     print("seed %d, logs in %s" % (flags.seed, folder), flush=True)
-    try:
-        return Storm(flags, folder, network).run()
-    except KeyboardInterrupt:
-        return 130
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the table is printed
+    return Storm(flags, folder, network).run()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import os
 import shutil
 import signal
 import time
-from typing import Optional
+from typing import Callable, Optional
 
 from tests.chaos.console import Console, Sync
 from tests.chaos.crew import Crew, Process, role_of
@@ -47,19 +47,22 @@ class Disk:
 class Striker:
     """One fault, from its begin to its end."""
 
-    def __init__(self, crew: Crew, console: Console, fault: Fault, disk: Optional[Disk]) -> None:
+    def __init__(self, crew: Crew, console: Console, fault: Fault, disk: Optional[Disk],
+                 restart_ended: Callable[[], int]) -> None:
         self._crew = crew
+        self._restart_ended = restart_ended
         self._console = console
         self._fault = fault
         self._disk = disk
-        self._process = crew.live[fault.victim]
+        self._process = crew.live[fault.victim]  # until it is known which life it befalls
         self._began = self._until = 0.0
-        self.has_new_coordinator = False  # which does not know who of one name came last
+        self.has_new_coordinator = False  # since the victim was frozen
         self.refusal = ""  # what a process said that had to end by itself
 
     def begin(self) -> None:
         """What a failpoint has begun already (kill, exit, freeze) is not done again."""
         kind, at_point = self._fault.kind, bool(self._fault.point)
+        self._process = self._crew.live[self._fault.victim]
         self._began = time.monotonic()
         self._until = self._began + self._fault.seconds
         network, victim = self._crew.network, self._fault.victim
@@ -113,7 +116,9 @@ class Striker:
         """Takes the cause away."""
         kind = self._fault.kind
         if kind == "zombie":
-            # Its successor must not be put out by it.
+            self._restart_ended()  # a coordinator above all, which lets the successor in
+            # Its successor must not be put out by it: but for a coordinator that has not known both
+            # the last one is who says hello last, so that is the one that was frozen.
             self._replace(may_end=True)
             self._crew.live[self._fault.victim].may_end = self.has_new_coordinator
         if kind in ("freeze", "zombie"):

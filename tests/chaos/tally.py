@@ -1,19 +1,21 @@
 """The table at the storm's end: role, state, fault; how often, and what became of it."""
 
 import collections
-from typing import Dict, List, Optional, Tuple
+from typing import AbstractSet, Dict, List, Sequence, Tuple
 
 from tests.chaos.checker import Verdict
 from tests.chaos.crew import role_of
 from tests.chaos.faults import Fault
 
 Cell = Tuple[str, str, str]  # role, state, fault
-OUTCOMES = ("unharmed", "retried", "without", "failed", "unknown", "no answer", "not reached")
+OUTCOMES = ("unharmed", "retried", "without", "failed", "unknown", "no answer",
+            "catch-up", "not reached")
 
 LEGEND = """unharmed: committed in the first attempt, by all. retried: by all, in a later attempt.
 without: committed by the others, a replica was left out. failed: not committed, and everybody was
-told. unknown: the coordinator went, so nobody could tell. Seconds: median / largest, from the fault
-to the first word about it, and to the commit of that epoch or else of the next one."""
+told. unknown: the coordinator went, so nobody could tell. catch-up: no sync ran, but that. Seconds:
+median / largest, from the fault to the first word about it; and from there to the commit of that
+epoch, or else to its end and from all being started again to the commit of the next one."""
 
 
 def seconds(values: List[float]) -> str:
@@ -28,6 +30,7 @@ class Tally:
         self.rounds = 0
         self.faults = 0  # that came to pass
         self.violations: List[str] = []
+        self._stalled: List[float] = []
         self._points: Dict[str, bool] = {}  # failpoints: was it reached?
         self._outcomes: Dict[Cell, collections.Counter] = {}
         self._blames: Dict[Tuple[str, str], collections.Counter] = {}
@@ -35,7 +38,8 @@ class Tally:
         self._recovered: Dict[Tuple[str, str], List[float]] = {}
         self._faults: Dict[Tuple[str, str], collections.Counter] = {}
 
-    def add(self, fault: Fault, state: str, verdict: Verdict) -> None:
+    def add(self, fault: Fault, state: str, verdict: Verdict, stalled: float = 0.0) -> None:
+        """stalled: the part of the round in which processors were wanting."""
         role = role_of(fault.victim)
         self.rounds += 1
         cell = (role, state, fault.kind)
@@ -47,6 +51,7 @@ class Tally:
         if not was_reached:
             return
         self.faults += 1
+        self._stalled.append(stalled)
         row = (role, fault.kind)
         self._faults.setdefault(row, collections.Counter())[verdict.outcome] += 1
         if verdict.blame:
@@ -88,12 +93,16 @@ class Tally:
         """Failpoints that were tried and not once reached."""
         return sorted(name for name, was_reached in self._points.items() if not was_reached)
 
-    def text(self, unpassed: Optional[List[str]] = None) -> str:
+    def text(self, unpassed: Sequence[str] = (), rare: AbstractSet[str] = frozenset()) -> str:
         lines = self.cells() + [""] + self.summary() + ["", LEGEND, ""]
-        if unpassed:
-            lines += ["failpoints that no process passed: " + ", ".join(unpassed), ""]
-        if self.never_reached():
-            lines += ["tried, but not reached: " + ", ".join(self.never_reached()), ""]
+        for what, names in (("failpoints that no process passed", unpassed),
+                            ("tried, but not reached", self.never_reached())):
+            for kind, chosen in (("", [name for name in names if name not in rare]),
+                                 (" (rare)", [name for name in names if name in rare])):
+                if chosen:
+                    lines += ["%s%s: %s" % (what, kind, ", ".join(chosen)), ""]
+        lines.append("processors were wanting in %s of the time (median / largest of a round): "
+                     "times were judged for the rest\n" % seconds(self._stalled))
         lines.append("%d rounds, %d faults, %d violations" % (
             self.rounds, self.faults, len(self.violations)))
         return "\n".join(lines)
