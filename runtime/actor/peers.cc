@@ -18,6 +18,9 @@ constexpr Duration kRetryInterval = Milliseconds(1);
 constexpr Duration kGoodbyeGrace = Milliseconds(3);
 // How long a process of ours that closed its connection is given to end: then its end is the cause.
 constexpr Duration kObituaryWait = Seconds(1);
+// Peers close a connection that was silent for so long. It takes a while until all of that is seen.
+constexpr Duration kLongSleep = net::SocketOptions().heartbeat_timeout;
+constexpr Duration kAfterSleep = Seconds(2);
 constexpr size_t kRememberedEnds = 1024;
 // How long a dead peer is remembered, should the same life come back.
 constexpr Duration kRememberDead = Seconds(60);
@@ -132,15 +135,22 @@ void Peers::FailCalls(const std::shared_ptr<Link>& link) {
   }
 }
 
+bool Peers::HasSlept(Time now) const {
+  return now - last_tick_ > kLongSleep || now - slept_until_ < kAfterSleep;
+}
+
 // The connection is closed. When the peer was heard a moment ago its process is gone (the kernel
-// closes a dead process's sockets at once); else the network may be, and silence will tell.
+// closes a dead process's sockets at once); else the network may be, and silence will tell. It may
+// also have been closed for our own silence.
 void Peers::Lost(const std::shared_ptr<Link>& link) {
   // Not when we notice: one that was frozen would notice late, and the peer has not.
   if (link->connected.exchange(false)) {
     link->lost_at = link->heard_at == Time() ? Now() : link->heard_at;
     link->away_since = std::max(link->lost_at, link->last_heard);
   }
-  const bool was_fresh = !link->beats || Now() - link->last_heard < node_->options().suspect_after;
+  const Time now = Now();
+  const bool was_heard = now - link->last_heard < node_->options().suspect_after && !HasSlept(now);
+  const bool was_fresh = !link->beats || was_heard;
   const bool is_known = std::any_of(losses_.begin(), losses_.end(),
                                     [&](const Loss& loss) { return loss.link == link; });
   if (link->state.load() >= LinkState::kDied || is_known) return;
@@ -208,6 +218,12 @@ void Peers::ConfirmLoss(const std::shared_ptr<Link>& link) {
   Bury(link);
 }
 
+void Peers::ForgetLoss(const std::shared_ptr<Link>& link) {
+  std::erase_if(losses_, [&](const Loss& loss) { return loss.link == link; });
+  if (link->state.load() >= LinkState::kUnreachable) return;
+  SetState(link, LinkState::kUnreachable, "it connected anew, and its old connection had ended");
+}
+
 std::string Peers::EndOf(const Link& link, const std::string& otherwise) const {
   const auto ward = wards_.find(link.incarnation);
   return ward != wards_.end() && !ward->second.empty() ? ward->second : otherwise;
@@ -254,6 +270,7 @@ void Peers::Tick(Time now) {
   // Having slept ourselves (stopped, starved) is no evidence against anyone else.
   const Duration gap = now - last_tick_;
   if (gap > 3 * node_->options().beat_interval) {
+    if (gap > kLongSleep) slept_until_ = now;
     connections_.Forgive(gap);
     ForEachLink([&](const std::shared_ptr<Link>& link) {
       link->last_heard = std::min(now, link->last_heard + gap);

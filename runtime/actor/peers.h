@@ -159,6 +159,11 @@ class Peers {
   void Bury(const std::shared_ptr<Link>& link);
   void ConfirmLoss(const std::shared_ptr<Link>& link);
   void ConfirmLosses(Time now);
+  // The same life has connected anew: it has not died, but what was in flight before is lost.
+  void ForgetLoss(const std::shared_ptr<Link>& link);
+  // This process did not run for so long, now or a moment ago, that peers may have closed what was
+  // silent to them.
+  bool HasSlept(Time now) const;
   void Judge(const std::shared_ptr<Link>& link, Time now);
   void SendBeats(bool also_scripts);
   void ForEachLink(const std::function<void(const std::shared_ptr<Link>&)>& visit);
@@ -303,6 +308,7 @@ class Peers {
   std::map<Incarnation, std::string> wards_;  // processes of ours, and how they ended: "" not yet
   Time next_beat_;
   Time last_tick_;
+  Time slept_until_;  // for long, the last time
   LogLimiter malformed_log_;
 };
 

@@ -263,7 +263,7 @@ void Peers::AdoptLink(Channel* channel, const Hello& hello) {
   const std::shared_ptr<Link> old = channel->link;
   if (old != nullptr && !old->is_gone() && old->node == hello.node &&
       old->incarnation == hello.incarnation) {
-    ConfirmLoss(old);  // what was in flight on the old connection is lost
+    if (!old->connected.load()) ForgetLoss(old);
     old->connected.store(true);
     old->last_heard = Now();
     SetState(old, LinkState::kUp, "connected again");

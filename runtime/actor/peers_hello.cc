@@ -96,13 +96,9 @@ std::shared_ptr<Link> Peers::LinkFor(const std::string& routing_id, const Hello&
   std::shared_ptr<Link>& slot = links_[routing_id];
   if (slot != nullptr && !slot->is_gone() && slot->node == hello.node &&
       slot->incarnation == hello.incarnation) {
-    ConfirmLoss(slot);  // what was in flight on the old connection is lost
-    // So it is when that was replaced while we slept, and its end went unnoticed.
+    // The old connection may have been replaced while we slept, and its end gone unnoticed.
     const bool is_replaced = hello.connection != 0 && slot->connection != hello.connection;
-    if (is_replaced && slot->state.load() < LinkState::kUnreachable) {
-      SetState(slot, LinkState::kUnreachable,
-               "it connected anew, and its old connection had ended");
-    }
+    if (is_replaced || !slot->connected.load()) ForgetLoss(slot);
     slot->connection = hello.connection;
     slot->connected.store(true);
     SetState(slot, LinkState::kUp, "connected again");

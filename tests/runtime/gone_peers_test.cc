@@ -15,40 +15,8 @@
 namespace packcast::internal {
 namespace {
 
-using packcast::testing::FunctionActor;
 using packcast::testing::kPatience;
-using packcast::testing::Record;
 using Kind = PeerEvent::Kind;
-
-// An actor of the node that notes what it is told.
-class Watcher {
- public:
-  explicit Watcher(Node& node) {
-    auto actor = std::make_unique<FunctionActor>();
-    actor->on_peer = [events = events_](Context&, const PeerEvent& event) { events->Add(event); };
-    actor->on_message = [marks = marks_](Context&, Message message) { marks->Add(message.method); };
-    EXPECT_TRUE(node.Spawn("watcher", std::move(actor), nullptr, {}).ok());
-    cell_ = node.FindCell("watcher");
-    ref_ = node.RefTo(cell_);
-  }
-  bool Sees(Kind kind) {
-    return events_->WaitFor([kind](const PeerEvent& event) { return event.kind == kind; });
-  }
-  // All that it has been told.
-  std::vector<PeerEvent> Events() {
-    const size_t before = marks_->items().size();
-    EXPECT_TRUE(ref_.Tell("mark", Value()).ok());
-    EXPECT_TRUE(marks_->WaitForCount(before + 1));
-    return events_->items();
-  }
-  const std::shared_ptr<Cell>& cell() const { return cell_; }
-
- private:
-  std::shared_ptr<Record<PeerEvent>> events_ = std::make_shared<Record<PeerEvent>>();
-  std::shared_ptr<Record<std::string>> marks_ = std::make_shared<Record<std::string>>();
-  std::shared_ptr<Cell> cell_;
-  ActorRef ref_;
-};
 
 // A peer that has connected to the node.
 class GonePeersTest : public LossTest {
@@ -56,10 +24,6 @@ class GonePeersTest : public LossTest {
   explicit GonePeersTest(bool beats = false) {
     beats_ = beats;
     Connect();
-  }
-  ActorRef Ref() {
-    return ActorRef(std::make_shared<RefState>(
-        RefState{node_, "there", "peer", Incarnation(5), nullptr, link_}));
   }
   // So much time passes, in small steps.
   void Age(Duration time) {

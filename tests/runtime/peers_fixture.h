@@ -62,6 +62,38 @@ class PeersTest : public ::testing::Test {
   Time now_ = Now();
 };
 
+// An actor of the node that notes what it is told.
+class Watcher {
+ public:
+  explicit Watcher(Node& node) {
+    auto actor = std::make_unique<packcast::testing::FunctionActor>();
+    actor->on_peer = [events = events_](Context&, const PeerEvent& event) { events->Add(event); };
+    actor->on_message = [marks = marks_](Context&, Message message) { marks->Add(message.method); };
+    EXPECT_TRUE(node.Spawn("watcher", std::move(actor), nullptr, {}).ok());
+    cell_ = node.FindCell("watcher");
+    ref_ = node.RefTo(cell_);
+  }
+  bool Sees(PeerEvent::Kind kind) {
+    return events_->WaitFor([kind](const PeerEvent& event) { return event.kind == kind; });
+  }
+  // All that it has been told.
+  std::vector<PeerEvent> Events() {
+    const size_t before = marks_->items().size();
+    EXPECT_TRUE(ref_.Tell("mark", Value()).ok());
+    EXPECT_TRUE(marks_->WaitForCount(before + 1));
+    return events_->items();
+  }
+  const std::shared_ptr<Cell>& cell() const { return cell_; }
+
+ private:
+  std::shared_ptr<packcast::testing::Record<PeerEvent>> events_ =
+      std::make_shared<packcast::testing::Record<PeerEvent>>();
+  std::shared_ptr<packcast::testing::Record<std::string>> marks_ =
+      std::make_shared<packcast::testing::Record<std::string>>();
+  std::shared_ptr<Cell> cell_;
+  ActorRef ref_;
+};
+
 // A peer whose connections the test makes and ends; steps go by the real clock.
 class LossTest : public PeersTest {
  protected:
@@ -106,6 +138,11 @@ class LossTest : public PeersTest {
     std::future<ActorRef> sender = sender_.get_future();
     ASSERT_TRUE(PumpNow([&] { return sender.wait_for(Duration(0)) == std::future_status::ready; }));
     link_ = sender.get().state()->link;
+  }
+  // To an actor of the peer.
+  ActorRef Ref() {
+    return ActorRef(std::make_shared<RefState>(
+        RefState{node_, "there", "peer", Incarnation(5), nullptr, link_}));
   }
   void Lose() {
     peer_.Close();

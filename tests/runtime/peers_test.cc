@@ -90,6 +90,35 @@ TEST_F(LossTest, TheEndOfAProcessOfOursIsWaitedForAnewAfterEachLoss) {
   EXPECT_EQ(link_->state.load(), LinkState::kDied);
 }
 
+// Who says hello again has not died, although its connection had ended.
+TEST_F(LossTest, TheSameLifeIsNotTakenForDeadWhenItConnectsAnew) {
+  Watcher watcher(*node_);
+  peers_.ExpectObituary(kPeer);
+  beats_ = true;
+  Connect();
+  peers_.Watch(watcher.cell(), Ref());
+  Lose();
+  Connect();
+  EXPECT_TRUE(watcher.Sees(PeerEvent::Kind::kRecovered));
+  ASSERT_EQ(watcher.Events().size(), 2u);
+  EXPECT_EQ(watcher.Events()[0].kind, PeerEvent::Kind::kUnreachable) << "some of it is lost";
+}
+
+// Its host may have closed the connection for our own silence.
+TEST_F(LossTest, WhoseConnectionEndsWhileWeDidNotRunIsNotTakenForDead) {
+  Watcher watcher(*node_);
+  beats_ = true;
+  Connect();
+  peers_.Watch(watcher.cell(), Ref());
+  peer_.Close();
+  peers_.Tick(Now() - Seconds(10));  // the last one, before we slept
+  ASSERT_TRUE(PumpNow([&] { return link_->state.load() != LinkState::kUp; }));
+  Connect();
+  EXPECT_TRUE(watcher.Sees(PeerEvent::Kind::kRecovered));
+  ASSERT_EQ(watcher.Events().size(), 2u);
+  EXPECT_EQ(watcher.Events()[0].kind, PeerEvent::Kind::kUnreachable);
+}
+
 TEST_F(LossTest, OfAProcessThatWasLetGoNothingIsKeptNorWaitedFor) {
   peers_.ExpectObituary(kPeer);
   peers_.ExpectObituary(Incarnation(3));
