@@ -257,25 +257,18 @@ void CoordinatorMachine::HandleSyncCall(const MemberId& from, const SyncCall& ca
     return;
   }
   // The rank's next call belongs to the oldest pending sync that it has not joined.
-  for (size_t k = 0; k < pending_.size(); ++k) {
+  for (size_t k = 0; k < pending_.size();) {
     PendingSync& sync = pending_[k];
-    if (std::find(sync.callers.begin(), sync.callers.end(), from) != sync.callers.end()) continue;
+    if (std::find(sync.callers.begin(), sync.callers.end(), from) != sync.callers.end()) {
+      ++k;
+      continue;
+    }
+    if (sync.label != call.label || sync.manifest_digest != call.manifest_digest) {
+      if (!RefuseOther(k, alone)) return;
+      continue;  // at k is the next one now
+    }
     sync.callers.push_back(from);
     sync.held.merge(HeldRows(alone.held));
-    if (sync.label != call.label || sync.manifest_digest != call.manifest_digest) {
-      const std::string what = sync.label != call.label ? "label" : "manifest";
-      const Status status =
-          InvalidArgument("trainer ranks disagree on the " + what + ": " +
-                          sync.callers.front().name + " calls sync(" + std::to_string(sync.label) +
-                          ", " + ToHex(sync.manifest_digest) + "), " + from.name + " calls sync(" +
-                          std::to_string(call.label) + ", " + ToHex(call.manifest_digest) + ")");
-      sync.callers.pop_back();
-      const PendingSync dropped = sync;
-      pending_.erase(pending_.begin() + static_cast<ptrdiff_t>(k));
-      AnswerSync(dropped, status, {});
-      AnswerSync(alone, status, {});
-      return;
-    }
     StartNextSync();
     return;
   }
@@ -290,6 +283,33 @@ void CoordinatorMachine::HandleSyncCall(const MemberId& from, const SyncCall& ca
   }
   pending_.push_back(alone);
   StartNextSync();
+}
+
+// Ranks disagree: both syncs end. But where a script waits for one of them only, that one stands:
+// the other rank was asked late, as it was away, and calls what is over. Were both to end, it would
+// for ever be one behind what scripts ask for. Whether `alone` stands.
+bool CoordinatorMachine::RefuseOther(size_t index, const PendingSync& alone) {
+  const PendingSync sync = pending_[index];
+  const std::string what = sync.label != alone.label ? "label" : "manifest";
+  const auto call = [](const PendingSync& s) {
+    return s.callers.front().name + " calls sync(" + std::to_string(s.label) + ", " +
+           ToHex(s.manifest_digest) + ")";
+  };
+  const Status status = InvalidArgument("trainer ranks disagree on the " + what + ": " +
+                                        call(sync) + ", " + call(alone));
+  const auto is_awaited = [this](uint64_t label) {
+    return std::any_of(waiters_.begin(), waiters_.end(),
+                       [&](const SyncWaiter& waiter) { return waiter.label == label; });
+  };
+  const bool sync_awaited = is_awaited(sync.label);
+  const bool alone_awaited = is_awaited(alone.label);
+  const bool alone_stands = alone_awaited && !sync_awaited;
+  if (alone_awaited || !sync_awaited) {
+    pending_.erase(pending_.begin() + static_cast<ptrdiff_t>(index));
+    AnswerSync(sync, status, {});
+  }
+  if (!alone_stands) AnswerSync(alone, status, {});
+  return alone_stands;
 }
 
 void CoordinatorMachine::HandleSyncCancel(const MemberId& from, const SyncCancel& cancel) {

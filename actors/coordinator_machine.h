@@ -179,6 +179,7 @@ class CoordinatorMachine {
   void LoseCaller(const MemberId& member, const Status& cause);
   void FailWaiters(const Status& cause);
   void HandleSyncCall(const MemberId& from, const SyncCall& call);
+  bool RefuseOther(size_t index, const PendingSync& alone);
   void HandleSyncCancel(const MemberId& from, const SyncCancel& cancel);
   void AnswerSync(const PendingSync& sync, const Status& status, const Value& report);
   void DropPending(const Status& why);

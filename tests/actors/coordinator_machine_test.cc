@@ -308,6 +308,29 @@ TEST_F(CoordinatorMachineTest, ASyncDoesNotWaitForARankThatIsLost) {
   EXPECT_EQ(SyncStatus("trainer-0"), OkStatus());
 }
 
+TEST_F(CoordinatorMachineTest, ARankThatWasAskedLateIsNotForEverOneLabelBehind) {
+  trainer = c.JoinTrainer(0, 2);
+  const MemberId second = c.JoinTrainer(1, 2);
+  c.JoinWorker(0);
+  c.Sync(second, 5);  // the script that had asked for it has its answer
+  c.On(ControlCall{1, "sync", ValueMap{{"label", uint64_t{6}}}});
+  c.Sync(trainer, 6);  // stands, as a script waits for it
+  EXPECT_EQ(SyncStatus("trainer-1").code(), StatusCode::kInvalidArgument);
+  EXPECT_TRUE(c.replies.empty());
+  c.Sync(second, 6);
+  c.AnswerAll();
+  EXPECT_EQ(SyncStatus("trainer-0"), OkStatus());
+  ASSERT_EQ(c.replies.size(), 1u);
+  EXPECT_EQ(c.replies[0].status, OkStatus());
+  // The other way about: what is called late is refused, and what is there stands.
+  c.On(ControlCall{2, "sync", ValueMap{{"label", uint64_t{8}}}});
+  c.Sync(trainer, 8);
+  c.Sync(second, 7);
+  EXPECT_EQ(SyncStatus("trainer-1").code(), StatusCode::kInvalidArgument);
+  c.Sync(second, 8);
+  EXPECT_TRUE(c.runs());
+}
+
 TEST_F(CoordinatorMachineTest, LabelsOfTrainerRanksMustMatch) {
   trainer = c.JoinTrainer(0, 2);
   const MemberId second = c.JoinTrainer(1, 2);
