@@ -19,6 +19,9 @@ _REPLACED = _GONE + r"|joined again|superseded|new incarnation|connected anew"
 # heard must notice it first, and then its silence is.
 KILLED_SECONDS = 0.05
 SILENT_SECONDS = 1.3
+# Both ends of a link that is cut live, and tell the coordinator so: the transfer's deadline finds
+# out (docs/operations.md, "Timeouts and bounds"). A receiver may take long, so no sooner.
+SPLIT_SECONDS = 32.0
 RECOVERED_SECONDS = 2.0  # and the transfer
 # The victim's word and those about it come on different ways, each read by a thread of ours.
 _READ_SECONDS = 0.1
@@ -305,10 +308,12 @@ def _noticed_late(record: Record, began: float) -> List[str]:
         limit, lasted = KILLED_SECONDS, math.inf
     elif fault.kind in SILENT_KINDS:
         limit, lasted = SILENT_SECONDS, record.gone_at - began
+    elif fault.kind == "split":
+        limit, lasted = SPLIT_SECONDS, record.gone_at - began
     else:
         return []
-    if noticed is None and not _was_in(record):
-        return []
+    if not _was_in(record):
+        return []  # then its return is what is told
     wait = lasted if noticed is None else noticed
     late = allowance(record.late, began, began + wait)
     if wait < math.inf and wait * (1 - record.stalled) - late <= limit:

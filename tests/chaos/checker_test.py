@@ -119,14 +119,14 @@ class CheckerTest(unittest.TestCase):
         self.assertEqual((verdict.outcome, verdict.violations), ("not reached", []))
 
     def lost_at(self, at: float, **lost: Any) -> Any:
-        return ({"event": "epoch.begin", "at": 9.9},
+        return ({"event": "epoch.begin", "at": 9.7},
                 dict({"event": "member.lost", "member": "worker-1", "at": at}, **lost))
 
     def test_what_is_noticed_late(self) -> None:
         self.check_wrong("slow: a kill of worker-1 was noticed", events=self.lost_at(10.06))
         self.check_wrong("slow: a kill of worker-1 was not noticed", events=())
         # Another loss of its was earlier: it was not in, and nobody could miss it.
-        self.assertEqual(self.judge(events=self.lost_at(9.95)).violations, [])
+        self.assertEqual(self.judge(events=self.lost_at(9.8)).violations, [])
         freeze = Fault("freeze", "worker-1", "worker.staged.installing", seconds=2.5)
         report_late = dict(CLEAN.report or {}, at=12.3)
         self.assertEqual(self.judge(fault=freeze, gone_at=12.5, events=self.lost_at(11.2),

@@ -35,7 +35,7 @@ NETWORK_KINDS = ("cut", "inbound", "outbound", "flap", "split", "half-open", "re
 # They end the process, and a successor is started afterwards.
 DEADLY_KINDS = ("kill", "exit", "term", "half-open")
 KILLING_KINDS = ("kill", "exit")  # while the network is well: each peer's kernel tells
-SILENT_KINDS = ("freeze", "zombie", "cut", "inbound", "outbound", "split", "half-open", "reset")
+SILENT_KINDS = ("freeze", "zombie", "cut", "inbound", "outbound", "half-open", "reset")
 SLOW_KINDS = ("narrow", "lossy", "netem")  # take what they take
 # They must not cost an attempt.
 HARMLESS_KINDS = ("delay", "disk", "flap")

@@ -116,7 +116,9 @@ class Striker:
         """Takes the cause away."""
         kind = self._fault.kind
         if kind == "zombie":
-            self._restart_ended()  # a coordinator above all, which lets the successor in
+            following = self._console.following()
+            if self._restart_ended():  # a coordinator above all, which lets the successor in
+                self._console.wait_following(following, _JOIN_SECONDS)
             # Its successor must not be put out by it: but for a coordinator that has not known both
             # the last one is who says hello last, so that is the one that was frozen.
             self._replace(may_end=True)
