@@ -25,6 +25,7 @@ _LOST = {"lost offers": "coordinator.offers.offers", "lost prepare": "coordinato
 # The victim itself fails in its work, or takes long for it, so that what happens meanwhile finds it
 # in that state.
 _OWN = {"own prepare": "%s.prepare=error@1", "own join": "%s.join=error@1",
+        "own quiesce": "%s.quiesce=error@1",
         "own stream": "root.launch=error@3;member.unpack=error@3",
         "slow prepared": "%s.prepare=delay:400@1", "slow quiesced": "%s.quiesce=delay:400@1",
         "slow install": "%s.install=delay:600@1", "slow abort": "%s.abort=delay:300@1",
@@ -69,6 +70,7 @@ _HINTS: List[Tuple[str, List[str]]] = [
     (r"trainer\.send\.manifest", ["rejoin", "new"]),
     (r"refused|preparing\.broken|\.prepare$", ["own prepare"]),
     (r"joining\.broken", ["own join"]),
+    (r"quiescing\.broken", ["own quiesce"]),
     (r"broken\.|send\.failed|streaming\.broken", ["own stream", "own prepare"]),
     (r"send\.shutdown", ["shutdown"]),
     (r"wait_replicas", ["short"]),
@@ -139,6 +141,7 @@ class Provoker:
             "cancel": self._cancel, "short": self._short, "rejoin": self._rejoin,
             "thaw": self._thaw, "lost midway": self._lost_midway, "shutdown": self._shutdown,
             "own prepare": self._sync, "own join": self._join, "own stream": self._sync,
+            "own quiesce": self._sync,
             "own deadline": self._own_deadline, "new": self._new,
             "slow prepared": lambda: self._kill_other_at(_OTHER["other prepared"]),
             "slow quiesced": lambda: self._kill_other_at(_OTHER["other quiesced"]),
