@@ -95,8 +95,11 @@ class Tally:
 
     def text(self, unpassed: Sequence[str] = (), rare: AbstractSet[str] = frozenset()) -> str:
         lines = self.cells() + [""] + self.summary() + ["", LEGEND, ""]
+        tried = self.never_reached()
         for what, names in (("failpoints that no process passed", unpassed),
-                            ("tried, but not reached", self.never_reached())):
+                            ("tried, but not reached", [x for x in tried if x in unpassed]),
+                            ("passed, but not when it was tried",
+                             [x for x in tried if x not in unpassed])):
             for kind, chosen in (("", [name for name in names if name not in rare]),
                                  (" (rare)", [name for name in names if name in rare])):
                 if chosen:
