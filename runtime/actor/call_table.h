@@ -26,6 +26,7 @@ struct PendingCall {
   // Of a typed call within the process, instead of `promise`: told why there is no result.
   std::function<void(const Status&)> fail;
   Time deadline;
+  Duration limit{};            // from its begin to its deadline
   std::string what;            // "worker/0:sink.install", for errors
   std::shared_ptr<Link> link;  // null for local calls
   std::shared_ptr<void> window_owner;

@@ -195,6 +195,7 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
   void DropQueued(const Status& why, std::unique_lock<std::mutex>* lock, bool elsewhere = false);
   void MaybeFinish(std::unique_lock<std::mutex>* lock);
   void FinishLife(std::unique_lock<std::mutex>* lock);
+  Status LeftOpen() const;
   void TellWatchers(PeerEvent::Kind kind, const std::string& cause, bool are_done);
 
   const std::shared_ptr<Node> node_;

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "runtime/actor/cell.h"
+#include "runtime/actor/dropped.h"
 #include "runtime/actor/guarded.h"
 #include "runtime/actor/node.h"
 #include "runtime/base/clock.h"
@@ -154,10 +155,19 @@ void Cell::MaybeFinish(std::unique_lock<std::mutex>* lock) {
   FinishLife(lock);
 }
 
+// What calls get that a life has begun and not answered.
+Status Cell::LeftOpen() const {
+  const std::string ended = "actor \"" + name_ + "\" ended before it answered";
+  if (!is_death_) return Cancelled(ended + ": it was stopped").WithOutcome(Outcome::kExecuted);
+  return PeerDied(ended + ": " + end_.message()).WithOutcome(Outcome::kExecuted);
+}
+
 void Cell::FinishLife(std::unique_lock<std::mutex>* lock) {
   is_leaving_ = true;
+  const Status left_open = LeftOpen();
   lock->unlock();
   if (actor_ != nullptr) {
+    const EndingScope ending(left_open);
     if (has_begun_) (void)Guarded(name_, "OnStop", [&] { actor_->OnStop(*this); });
     (void)Guarded(name_, "destructor", [&] { actor_.reset(); });
   }

@@ -11,6 +11,7 @@
 
 #include "protocol/status.h"
 #include "protocol/time.h"
+#include "runtime/actor/dropped.h"
 #include "runtime/actor/guarded.h"
 
 namespace packcast {
@@ -153,7 +154,8 @@ class Future {
 };
 
 // The side that resolves. Copyable; thread-safe. When the last copy goes without a result, the
-// future resolves to kInternal, so that nobody waits for ever.
+// future resolves to kInternal, so that nobody waits for ever; when it goes with an actor that
+// ends, to kPeerDied or kCancelled.
 template <class T>
 class Promise {
  public:
@@ -174,7 +176,8 @@ class Promise {
     explicit Owner(CallbackRunner runner)
         : state(std::make_shared<internal::FutureState<T>>(std::move(runner))) {}
     ~Owner() {
-      if (!state->ready()) state->Set(Internal("the promise was dropped without a result"), state);
+      if (state->ready()) return;
+      state->Set(internal::Dropped("the promise was dropped without a result"), state);
     }
     std::shared_ptr<internal::FutureState<T>> state;
   };

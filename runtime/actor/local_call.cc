@@ -28,13 +28,14 @@ const void* LocalType(const ActorRef& ref) {
 
 CallbackRunner CallbacksOf(const ActorRef& ref) { return ref.state()->owner->Runner(); }
 
-StatusOr<LocalCall> BeginLocalCall(const ActorRef& ref, const std::string& method, Time deadline,
+StatusOr<LocalCall> BeginLocalCall(const ActorRef& ref, const std::string& method,
+                                   const CallOptions& options,
                                    std::function<void(const Status&)> fail) {
   const RefState& to = *ref.state();
   PendingCall call;
   call.fail = std::move(fail);
-  call.deadline = deadline;
   call.what = to.node + ":" + to.actor + "." + method;
+  PC_RETURN_IF_ERROR(Node::SetDeadline(options, &call));
   PC_ASSIGN_OR_RETURN(const CallId id, to.owner->BeginCall(to, std::move(call)));
   return LocalCall(to.owner, id);
 }
@@ -44,7 +45,5 @@ Status PushLocal(const ActorRef& ref, Task task, const std::string& method, bool
   if (Cell* sender = Cell::Current()) task.set_sender(sender->shared_from_this());
   return cell.Push(std::move(task), control ? Cell::kControl : cell.GroupOf(method));
 }
-
-Time DeadlineOf(const CallOptions& options) { return Node::DeadlineOf(options); }
 
 }  // namespace packcast::internal

@@ -40,11 +40,11 @@ const void* LocalType(const ActorRef& ref);
 // Where the callbacks of a call's future run.
 CallbackRunner CallbacksOf(const ActorRef& ref);
 // Registers a call to a local actor; `fail` is called when it ends otherwise than by LocalCall.
-// Errors: kResourceExhausted (the window), kCancelled.
-StatusOr<LocalCall> BeginLocalCall(const ActorRef& ref, const std::string& method, Time deadline,
+// Errors: kResourceExhausted (the window), kDeadlineExceeded, kCancelled.
+StatusOr<LocalCall> BeginLocalCall(const ActorRef& ref, const std::string& method,
+                                   const CallOptions& options,
                                    std::function<void(const Status&)> fail);
 // Queues `task` where messages of `method` go. What is refused has been dropped with the status.
 Status PushLocal(const ActorRef& ref, Task task, const std::string& method, bool control);
-Time DeadlineOf(const CallOptions& options);
 
 }  // namespace packcast::internal

@@ -75,7 +75,8 @@ class Node : public std::enable_shared_from_this<Node> {
   StatusOr<CallId> BeginCall(const RefState& to, PendingCall call);
   // Resolves a call to kCancelled, unless it has a result.
   void CancelCall(CallId id, const Link* link);
-  static Time DeadlineOf(const CallOptions& options);
+  // Gives the call its deadline; kDeadlineExceeded when that is over before it begins.
+  static Status SetDeadline(const CallOptions& options, PendingCall* call);
   // Runs callbacks of futures on the executor.
   CallbackRunner Runner();
   // Hands a reply to the reactor. `is_last`: the peer has no other call without an answer.

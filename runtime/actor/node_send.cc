@@ -161,8 +161,9 @@ Future<Value> Node::CallBy(const std::shared_ptr<Link>& link, const RefState& to
   const Status named = CheckMethod(method);
   if (!named.ok()) return MakeReady<Value>(named);
   PendingCall call{.promise = Promise<Value>(Runner())};
-  call.deadline = DeadlineOf(options);
   call.what = to.node + ":" + to.actor + "." + method;
+  const Status in_time = SetDeadline(options, &call);
+  if (!in_time.ok()) return MakeReady<Value>(in_time);
   call.link = link;
   call.idempotent = options.idempotent;
   call.envelope.kind = FrameKind::kCall;
@@ -175,9 +176,13 @@ Future<Value> Node::CallBy(const std::shared_ptr<Link>& link, const RefState& to
   return CallRemote(to, std::move(call), std::move(body));
 }
 
-Time Node::DeadlineOf(const CallOptions& options) {
+Status Node::SetDeadline(const CallOptions& options, PendingCall* call) {
   constexpr Duration kLongest = std::chrono::hours(24 * 30);
-  return Now() + std::clamp<Duration>(options.deadline, Duration(0), kLongest);
+  call->limit = std::min<Duration>(options.deadline, kLongest);
+  call->deadline = Now() + call->limit;
+  if (call->limit > Duration(0)) return OkStatus();
+  return DeadlineExceeded("call of " + call->what + ": its deadline is over before it is sent")
+      .WithOutcome(Outcome::kNotExecuted);
 }
 
 void Node::CancelCall(CallId id, const Link* link) {

@@ -107,7 +107,8 @@ void Reactor::FireTimers() {
   }
   for (PendingCall& call : node_->calls().TakeExpired(now)) {
     const Outcome outcome = call.sent ? Outcome::kMaybeExecuted : Outcome::kNotExecuted;
-    const Status status = DeadlineExceeded("call of " + call.what + ": no reply in time" +
+    const Status status = DeadlineExceeded("call of " + call.what + ": no reply within " +
+                                           std::to_string(ToMilliseconds(call.limit)) + " ms" +
                                            (call.sent ? "" : "; it was never sent"));
     CallTable::Resolve(std::move(call), status.WithOutcome(outcome));
   }

@@ -3,6 +3,8 @@
 #include <exception>
 #include <utility>
 
+#include "runtime/actor/dropped.h"
+
 namespace packcast {
 
 namespace {
@@ -10,8 +12,8 @@ namespace {
 // For a call that nobody can answer any more.
 Status Dropped() {
   const bool is_thrown = std::uncaught_exceptions() > 0;
-  return Internal(is_thrown ? "the actor's handler threw an exception: its log says which"
-                            : "the actor dropped the call without an answer");
+  return internal::Dropped(is_thrown ? "the actor's handler threw an exception: its log says which"
+                                     : "the actor dropped the call without an answer");
 }
 
 }  // namespace

@@ -184,9 +184,8 @@ class TypedRef {
                   Arguments arguments) const {
     using Result = typename internal::MethodTraits<Method>::Result;
     const Promise<Result> promise(internal::CallbacksOf(ref_));
-    const StatusOr<internal::LocalCall> call =
-        internal::BeginLocalCall(ref_, name, internal::DeadlineOf(options),
-                                 [promise](const Status& why) { promise.Set(why); });
+    const StatusOr<internal::LocalCall> call = internal::BeginLocalCall(
+        ref_, name, options, [promise](const Status& why) { promise.Set(why); });
     if (!call.ok()) return MakeReady<Result>(call.status());
     promise.OnCancel([call = *call] { call.Cancel(); });
     internal::TypedCall<T, Method> task{method, std::move(arguments), *call, promise};
