@@ -69,6 +69,12 @@ bool operator==(const ActorRef& a, const ActorRef& b) {
 
 namespace internal {
 
+ActorRef RefBeside(const ActorRef& known, std::string actor, Incarnation incarnation) {
+  const RefState& state = *known.state();
+  return ActorRef(std::make_shared<RefState>(
+      RefState{state.owner, std::move(actor), state.node, incarnation, nullptr, state.link}));
+}
+
 ActorRef RefToTarget(std::shared_ptr<MessageTarget> target, std::string actor, std::string node,
                      Incarnation incarnation) {
   return ActorRef(

@@ -68,4 +68,9 @@ class ActorRef {
   std::shared_ptr<const internal::RefState> state_;
 };
 
+namespace internal {
+// Another actor where `known` lives, in another process: which has told of it.
+ActorRef RefBeside(const ActorRef& known, std::string actor, Incarnation incarnation);
+}  // namespace internal
+
 }  // namespace packcast

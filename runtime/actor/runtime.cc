@@ -1,5 +1,6 @@
 #include "runtime/actor/runtime.h"
 
+#include <cstdlib>
 #include <utility>
 
 #include "protocol/limits.h"
@@ -13,6 +14,11 @@
 namespace packcast {
 
 StatusOr<std::unique_ptr<Runtime>> Runtime::Start(Options options) {
+  // It would do what its parent does, and start a child that does so, too, and so on.
+  if (std::getenv(internal::kChildMark) != nullptr) {
+    return FailedPrecondition(
+        "a Process has started this program, but its main did not begin with RunIfChild(classes)");
+  }
   const Incarnation incarnation =
       options.incarnation.value != 0 ? options.incarnation : RandomIncarnation();
   PC_RETURN_IF_ERROR(internal::Node::CheckOptions(options));
@@ -64,25 +70,30 @@ Status Runtime::Stop(const ActorRef& ref, Duration drain) {
                           std::to_string(ToMilliseconds(drain)) + " ms; it stops when it is done");
 }
 
-Future<ActorRef> Runtime::ConnectAsync(const std::string& endpoint, const std::string& actor,
-                                       Duration timeout) {
+void Runtime::ConnectInto(const std::string& endpoint, const std::string& actor, Duration timeout,
+                          const Promise<ActorRef>& promise) {
   if (!internal::IsWireName(actor)) {
-    return MakeReady<ActorRef>(InvalidArgument("the actor's name must have 1 to " +
-                                               std::to_string(limits::kNameBytes) +
-                                               " bytes of UTF-8"));
+    promise.Set(InvalidArgument("the actor's name must have 1 to " +
+                                std::to_string(limits::kNameBytes) + " bytes of UTF-8"));
+    return;
   }
-  // Actors of one process need no connection.
-  if (!endpoint.empty() && endpoint == this->endpoint()) {
-    if (StatusOr<ActorRef> here = Find(actor); here.ok()) return MakeReady<ActorRef>(here);
-  }
-  Promise<ActorRef> promise(node_->Runner());
-  const Future<ActorRef> future = promise.future();
   const Time deadline = Now() + ClampedWait(timeout);
   const bool is_posted =
       node_->reactor().Post([endpoint, actor, deadline, promise](internal::Peers& peers) {
         peers.Connect(endpoint, actor, deadline, promise);
       });
   if (!is_posted) promise.Set(Cancelled("the runtime shut down"));
+}
+
+Future<ActorRef> Runtime::ConnectAsync(const std::string& endpoint, const std::string& actor,
+                                       Duration timeout) {
+  // Actors of one process need no connection.
+  if (!endpoint.empty() && endpoint == this->endpoint()) {
+    if (StatusOr<ActorRef> here = Find(actor); here.ok()) return MakeReady<ActorRef>(here);
+  }
+  const Promise<ActorRef> promise(node_->Runner());
+  const Future<ActorRef> future = promise.future();
+  ConnectInto(endpoint, actor, timeout, promise);
   if (endpoint != this->endpoint()) return future;
   // It has appeared meanwhile.
   return Map<ActorRef>(

@@ -19,6 +19,8 @@ namespace packcast {
 
 namespace internal {
 class Node;
+// The environment variable of a process that a Process has started, until RunIfChild takes it.
+inline constexpr char kChildMark[] = "PACKCAST_CHILD";
 }  // namespace internal
 
 // CURVE keys: 40 characters of Z85 each (`bazel run //tools/keys`). Runtimes with keys do not talk
@@ -108,8 +110,8 @@ class Runtime {
   using Options = RuntimeOptions;
 
   // Errors: kInvalidArgument (options), kPermissionDenied (bind beyond loopback without keys and
-  // without `insecure`), kUnavailable (address in use), kResourceExhausted
-  // (threads).
+  // without `insecure`), kUnavailable (address in use), kResourceExhausted (threads),
+  // kFailedPrecondition (a Process has started this program, and RunIfChild was not called).
   static StatusOr<std::unique_ptr<Runtime>> Start(Options options);
   // Calls Shutdown(1 s) unless it was called before. Not from an actor.
   ~Runtime();
@@ -160,6 +162,9 @@ class Runtime {
   void ExpectPeerEnd(Incarnation peer);
   void PeerEnded(Incarnation peer, const std::string& cause);
   void ForgetPeerEnd(Incarnation peer);
+  // ConnectAsync to another process, with a promise that others may resolve first.
+  void ConnectInto(const std::string& endpoint, const std::string& actor, Duration timeout,
+                   const Promise<ActorRef>& promise);
   // It serves with the keys of this runtime, whatever RuntimeKeys::server_public_key says.
   void PeerHasOurKeys(const std::string& endpoint);
 

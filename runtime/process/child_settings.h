@@ -18,7 +18,7 @@ struct ChildSettings {
   static constexpr int kReadyFd = 4;
   static constexpr int kSettingsFd = 5;
   // An environment variable that says that they are there.
-  static constexpr char kMark[] = "PACKCAST_CHILD";
+  static constexpr const char* kMark = kChildMark;
 
   std::string node;
   std::string cluster;

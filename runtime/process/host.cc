@@ -42,13 +42,15 @@ SpawnOptions HostedOptions::ToOptions() const {
   return out;
 }
 
-Status Host::Spawn(Context& context, const Request& request) {
+StatusOr<uint64_t> Host::Spawn(Context& context, const Request& request) {
   PC_ASSIGN_OR_RETURN(ActorFactory factory,
                       classes_->Factory(request.actor_class, request.arguments));
   // It belongs to the parent, not to this actor.
   SpawnOptions options = request.options.ToOptions();
   options.detached = true;
-  return context.runtime().Spawn(request.name, std::move(factory), options).status();
+  PC_ASSIGN_OR_RETURN(const ActorRef ref,
+                      context.runtime().Spawn(request.name, std::move(factory), options));
+  return ref.incarnation().value;
 }
 
 }  // namespace packcast::internal

@@ -53,6 +53,7 @@ struct HostedOptions {
 class Host {
  public:
   static constexpr char kName[] = "packcast.host";
+  static constexpr char kSpawn[] = "spawn";
   struct Request {
     std::string actor_class;
     std::string name;
@@ -70,9 +71,10 @@ class Host {
 
   explicit Host(const ActorClasses* classes) : classes_(classes) {}
   static void Methods(MethodTable<Host>& table) {
-    table.Add("spawn", &Host::Spawn, {.about = "spawns an actor of a class of this program"});
+    table.Add(kSpawn, &Host::Spawn,
+              {.about = "spawns an actor of a class of this program; its incarnation"});
   }
-  Status Spawn(Context& context, const Request& request);
+  StatusOr<uint64_t> Spawn(Context& context, const Request& request);
 
  private:
   const ActorClasses* classes_;

@@ -33,6 +33,8 @@ constexpr Duration kWordsAfterEnd = Milliseconds(100);
 constexpr size_t kWordsAtOnce = 4096;
 // After stderr had no room although it said so, it is asked again.
 constexpr int kFullPauseMs = 10;
+// That an actor has ended at once is news worth a short wait.
+constexpr Duration kFateDeadline = Seconds(1);
 // A process that was killed ends at once, unless the kernel is stuck.
 constexpr Duration kKillPatience = Seconds(10);
 
@@ -196,12 +198,11 @@ Status Process::WaitReady() {
     const ssize_t got = read(launched_->ready.get(), text, sizeof text);
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0 || line.size() > kReadyLineBytes) {
-      const StatusOr<ProcessEnd> end = WaitEnded(Seconds(1));
-      return failed(
-          PeerDied("ended before it was ready: " +
-                   (end.ok() && end->exit_code ? "exit code " + std::to_string(*end->exit_code)
-                    : end.ok() && end->signal  ? "signal " + std::to_string(*end->signal)
-                                               : "its main does not call RunIfChild")));
+      StatusOr<ProcessEnd> end = WaitEnded(Seconds(1));
+      if (end.ok()) end->last_words.clear();  // they come last
+      return failed(PeerDied(
+          "ended before it was ready: " + (end.ok() ? end->ToString() : "it has closed its pipe") +
+          "; does its main begin with RunIfChild?"));
     }
     line.append(text, static_cast<size_t>(got));
   }
@@ -214,18 +215,55 @@ Status Process::WaitReady() {
   return OkStatus();
 }
 
-StatusOr<ActorRef> Process::Connect(const std::string& actor, Duration timeout) {
-  const std::optional<ProcessEnd> end = ended();
-  if (end) return PeerDied("process " + options_.name + ": " + end->ToString());
-  return runtime_->Connect(endpoint_, actor, timeout);
+Status Process::EndOf(const ProcessEnd& end) const {
+  return PeerDied("process " + options_.name + ": " + end.ToString());
 }
 
-Status Process::SpawnThere(const std::string& actor_class, const std::string& name, Value arguments,
-                           const SpawnOptions& options) {
+StatusOr<ActorRef> Process::Connect(const std::string& actor, Duration timeout) {
+  // Whatever comes first: the runtime goes on looking for an address that nobody will listen at.
+  const Promise<ActorRef> found;
+  {
+    std::lock_guard lock(mutex_);
+    if (end_) return EndOf(*end_);
+    connecting_.push_back(&found);
+  }
+  runtime_->ConnectInto(endpoint_, actor, timeout, found);
+  // The reactor ends it at the timeout; the rest is for one that is starved.
+  StatusOr<ActorRef> result = found.future().Get(ClampedWait(timeout) + Seconds(2));
+  std::lock_guard lock(mutex_);
+  std::erase(connecting_, &found);
+  return result;
+}
+
+StatusOr<ActorRef> Process::SpawnThere(const std::string& actor_class, const std::string& name,
+                                       Value arguments, const SpawnOptions& options) {
   PC_ASSIGN_OR_RETURN(const ActorRef host, Connect(internal::Host::kName));
   const internal::Host::Request request{actor_class, name, std::move(arguments),
                                         internal::HostedOptions::From(options)};
-  return CallMethod<Unit>(host, "spawn", {}, request).Get(Seconds(60)).status();
+  PC_ASSIGN_OR_RETURN(
+      const uint64_t incarnation,
+      CallMethod<uint64_t>(host, internal::Host::kSpawn, {}, request).Get(Seconds(60)));
+  // Nothing is looked up there by name: it may be gone by now.
+  ActorRef ref = internal::RefBeside(host, name, Incarnation(incarnation));
+  PC_RETURN_IF_ERROR(CheckLives(ref));
+  return ref;
+}
+
+// Tells what has become of one that has ended at once. What does not answer may well live.
+Status Process::CheckLives(const ActorRef& ref) const {
+  const StatusOr<Value> fate =
+      ref.Call("$fate", Value(), {.deadline = kFateDeadline}).Get(kFateDeadline + Seconds(1));
+  if (fate.ok()) {
+    const Value* state = fate->Find("state");
+    const Value* cause = fate->Find("cause");
+    if (state == nullptr || cause == nullptr || *state != Value("died")) return OkStatus();
+    return PeerDied(options_.name + ":" + ref.actor() +
+                    " has died: " + (cause->AsString() == nullptr ? "" : *cause->AsString()));
+  }
+  const StatusCode code = fate.status().code();
+  if (code != StatusCode::kPeerDied && code != StatusCode::kUnavailable) return OkStatus();
+  const StatusOr<ProcessEnd> end = WaitEnded(kFateDeadline);
+  return end.ok() ? EndOf(*end) : OkStatus();
 }
 
 std::optional<ProcessEnd> Process::ended() const {
@@ -348,6 +386,7 @@ void Process::NoteEnd(const ProcessEnd& end) {
   std::lock_guard lock(mutex_);
   end_ = end;
   changed_.notify_all();
+  for (const Promise<ActorRef>* waiting : connecting_) waiting->Set(EndOf(end));
 }
 
 }  // namespace packcast

@@ -73,11 +73,13 @@ class Process {
   pid_t pid() const { return pid_; }
   const std::string& endpoint() const { return endpoint_; }
 
-  // An actor there, by name. Errors: as Runtime::Connect.
+  // An actor there, by name. Errors: as Runtime::Connect; kPeerDied, at once, when the process has
+  // ended or does so meanwhile.
   StatusOr<ActorRef> Connect(const std::string& actor, Duration timeout = Seconds(10));
 
   // Spawns an actor of T there, which the child has in its ActorClasses as `actor_class`; the
-  // arguments are converted to those it was added with. Errors: of the child's Runtime::Spawn,
+  // arguments are converted to those it was added with. It does not wait for OnStart; but one that
+  // has ended by then is kPeerDied, with the cause. Errors: also of the child's Runtime::Spawn,
   // kNotFound (no such class), and of Connect.
   template <class T, class... Args>
   StatusOr<TypedRef<T>> Spawn(const std::string& actor_class, const std::string& name,
@@ -88,9 +90,9 @@ class Process {
   template <class T, class... Args>
   StatusOr<TypedRef<T>> SpawnWith(const SpawnOptions& options, const std::string& actor_class,
                                   const std::string& name, const Args&... args) {
-    PC_RETURN_IF_ERROR(
+    PC_ASSIGN_OR_RETURN(
+        ActorRef ref,
         SpawnThere(actor_class, name, internal::ArgumentsToValue(std::tie(args...)), options));
-    PC_ASSIGN_OR_RETURN(ActorRef ref, Connect(name));
     return TypedRef<T>(std::move(ref));
   }
 
@@ -108,8 +110,10 @@ class Process {
           internal::Launched launched, internal::UniqueFd stop);
   Status StartWatching();
   Status WaitReady();
-  Status SpawnThere(const std::string& actor_class, const std::string& name, Value arguments,
-                    const SpawnOptions& options);
+  Status EndOf(const ProcessEnd& end) const;
+  StatusOr<ActorRef> SpawnThere(const std::string& actor_class, const std::string& name,
+                                Value arguments, const SpawnOptions& options);
+  Status CheckLives(const ActorRef& ref) const;
   void Watch();
   bool Listen(bool awaits_end, Time until);
   void ReadWords(bool* is_open);
@@ -130,6 +134,7 @@ class Process {
   mutable std::mutex mutex_;
   mutable std::condition_variable changed_;
   std::optional<ProcessEnd> end_;
+  std::vector<const Promise<ActorRef>*> connecting_;  // end with the process
   // Wakes the watching thread up when a detached one is let go.
   const std::unique_ptr<internal::UniqueFd> stop_fd_;
   std::thread watcher_;

@@ -1,9 +1,12 @@
 // What a child process takes over from its owner, and what it is told.
+#include <signal.h>
 #include <sys/wait.h>
 
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
+#include <stdexcept>
 #include <string>
 #include <thread>
 
@@ -50,9 +53,24 @@ class Slow {
   }
 };
 
+// Ends at once: by a throw, or with its process.
+class Mayfly {
+ public:
+  explicit Mayfly(bool throws) : throws_(throws) {}
+  static void Methods(MethodTable<Mayfly>&) {}
+  void OnStart(Context&) {
+    if (throws_) throw std::runtime_error("no wings");
+    std::fprintf(stderr, "I abort\n");
+    std::abort();
+  }
+
+ private:
+  const bool throws_;
+};
+
 ActorClasses Classes() {
   ActorClasses classes;
-  classes.Add<Holder>("Holder").Add<Slow>("Slow");
+  classes.Add<Holder>("Holder").Add<Slow>("Slow").Add<Mayfly, bool>("Mayfly");
   return classes;
 }
 
@@ -99,6 +117,32 @@ TEST(ProcessOptionsTest, ItHasTheKeysOfItsOwner) {
   // Who has none is not let in there.
   auto stranger = testing::StartRuntime("stranger");
   EXPECT_FALSE(stranger->Connect(process->endpoint(), "holder", Milliseconds(300)).ok());
+}
+
+TEST(ProcessOptionsTest, SpawnOfOneThatEndsAtOnceDoesNotLookForItUntilItsTimeIsOver) {
+  auto runtime = testing::StartRuntime("owner");
+  const auto process = Process::Start(*runtime, {.name = "child"}).value();
+  for (int k = 0; k < 10; ++k) {
+    const Status status = process->Spawn<Mayfly>("Mayfly", "mayfly", true).status();
+    if (status.ok() || status.code() == StatusCode::kAlreadyExists) continue;  // it still was there
+    EXPECT_EQ(status, PeerDied("child:mayfly has died: actor \"mayfly\": OnStart threw: no wings"));
+  }
+  const Status status = process->Spawn<Mayfly>("Mayfly", "other", false).status();
+  if (!status.ok()) {
+    EXPECT_EQ(status.code(), StatusCode::kPeerDied) << status;
+    EXPECT_NE(status.message().find("signal 6; its last words: "), std::string::npos) << status;
+    EXPECT_NE(status.message().find("I abort"), std::string::npos) << status;
+  }
+}
+
+TEST(ProcessOptionsTest, ConnectEndsWithTheProcess) {
+  auto runtime = testing::StartRuntime("owner");
+  const auto process = Process::Start(*runtime, {.name = "child"}).value();
+  StatusOr<ActorRef> nobody = Internal("not asked");
+  std::thread caller([&] { nobody = process->Connect("nobody", kPatience); });
+  ASSERT_TRUE(process->Signal(SIGKILL).ok());
+  caller.join();
+  EXPECT_EQ(nobody.status(), PeerDied("process child: signal 9"));
 }
 
 TEST(ProcessOptionsTest, AnOrderlyEndMayTakeAsLongAsItsOwnerSays) {

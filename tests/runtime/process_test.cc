@@ -93,6 +93,15 @@ std::optional<int> BeChild() {
   });
 }
 
+// The same, of a main that begins with something else.
+std::optional<int> Forget() {
+  const char* mode = std::getenv("PROCESS_TEST_MODE");
+  if (mode == nullptr || std::string(mode) != "forget") return std::nullopt;
+  const auto runtime = Runtime::Start({.name = "parent"});
+  std::fprintf(stderr, "%s\n", runtime.status().ToString().c_str());
+  return runtime.ok() ? 0 : 1;
+}
+
 class ProcessTest : public ::testing::Test {
  protected:
   StatusOr<std::unique_ptr<Process>> Start(const std::string& mode = "") {
@@ -259,7 +268,8 @@ TEST_F(ProcessTest, StartSaysWhyItFailed) {
   EXPECT_NE(refused.message().find("no device"), std::string::npos) << refused;
   const Status crashed = Start("crash").status();
   EXPECT_EQ(crashed.code(), StatusCode::kPeerDied);
-  EXPECT_NE(crashed.message().find("exit code 7; its last words: before the end"),
+  EXPECT_NE(crashed.message().find(
+                "exit code 7; does its main begin with RunIfChild?; its last words: before"),
             std::string::npos)
       << crashed;
   EXPECT_EQ(Start("hang").status().code(), StatusCode::kDeadlineExceeded);
@@ -273,6 +283,15 @@ TEST_F(ProcessTest, StartSaysWhyItFailed) {
   const Status odd = Process::Start(*runtime_, foreign).status();
   EXPECT_EQ(odd.code(), StatusCode::kPeerDied) << odd;
   EXPECT_EQ(Process::Start(*runtime_, {}).status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST_F(ProcessTest, OneWhoseMainForgetsThatItIsAChildStartsNoRuntimeAndSaysSo) {
+  const Status status = Start("forget").status();
+  EXPECT_EQ(status.code(), StatusCode::kPeerDied);
+  EXPECT_NE(status.message().find("its last words: failed precondition: a Process has started "
+                                  "this program, but its main did not begin with RunIfChild"),
+            std::string::npos)
+      << status;
 }
 
 TEST_F(ProcessTest, EachWatchedActorOfAKilledOneHasAnEventOfItsOwn) {
@@ -427,6 +446,7 @@ TEST_F(ProcessTest, WhoIsLeftBehindByItsRuntimeStillHasIt) {
 }  // namespace packcast
 
 int main(int argc, char** argv) {
+  if (const auto code = packcast::Forget()) return *code;
   if (const auto code = packcast::BeChild()) return *code;
   ::testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();
