@@ -69,6 +69,9 @@ void MemberShell::OnMessage(Context& context, Message message) {
 
 void MemberShell::HandleLocal(Context& context, ShellEvent event) {
   if (auto* up = std::get_if<LinkUp>(&event)) {
+    // The one that was lost has been heard again while it was looked for. Its session has begun,
+    // and another one would end what runs in it.
+    if (coordinator_.valid() && up->ref == coordinator_ && machine().connected()) return;
     if (coordinator_.valid()) context.Demonitor(coordinator_);
     coordinator_ = up->ref;
     context.Monitor(coordinator_);
