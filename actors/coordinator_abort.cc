@@ -112,7 +112,10 @@ void CoordinatorMachine::OnFailed(Participant* participant, const Failed& failed
     GiveUp();
     return;
   }
-  if (!trainer) ExpelUnit(p.unit, p.id.name, reason);
+  if (!trainer) {
+    ExpelUnit(p.unit, p.id.name, reason);
+    epoch.barred.insert(p.unit);
+  }
   if (aborting) {
     epoch.Blame(reason, p.id.name);
     epoch.final = epoch.final || trainer;
@@ -148,6 +151,7 @@ void CoordinatorMachine::JudgeSuspect() {
   }
   epoch.culprit = suspect.id.name;
   ExpelUnit(suspect.unit, suspect.id.name, epoch.failure);
+  epoch.barred.insert(suspect.unit);
 }
 
 void CoordinatorMachine::ExpelUnit(const std::string& unit, const std::string& culprit,
@@ -242,6 +246,7 @@ void CoordinatorMachine::AfterAbort() {
   } else if (epoch.LiveReplicas() < config_.min_replicas || epoch.LiveReplicas() == 0) {
     if (config_.below_min == BelowMin::kWait) {
       epoch.contract.reset();  // of replicas that are not there
+      epoch.barred.clear();    // the same ones will have to do
       NextAttempt();
       return;
     }

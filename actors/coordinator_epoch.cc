@@ -42,6 +42,7 @@ void CoordinatorMachine::Propose() {
   Epoch& epoch = *epoch_;
   for (const Role role : {Role::kTrainer, Role::kWorker}) {
     for (const Member* member : membership_.CompleteRanks(role)) {
+      if (role == Role::kWorker && epoch.barred.contains(member->unit)) continue;
       Participant participant;
       participant.id = member->id;
       participant.role = role;

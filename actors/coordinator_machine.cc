@@ -177,6 +177,7 @@ void CoordinatorMachine::Handle(const MemberLost& event) {
   std::erase_if(late_joins_, [&](const FromMember& j) { return j.from == event.member; });
   if (membership_.Find(event.member) == nullptr) return;
   const Role role = membership_.Find(event.member)->role;
+  if (epoch_) epoch_->barred.erase(membership_.Find(event.member)->unit);  // its next life may try
   membership_.Remove(event.member.name);
   // It may have given its ends up.
   std::erase_if(generations_, [&](const Generation& g) { return g.Has(event.member); });

@@ -3,6 +3,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -153,7 +154,9 @@ struct Epoch {
   bool final = false;  // do not try again
   std::vector<ExpelledUnit> expelled;
   std::vector<std::string> failed_once;  // units
-  bool rows_sent = false;                // to all participants who lack them
+  // Replicas that live and are in no attempt to come, also where that asks anew who is there.
+  std::set<std::string> barred;
+  bool rows_sent = false;  // to all participants who lack them
 
   // Keeps of the reason what a message can carry: members may say more.
   void Blame(const Status& reason, const std::string& who);
