@@ -180,9 +180,19 @@ Status MemorySink::Load(const EpochInfo&, const TensorGroup&) {
   return Misused(FailedPrecondition("a memory sink binds no callbacks"));
 }
 
+// A version may come again in another bank: what was installed did not verify, and was caught up.
+bool MemorySink::Serves(const EpochInfo& epoch) const {
+  const SinkState state = state_.Load();
+  if (epoch.version != state.version || state.dirty || state.version.IsZero()) return false;
+  const std::lock_guard lock(mutex_);
+  const bool is_other = epoch.install == InstallMode::kStaged && epoch.bank < banks_.size() &&
+                        banks_[epoch.bank] != serving_;
+  return !is_other;
+}
+
 Status MemorySink::CheckInstall(const EpochInfo& epoch, bool* repeated) const {
   const SinkState state = state_.Load();
-  *repeated = epoch.version == state.version && !state.dirty;
+  *repeated = Serves(epoch);
   if (*repeated) return OkStatus();
   const std::string what = "install of " + ToString(epoch.version);
   if (epoch.version < state.version) {
@@ -229,8 +239,7 @@ void MemorySink::Install(const EpochInfo& epoch, Done done) {
 }
 
 void MemorySink::Discard(const EpochInfo& epoch) {
-  const SinkState state = state_.Load();
-  if (epoch.version == state.version && !state.dirty && !state.version.IsZero()) {
+  if (Serves(epoch)) {
     (void)Misused(FailedPrecondition("discard of " + ToString(epoch.version) + ", which serves"));
     return;
   }

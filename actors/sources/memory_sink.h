@@ -103,6 +103,8 @@ class MemorySink : public WeightSink {
 
   Status CheckExpected(const Manifest& manifest) const;
   StatusOr<std::vector<BankPtr>> MakeBanks(const Manifest& manifest, InstallMode mode) const;
+  // Whether that is what was installed last.
+  bool Serves(const EpochInfo& epoch) const;
   // OK: flip. Anything else is the answer; `repeated` when it was done before.
   Status CheckInstall(const EpochInfo& epoch, bool* repeated) const;
   // The bank that serves, if its bytes are at rest.

@@ -132,6 +132,23 @@ TEST(MemorySink, FlipsBanksWhenStaged) {
   EXPECT_TRUE(sink.misuse().ok());
 }
 
+// What was installed did not verify, so the same version is caught up: given up once, and then
+// brought.
+TEST(MemorySink, OneVersionMayComeAgainInTheOtherBank) {
+  MemorySink sink;
+  const Binding binding = sink.Bind(Made(Rows()), InstallMode::kStaged).value();
+  const Digest bad = Write(binding.banks[0], 1);
+  ASSERT_TRUE(Install(sink, Staged(1, 0)).ok());
+  const Digest good = Write(binding.banks[1], 2);
+  sink.Discard(Staged(1, 1));
+  EXPECT_EQ(sink.ServingDigest().value(), bad);
+  ASSERT_TRUE(Install(sink, Staged(1, 1)).ok());
+  EXPECT_EQ(sink.ServingDigest().value(), good);
+  EXPECT_TRUE(sink.misuse().ok()) << sink.misuse().ToString();
+  sink.Discard(Staged(1, 1));  // but not what serves
+  EXPECT_FALSE(sink.misuse().ok());
+}
+
 TEST(MemorySink, InstallIsIdempotentAndNeverGoesBack) {
   MemorySink sink;
   const Binding binding = sink.Bind(Made(Rows()), InstallMode::kStaged).value();
