@@ -15,12 +15,14 @@ Event = Dict[str, Any]
 _GONE = r"closed by the peer's host|connection .*closed|connection lost|peer died|killed|no beat"
 _SILENT = _GONE + r"|not reachable|deadline exceeded|silence|did not connect|took longer"
 _REPLACED = _GONE + r"|joined again|superseded|new incarnation|connected anew"
-# What the defaults promise. Beats come every 300 ms, three may be missing; who hears nothing but is
-# heard must notice it first, and then its silence is.
+# What the defaults promise: no beat for 0.9 s. Who hears nothing is heard until its kernel waits
+# for acknowledgements (0.2 s, longer on a way that was slow), or until it gives us up itself.
 KILLED_SECONDS = 0.05
 SILENT_SECONDS = 1.3
+DEAF_SECONDS = 1.9
 # Both ends of a link that is cut live, and tell the coordinator so: the transfer's deadline finds
-# out (docs/operations.md, "Timeouts and bounds"). A receiver may take long, so no sooner.
+# out (docs/operations.md, "Timeouts and bounds"). A receiver may take long, so no sooner. Who is
+# named once is tried once more, which another deadline ends.
 SPLIT_SECONDS = 32.0
 RECOVERED_SECONDS = 2.0  # and the transfer
 # The victim's word and those about it come on different ways, each read by a thread of ours.
@@ -49,6 +51,7 @@ class Record(NamedTuple):
     bystander: str = ""  # who was made to fail as well, so that the victim gets there
     acted_at: Optional[float] = None  # None: the failpoint was not reached
     gone_at: float = 0.0  # when the cause was taken away
+    asked_at: float = 0.0
     answered_at: float = 0.0
     helped_at: float = 0.0  # when somebody was started for whom the sync waits
     usual: float = 0.1  # seconds that an epoch takes
@@ -261,7 +264,7 @@ def _mended(record: Record) -> float:
     since = record.gone_at
     if detected is not None and role_of(record.fault.victim) != "coordinator":
         since = (record.acted_at or 0.0) + detected
-    return max(since, record.helped_at)
+    return max(since, record.helped_at, record.asked_at)
 
 
 def _recovered(record: Record) -> Optional[float]:
@@ -297,7 +300,8 @@ def _slow(record: Record) -> List[str]:
     recovered = _recovered(record)
     if recovered is not None and record.fault.kind not in SLOW_KINDS:
         late = allowance(record.late, record.acted_at, max(record.check_at, record.answered_at))
-        if recovered * (1 - record.stalled) - late > RECOVERED_SECONDS + 2 * record.usual:
+        limit = RECOVERED_SECONDS + (SPLIT_SECONDS if record.fault.kind == "split" else 0.0)
+        if recovered * (1 - record.stalled) - late > limit + 2 * record.usual:
             wrong.append("slow: %.3f s from detection to recovery" % recovered)
     return wrong
 
@@ -307,7 +311,8 @@ def _noticed_late(record: Record, began: float) -> List[str]:
     if fault.kind in KILLING_KINDS:
         limit, lasted = KILLED_SECONDS, math.inf
     elif fault.kind in SILENT_KINDS:
-        limit, lasted = SILENT_SECONDS, record.gone_at - began
+        limit = DEAF_SECONDS if fault.kind == "inbound" else SILENT_SECONDS
+        lasted = record.gone_at - began
     elif fault.kind == "split":
         limit, lasted = SPLIT_SECONDS, record.gone_at - began
     else:

@@ -134,6 +134,10 @@ class CheckerTest(unittest.TestCase):
         self.check_wrong("slow: a freeze", fault=freeze, gone_at=12.5, events=self.lost_at(11.4))
         self.check_wrong("slow: a freeze", fault=freeze, gone_at=12.5, events=())
         self.assertEqual(self.judge(fault=freeze, gone_at=11.2, events=()).violations, [])
+        deaf = Fault("inbound", "worker-1", "worker.staged.installing", seconds=3.0)
+        self.assertEqual(self.judge(fault=deaf, gone_at=13.0, events=self.lost_at(11.8),
+                                    report=report_late).violations, [])
+        self.check_wrong("slow: a inbound", fault=deaf, gone_at=13.0, events=self.lost_at(12.0))
 
     def test_the_loss_of_a_coordinator_is_for_the_others_to_tell(self) -> None:
         fault = Fault("kill", "coordinator", "coordinator.transfer.install")
@@ -149,6 +153,7 @@ class CheckerTest(unittest.TestCase):
         self.assertEqual(self.judge(report=dict(late, at=12.2)).violations, [])
         self.check_wrong("slow: 2.750 s", report=None, said="cancelled", check_at=13.78125)
         self.check_wrong("slow: 2.750 s", report=None, said="cancelled", answered_at=12.28125)
+        self.assertEqual(self.judge(report=late, asked_at=11.0).violations, [])
         # Who was started again when the answer took long comes first.
         self.assertEqual(self.judge(report=None, said="cancelled", provoked="cancel",
                                     answered_at=12.28125, helped_at=12.0).violations, [])

@@ -15,6 +15,7 @@ class Sync:
 
     def __init__(self, label: int) -> None:
         self.label = label
+        self.asked_at = time.monotonic()
         self.report: Optional[Event] = None  # of a committed epoch
         self.error: Optional[ControlError] = None
         self.done_at = 0.0

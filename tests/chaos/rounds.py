@@ -121,6 +121,7 @@ class Cluster:
         self.is_well = not missing and check is not None
         return record._replace(
             label=label, said=said if answered else "", report=report,
+            asked_at=sync.asked_at if sync is not None else 0.0,
             answered_at=sync.done_at if sync is not None else 0.0,
             helped_at=self._helped_at, late=self._lateness.since(record.acted_at or 0.0),
             stalled=self._lateness.stalled(record.acted_at or healed_at),
