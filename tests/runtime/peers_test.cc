@@ -1,6 +1,7 @@
 // The connections of a node, stepped by hand: the clock is the test's.
 #include <poll.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <thread>
@@ -90,33 +91,46 @@ TEST_F(LossTest, TheEndOfAProcessOfOursIsWaitedForAnewAfterEachLoss) {
   EXPECT_EQ(link_->state.load(), LinkState::kDied);
 }
 
-// Who says hello again has not died, although its connection had ended.
-TEST_F(LossTest, TheSameLifeIsNotTakenForDeadWhenItConnectsAnew) {
+// Of a peer whose connection is lost, and which comes again.
+class ReturnTest : public LossTest {
+ protected:
+  ReturnTest() { beats_ = true; }
+  // That it was unreachable is told, and its return, but no death. (A machine that is slow brings
+  // suspicions as well.)
+  void ExpectNoDeath(Watcher* watcher) {
+    const auto saw = [&](PeerEvent::Kind kind) {
+      const std::vector<PeerEvent> events = watcher->Events();
+      return std::any_of(events.begin(), events.end(),
+                         [kind](const PeerEvent& event) { return event.kind == kind; });
+    };
+    EXPECT_TRUE(PumpNow([&] { return saw(PeerEvent::Kind::kRecovered); }));
+    EXPECT_TRUE(saw(PeerEvent::Kind::kUnreachable)) << "what was in flight is lost";
+    EXPECT_FALSE(saw(PeerEvent::Kind::kDied));
+  }
+};
+
+TEST_F(ReturnTest, TheSameLifeIsNotTakenForDeadWhenItConnectsAnew) {
   Watcher watcher(*node_);
   peers_.ExpectObituary(kPeer);
-  beats_ = true;
   Connect();
   peers_.Watch(watcher.cell(), Ref());
   Lose();
   Connect();
-  EXPECT_TRUE(watcher.Sees(PeerEvent::Kind::kRecovered));
-  ASSERT_EQ(watcher.Events().size(), 2u);
-  EXPECT_EQ(watcher.Events()[0].kind, PeerEvent::Kind::kUnreachable) << "some of it is lost";
+  ExpectNoDeath(&watcher);
 }
 
 // Its host may have closed the connection for our own silence.
-TEST_F(LossTest, WhoseConnectionEndsWhileWeDidNotRunIsNotTakenForDead) {
+TEST_F(ReturnTest, WhoseConnectionEndsWhileWeDidNotRunIsNotTakenForDead) {
   Watcher watcher(*node_);
-  beats_ = true;
   Connect();
   peers_.Watch(watcher.cell(), Ref());
   peer_.Close();
   peers_.Tick(Now() - Seconds(10));  // the last one, before we slept
-  ASSERT_TRUE(PumpNow([&] { return link_->state.load() != LinkState::kUp; }));
+  ASSERT_TRUE(PumpNow([&] { return !link_->connected.load(); }));
+  const Time grace = Now() + Milliseconds(20);  // which a loss has until it counts as a death
+  ASSERT_TRUE(PumpNow([&] { return Now() > grace; }));
   Connect();
-  EXPECT_TRUE(watcher.Sees(PeerEvent::Kind::kRecovered));
-  ASSERT_EQ(watcher.Events().size(), 2u);
-  EXPECT_EQ(watcher.Events()[0].kind, PeerEvent::Kind::kUnreachable);
+  ExpectNoDeath(&watcher);
 }
 
 TEST_F(LossTest, OfAProcessThatWasLetGoNothingIsKeptNorWaitedFor) {
