@@ -24,7 +24,9 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 
 try:
     from control import Control, ControlError, read_keys, seconds, show  # beside this script
-except ImportError:
+except ModuleNotFoundError as error:
+    if error.name != "control":
+        raise
     from examples.control import Control, ControlError, read_keys, seconds, show
 
 LOOK_SECONDS = 0.1  # between looks at what a watch has brought

@@ -20,7 +20,8 @@ const Connections::Connection* Connections::Accept(int fd, uint64_t id, std::str
   ++staying_;
   const auto early = early_.find(fd);
   if (early != early_.end()) {
-    const bool is_it = early->second == id;
+    // One that is over by now has no id to be known by.
+    const bool is_it = id == 0 || early->second == id;
     early_.erase(early);
     if (is_it) Welcome(fd, id);
   }

@@ -40,7 +40,7 @@ class Connections {
   void set_limits(const Limits& limits) { limits_ = limits; }
 
   // Takes one in. Returns who must go for that: of all, or of those from there, the stranger that
-  // came first, this one at the latest; null: nobody.
+  // came first, this one at the latest; null: nobody. `id` 0: it is over already.
   const Connection* Accept(int fd, uint64_t id, std::string address, Time now);
   // It is over. False: it was a stranger, so nobody is missed.
   bool Close(int fd);

@@ -61,7 +61,9 @@ StatusOr<ActorRef> Runtime::Find(const std::string& name) const {
 }
 
 Status Runtime::Stop(const ActorRef& ref, Duration drain) {
-  if (!ref.local()) return InvalidArgument(ref.ToString() + " does not live in this process");
+  if (!ref.local()) {
+    return InvalidArgument(ref.ToString() + " does not live in this process: Kill would reach it");
+  }
   const auto cell = ref.state()->cell;
   cell->BeginStop();
   if (internal::Cell::Current() != nullptr) return OkStatus();

@@ -164,7 +164,9 @@ class Keeper {
   void OnStart(Context& context) { Launch(context); }
   void OnTimer(Context& context, TimerId) { Launch(context); }
   void OnPeer(Context& context, const PeerEvent& event) {
-    if (event.kind == PeerEvent::Kind::kDied) context.SetTimer(context.now() + kWait);
+    using Kind = PeerEvent::Kind;
+    const bool is_over = event.kind == Kind::kDied || event.kind == Kind::kLeft;
+    if (is_over) context.SetTimer(context.now() + kWait);
   }
   // Waits until the child is ready: so it has a group, and with it a thread, of its own.
   Status Start(Context& context) {

@@ -231,6 +231,12 @@ class HeldTest : public BoundsTest {
     const ActorRef teller = client_->Connect(server_->endpoint(), "teller", kPatience).value();
     EXPECT_TRUE(teller.Call("tell", Value()).Get(kPatience).ok());
     link_ = links_->items().at(0);
+    AwaitRoom();
+  }
+  // A handler that has answered is about to end, and to give its room back.
+  void AwaitRoom() {
+    const Time give_up = Now() + kPatience;
+    while (link_->room->held.load() > 0 && Now() < give_up) std::this_thread::yield();
   }
   // As if so many messages waited there, each of so many bytes: how many could.
   size_t FillUpThere(size_t bytes) {
@@ -249,9 +255,7 @@ class HeldTest : public BoundsTest {
   }
   void ExpectEmpty() {
     EXPECT_TRUE(ref_.Call("last", Value()).Get(kPatience).ok());
-    const Time give_up = Now() + kPatience;
-    // The handler has answered, and is about to end.
-    while (link_->room->held.load() > 0 && Now() < give_up) std::this_thread::yield();
+    AwaitRoom();
     EXPECT_EQ(link_->room->held.load(), 0u);
     EXPECT_EQ(link_->room->held_bytes.load(), 0u);
     EXPECT_EQ(seen_->items(), (std::vector<std::string>{"other", "last"}));

@@ -115,6 +115,10 @@ TEST_F(ConnectionsTest, WhoIsWelcomeBeforeItIsTakenInIsNoStranger) {
   connections_.Close(3);
   connections_.Accept(3, 10, "a", kStart);
   EXPECT_FALSE(connections_.Find(3)->is_welcome) << "it is forgotten";
+
+  connections_.Welcome(4, 12);
+  connections_.Accept(4, 0, "", kStart);
+  EXPECT_TRUE(connections_.Close(4)) << "it has come, was welcome, and has gone";
 }
 
 TEST_F(ConnectionsTest, WhoIsWelcomeMakesNoRoomInACrowdOfWelcomeOnes) {

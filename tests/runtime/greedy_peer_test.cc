@@ -139,6 +139,9 @@ TEST_F(GreedyPeerTest, ANewSessionHasNoRoomOfItsOwn) {
   Call("watcher", "note");
   constexpr size_t kMiB = 1u << 20;
   const auto link = senders_->items().at(0).state()->link;
+  const Time give_up = Now() + kPatience;
+  // The handler has answered, and is about to give its room back.
+  while (link->room->held.load() > 0 && Now() < give_up) std::this_thread::yield();
   while (link->room->Hold(kMiB)) {
   }
   EXPECT_EQ(Call("watcher", "note").status.code(), StatusCode::kResourceExhausted);
