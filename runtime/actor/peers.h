@@ -125,7 +125,7 @@ class Peers {
   // Where a message came from.
   struct Source {
     std::string routing_id;             // at the ROUTER
-    const net::Frame* frame = nullptr;  // of the message, there
+    const net::Frame* frame = nullptr;  // of the message, there, that knows its connection
     Channel* channel = nullptr;         // or this DEALER
     std::shared_ptr<Link> link;         // null before the hello
   };

@@ -1,4 +1,6 @@
 // The part of Peers that handles what arrives.
+#include <algorithm>
+
 #include "protocol/batch.h"
 #include "protocol/codec.h"
 #include "protocol/limits.h"
@@ -48,7 +50,9 @@ void Peers::ReceiveRouter() {
     const net::ReceiveResult result = router_.Receive(&frames);
     if (result == net::ReceiveResult::kEmpty || result == net::ReceiveResult::kFailed) break;
     Source source;
-    source.frame = &frames[0];
+    // Not the first, if there is another one: ZeroMQ makes that itself, and where it has looked
+    // ahead it does not say by which connection it came.
+    source.frame = &frames[std::min<size_t>(1, frames.size() - 1)];
     if (result == net::ReceiveResult::kTooManyFrames) {
       Malformed(source, InvalidArgument("too many frames in a message"));
       continue;

@@ -64,7 +64,8 @@ class Frame {
     return static_cast<const std::byte*>(zmq_msg_data(const_cast<zmq_msg_t*>(&message_)));
   }
   std::span<const std::byte> bytes() const { return {data(), size()}; }
-  // The descriptor of the connection by which it came, at that time; -1: it did not.
+  // The descriptor of the connection by which it came, at that time; -1: it did not. The routing id
+  // that a ROUTER puts before a message may say -1 as well.
   int source_fd() const { return zmq_msg_get(const_cast<zmq_msg_t*>(&message_), ZMQ_SRCFD); }
   std::string_view view() const { return {reinterpret_cast<const char*>(data()), size()}; }
   zmq_msg_t* handle() { return &message_; }

@@ -49,6 +49,26 @@ TEST(SocketOptionsTest, OnlyARouterWhosePeersReconnectHandsTheirIdsOver) {
   EXPECT_EQ(Numbers(SocketType::kRouter, options).at("ROUTER_HANDOVER"), 0);
 }
 
+// Also when the socket has looked ahead, after which the routing id before it does not say.
+TEST(ZmqSocketTest, AMessageKnowsByWhichConnectionItCame) {
+  ZmqContext context;
+  ZmqSocket router = ZmqSocket::Open(context, SocketType::kRouter, {}).value();
+  const std::string endpoint = router.Bind("tcp://127.0.0.1:*").value();
+  ZmqSocket dealer = ZmqSocket::Open(context, SocketType::kDealer, {}).value();
+  ASSERT_TRUE(dealer.Connect(endpoint).ok());
+  for (const bool looks_ahead : {false, true}) {
+    Frames frames;
+    do {
+      frames.clear();
+      frames.emplace_back(std::string_view("envelope"));
+    } while (dealer.Send(&frames) != SendResult::kSent);
+    while (looks_ahead && !router.can_receive()) std::this_thread::yield();
+    while (router.Receive(&frames) == ReceiveResult::kEmpty) std::this_thread::yield();
+    ASSERT_EQ(frames.size(), 2u);
+    EXPECT_GE(frames[1].source_fd(), 0) << looks_ahead;
+  }
+}
+
 TEST(ZmqSocketTest, BorrowedMemoryIsReleasedOnce) {
   ZmqContext context;
   int released = 0;
