@@ -46,8 +46,8 @@ struct PeerRoom {
  private:
   std::atomic<bool> has_choice_{false};  // there was more than one way
   std::mutex mutex_;
-  std::vector<std::weak_ptr<Link>>
-      ways_;  // guarded by mutex_; the first that is connected is taken
+  // Guarded by mutex_. The first that is connected is taken.
+  std::vector<std::weak_ptr<Link>> ways_;
 };
 
 }  // namespace packcast::internal
