@@ -1,6 +1,5 @@
 // The part of Node that sends messages: tells, calls and replies.
 #include <algorithm>
-#include <span>
 #include <utility>
 
 #include "protocol/limits.h"
@@ -33,14 +32,6 @@ Status CheckMethod(const std::string& method) {
   return InvalidArgument("a method's name has 1 to " + std::to_string(limits::kNameBytes) +
                          " bytes of UTF-8")
       .WithOutcome(Outcome::kNotExecuted);
-}
-
-net::Frame FrameOf(const SharedBody& body) {
-  // As those that go out are encoded, long ones are not copied.
-  constexpr size_t kCopyBytes = 4096;
-  if (body.bytes()->size() < kCopyBytes) return net::Frame(std::string_view(*body.bytes()));
-  return net::Frame::Borrow(std::as_bytes(std::span<const char>(*body.bytes())),
-                            [bytes = body.bytes()] {});
 }
 
 Cell::Mail TellMail(std::string method, const TellOptions& options) {
@@ -102,12 +93,12 @@ Status Node::Tell(const RefState& to, std::string method, const SharedBody& body
   PC_RETURN_IF_ERROR(CheckMethod(method));
   if (to.cell != nullptr) {
     Cell::Mail mail = TellMail(std::move(method), options);
-    mail.raw_body = FrameOf(body);
+    mail.raw_body = net::Frame::Of(body.bytes());
     return to.cell->Push(std::move(mail));
   }
   const std::shared_ptr<Link> link = to.link->room->WayOf(to.link);
   if (!link->is_usable()) return WhyNot(*link);
-  return SendTellBy(link, to, std::move(method), FrameOf(body), options);
+  return SendTellBy(link, to, std::move(method), net::Frame::Of(body.bytes()), options);
 }
 
 Status Node::SendTellBy(const std::shared_ptr<Link>& link, const RefState& to, std::string method,

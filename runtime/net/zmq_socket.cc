@@ -23,6 +23,8 @@ int TypeNumber(SocketType type) {
   return ZMQ_PAIR;
 }
 
+// Of fewer bytes a copy is cheaper than the reference count that zero-copy needs.
+constexpr size_t kCopyBytes = 4096;
 constexpr char kBindable[] =
     "bind a number of it (IPv4) or an interface, such as tcp://127.0.0.1:* or tcp://lo:*";
 
@@ -120,9 +122,13 @@ Frame Frame::Borrow(std::span<const std::byte> memory, Release release) {
   return frame;
 }
 
+Frame Frame::Of(std::shared_ptr<const std::string> bytes) {
+  if (bytes->size() < kCopyBytes) return Frame(std::string_view(*bytes));
+  const auto memory = std::as_bytes(std::span<const char>(*bytes));
+  return Borrow(memory, [held = std::move(bytes)] {});
+}
+
 Frame Frame::Own(std::string bytes) {
-  // Below this a copy is cheaper than the reference count that zero-copy needs.
-  constexpr size_t kCopyBytes = 4096;
   if (bytes.size() < kCopyBytes) return Frame(std::string_view(bytes));
   auto owned = std::make_unique<std::string>(std::move(bytes));
   Frame frame;

@@ -54,6 +54,8 @@ class Frame {
   static Frame Borrow(std::span<const std::byte> memory, Release release);
   // Takes the string over; no copy of its bytes when it is long.
   static Frame Own(std::string bytes);
+  // Sends bytes that others may hold as well; no copy of them when there are many.
+  static Frame Of(std::shared_ptr<const std::string> bytes);
 
   // A second owner of the same bytes (reference-counted by ZeroMQ when long).
   Frame Share() const;
