@@ -147,7 +147,8 @@ def outcome_of(record: Record) -> str:
     return "retried" if report["attempt"] > 1 else "unharmed"
 
 
-def judge(record: Record, truth: Truth) -> Verdict:
+def judge(record: Record, truth: Truth, judges_times: bool = True) -> Verdict:
+    """judges_times: whether to be slow is a violation. Not for tests, which run on any machine."""
     wrong = _hangs(record)
     for report in (record.report, record.check):
         wrong += truth.note_report(report) if report else []
@@ -158,7 +159,7 @@ def judge(record: Record, truth: Truth) -> Verdict:
     wrong += blamed_wrongly
     outcome = outcome_of(record)
     wrong += _survival(record, outcome)
-    wrong += _slow(record)
+    wrong += _slow(record) if judges_times else []
     return Verdict(outcome, blame, wrong, _detected(record), _recovered(record))
 
 

@@ -99,8 +99,8 @@ class Console:
         except ControlError:
             return "?"
 
-    def members(self) -> Dict[str, Event]:
-        return {member["name"]: member for member in self.call("members")}
+    def members(self, timeout: float = 5.0) -> Dict[str, Event]:
+        return {member["name"]: member for member in self.call("members", timeout)}
 
     def sync(self, label: int, timeout: float) -> Sync:
         """Asks for a sync and does not wait for its end."""

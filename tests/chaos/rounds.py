@@ -8,7 +8,7 @@ from examples.control import ControlError
 from tests.chaos.checker import Ended, Event, Record, Truth
 from tests.chaos.console import Console, Sync
 from tests.chaos.crew import Crew, Layout, role_of
-from tests.chaos.faults import Fault
+from tests.chaos.faults import KILLING_KINDS, Fault
 from tests.chaos.lateness import Lateness
 from tests.chaos.provoke import SYNC_SECONDS, Provoker, thaw
 from tests.chaos.strike import Disk, Striker
@@ -18,8 +18,10 @@ START_SECONDS = 30.0
 # What takes longer hangs. Above the coordinator's deadlines for who lives and does not answer.
 ANSWER_SECONDS = 140.0
 HEAL_SECONDS = 60.0
+MEMBERS_SECONDS = 1.0  # and asked again
 REACH_SECONDS = 4.0  # for a failpoint to be passed
 ORPHAN_SECONDS = 15.0
+DEATH_SECONDS = 5.0  # from a process's last word to its end
 
 
 def programs(name: str = "") -> str:
@@ -172,6 +174,9 @@ class Cluster:
                 acted = self._await_point(fault, since, sync, patience=0.0)
             if acted is not None:
                 self._known[fault.point] = how
+                if fault.kind in KILLING_KINDS:
+                    # Who looks for the dead before they are waits for an answer from them.
+                    process.wait(DEATH_SECONDS)
                 striker.has_new_coordinator = provoker.bystander == "coordinator"
                 striker.begin()
                 return sync, record._replace(acted_at=acted, provoked=how,
@@ -230,7 +235,7 @@ class Cluster:
 
     def _absent(self) -> List[str]:
         try:
-            here = self.console.members()
+            here = self.console.members(MEMBERS_SECONDS)
         except ControlError:
             return ["coordinator"]
         return sorted(set(self.crew.layout.members()) - set(here))
