@@ -84,6 +84,10 @@ class Context {
   virtual Time now() const = 0;
   virtual Runtime& runtime() = 0;
 
+  // Runtime::ConnectAsync; on a Stage the test answers. See Await.
+  virtual Future<ActorRef> Connect(const std::string& endpoint, const std::string& actor,
+                                   Duration timeout) = 0;
+
   // OnTimer is called once, at `when` or soon after, in the control group.
   virtual TimerId SetTimer(Time when) = 0;
   // OnTimer is not called for it any more, even when it has just expired.

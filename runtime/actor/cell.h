@@ -138,6 +138,10 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
   ActorRef sender() const override;
   Time now() const override;
   Runtime& runtime() override;
+  Future<ActorRef> Connect(const std::string& endpoint, const std::string& actor,
+                           Duration timeout) override {
+    return runtime().ConnectAsync(endpoint, actor, timeout);
+  }
   TimerId SetTimer(Time when) override;
   void Cancel(TimerId timer) override;
   void Monitor(const ActorRef& ref) override;

@@ -6,6 +6,7 @@
 
 #include "runtime/actor/guarded.h"
 #include "runtime/actor/message_target.h"
+#include "runtime/base/check.h"
 
 namespace packcast {
 namespace internal {
@@ -56,9 +57,9 @@ class StageCore : public MessageTarget,
  public:
   using Work = std::function<void(Context&)>;
 
-  explicit StageCore(std::unique_ptr<Actor> actor) : actor_(std::move(actor)) {}
-
-  void Start() {
+  void Start(std::unique_ptr<Actor> actor) {
+    PC_CHECK(actor != nullptr) << "a stage needs an actor";
+    actor_ = std::move(actor);
     const Status started = Guarded("stage", "OnStart", [&] { actor_->OnStart(*this); });
     if (!started.ok()) Fail(started);
     EndIfFailed();
@@ -117,6 +118,11 @@ class StageCore : public MessageTarget,
     if (runtime_ == nullptr) runtime_ = Runtime::Start({.name = kNode, .bind = ""}).value();
     return *runtime_;
   }
+  Future<ActorRef> Connect(const std::string& endpoint, const std::string& actor,
+                           Duration timeout) override {
+    seeks_.push_back({{endpoint, actor}, now_ + ClampedWait(timeout), Promise<ActorRef>()});
+    return seeks_.back().found.future();
+  }
   TimerId SetTimer(Time when) override {
     const TimerId timer(++last_timer_);
     timers_.emplace(when, timer);
@@ -147,7 +153,7 @@ class StageCore : public MessageTarget,
     {
       std::lock_guard lock(mutex_);
       std::deque<Queued>& queue = control_.empty() ? normal_ : control_;
-      if (queue.empty()) return false;
+      if (queue.empty() || actor_ == nullptr) return false;
       next = std::move(queue.front());
       queue.pop_front();
     }
@@ -166,17 +172,23 @@ class StageCore : public MessageTarget,
   void Advance(Duration duration, size_t limit) {
     const Time until = now_ + duration;
     RunAll(limit);
-    while (!timers_.empty() && timers_.begin()->first <= until) {
-      const auto [when, timer] = *timers_.begin();
-      timers_.erase(timers_.begin());
-      now_ = std::max(now_, when);
-      expired_.insert(timer);
-      Push(true, [this, timer = timer](Context& context) {
-        if (expired_.erase(timer) != 0) actor_->OnTimer(context, timer);
-      });
-      RunAll(limit);
-    }
+    while (Expire(until)) RunAll(limit);
     now_ = until;
+  }
+
+  std::vector<Sought> Seeks() const {
+    std::vector<Sought> sought;
+    for (const Seek& seek : seeks_) sought.push_back(seek.sought);
+    return sought;
+  }
+  bool AnswerConnect(const std::string& actor, const Status& result) {
+    const auto seek = std::find_if(seeks_.begin(), seeks_.end(),
+                                   [&](const Seek& each) { return each.sought.actor == actor; });
+    if (seek == seeks_.end()) return false;
+    const Promise<ActorRef> found = seek->found;
+    seeks_.erase(seek);
+    found.Set(result.ok() ? StatusOr<ActorRef>(Peer(actor)) : result);
+    return true;
   }
 
   bool Happen(PeerEvent::Kind kind, const ActorRef& peer, const std::string& cause) {
@@ -212,6 +224,7 @@ class StageCore : public MessageTarget,
     }
     timers_.clear();
     sender_ = ActorRef();
+    if (actor_ == nullptr) return;
     (void)Guarded("stage", "OnStop", [&] { actor_->OnStop(*this); });
   }
 
@@ -226,6 +239,7 @@ class StageCore : public MessageTarget,
   }
   void Close() {
     for (const auto& [name, peer] : peers_) peer->Close();
+    seeks_.clear();
     actor_.reset();
     runtime_.reset();
   }
@@ -235,6 +249,38 @@ class StageCore : public MessageTarget,
   uint64_t progress_ = 0;
 
  private:
+  struct Seek {
+    Sought sought;
+    Time deadline;
+    Promise<ActorRef> found;
+  };
+
+  // The first timer, or timeout, that is due by `until` becomes a message; false: there is none.
+  bool Expire(Time until) {
+    const auto seek =
+        std::min_element(seeks_.begin(), seeks_.end(),
+                         [](const Seek& a, const Seek& b) { return a.deadline < b.deadline; });
+    const bool has_timer = !timers_.empty() && timers_.begin()->first <= until;
+    if (seek != seeks_.end() && seek->deadline <= until &&
+        !(has_timer && timers_.begin()->first <= seek->deadline)) {
+      now_ = std::max(now_, seek->deadline);
+      const Seek late = *seek;
+      seeks_.erase(seek);
+      late.found.Set(Unavailable("cannot connect to " + late.sought.endpoint +
+                                 ": the test has not answered for \"" + late.sought.actor + "\""));
+      return true;
+    }
+    if (!has_timer) return false;
+    const auto [when, timer] = *timers_.begin();
+    timers_.erase(timers_.begin());
+    now_ = std::max(now_, when);
+    expired_.insert(timer);
+    Push(true, [this, timer = timer](Context& context) {
+      if (expired_.erase(timer) != 0) actor_->OnTimer(context, timer);
+    });
+    return true;
+  }
+
   // Any thread: real actors answer, too. False: it is over.
   bool Push(bool control, Work work, std::shared_ptr<Message> message = nullptr) {
     std::lock_guard lock(mutex_);
@@ -259,6 +305,7 @@ class StageCore : public MessageTarget,
   std::set<std::pair<Time, TimerId>> timers_;
   std::set<TimerId> expired_;
   uint64_t last_timer_ = 0;
+  std::deque<Seek> seeks_;
   std::set<std::string> monitored_, linked_;
   std::map<std::string, std::shared_ptr<StagePeer>> peers_;
   std::unique_ptr<Runtime> runtime_;
@@ -266,9 +313,11 @@ class StageCore : public MessageTarget,
 
 }  // namespace internal
 
-Stage::Stage(std::unique_ptr<Actor> actor)
-    : core_(std::make_shared<internal::StageCore>(std::move(actor))) {
-  core_->Start();
+// The others go by this one: when `make` throws, the destructor closes what it has asked for.
+Stage::Stage() : core_(std::make_shared<internal::StageCore>()) {}
+Stage::Stage(std::unique_ptr<Actor> actor) : Stage() { core_->Start(std::move(actor)); }
+Stage::Stage(const std::function<std::unique_ptr<Actor>(Stage&)>& make) : Stage() {
+  core_->Start(make(*this));
 }
 
 Stage::~Stage() {
@@ -297,6 +346,10 @@ bool Stage::Happen(PeerEvent::Kind kind, const std::string& peer, const std::str
 std::vector<Sent> Stage::TakeSent() { return std::exchange(core_->sent_, {}); }
 bool Stage::Answer(const std::string& peer, StatusOr<Value> result) {
   return core_->PeerOf(peer).Answer(std::move(result));
+}
+std::vector<Sought> Stage::Seeks() const { return core_->Seeks(); }
+bool Stage::AnswerConnect(const std::string& actor, const Status& result) {
+  return core_->AnswerConnect(actor, result);
 }
 const std::optional<Status>& Stage::failure() const { return core_->failure_; }
 uint64_t Stage::progress() const { return core_->progress_; }

@@ -29,6 +29,12 @@ struct Sent {
   bool control = false;
 };
 
+// An actor that the one on a stage waits to be connected with (Context::Connect).
+struct Sought {
+  std::string endpoint;
+  std::string actor;
+};
+
 // One actor for a test, without threads, sockets or real time: it gets one message at a time when
 // the test says so, and the clock stands still until the test moves it. What it sends goes to
 // peers that the test plays. Runs everything on the calling thread; not thread-safe, but for what
@@ -37,10 +43,17 @@ struct Sent {
 //   auto sum = stage.ref<Counter>().Call(&Counter::Add, 3);
 //   stage.Step();
 //   EXPECT_EQ(*sum.Get(Seconds(0)), 3);
+// An actor that is made with references gets those of peers:
+//   Stage stage([](Stage& made) {
+//     return std::make_unique<Hosted<Clerk>>(made.Peer<Counter>("counter"));
+//   });
 class Stage {
  public:
   // OnStart has run afterwards; see failure().
   explicit Stage(std::unique_ptr<Actor> actor);
+  // `make` is called once, here, before there is an actor: it may ask for peers, the time, and
+  // ref(). What it sends the actor waits.
+  explicit Stage(const std::function<std::unique_ptr<Actor>(Stage&)>& make);
   // OnStop runs, if it has not. What waits is not handled any more, and is told so.
   ~Stage();
   Stage(const Stage&) = delete;
@@ -54,6 +67,10 @@ class Stage {
   }
   // A peer by name, made when it is first asked for.
   ActorRef Peer(const std::string& name);
+  template <class T>
+  TypedRef<T> Peer(const std::string& name) {
+    return TypedRef<T>(Peer(name));
+  }
   // Queues a message that comes from `peer`.
   void TellFrom(const std::string& peer, std::string method, Value body);
   Future<Value> CallFrom(const std::string& peer, std::string method, Value body);
@@ -75,6 +92,12 @@ class Stage {
   std::vector<Sent> TakeSent();
   // Answers its oldest open call to `peer`; false when there is none.
   bool Answer(const std::string& peer, StatusOr<Value> result);
+  // With whom it waits to be connected, oldest first. Each fails when its timeout is over on the
+  // stage's clock.
+  std::vector<Sought> Seeks() const;
+  // Ends the oldest of these that names `actor`: it is connected with the peer of that name, or
+  // learns of the error; false when there is none.
+  bool AnswerConnect(const std::string& actor, const Status& result = OkStatus());
 
   // With what it failed (Context::Fail, OnStart threw, a linked peer died); its life has ended then
   // and it gets no more messages.
@@ -84,6 +107,7 @@ class Stage {
   void Stop();
 
  private:
+  Stage();
   const std::shared_ptr<internal::StageCore> core_;
 };
 

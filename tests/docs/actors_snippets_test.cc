@@ -104,7 +104,7 @@ class Member {
   // Joins the room of another process; answers when the room has.
   Future<Unit> Enter(Context& context, const std::string& endpoint) {
     Promise<Unit> entered;
-    context.Await<ActorRef>(context.runtime().ConnectAsync(endpoint, "room", Seconds(5)),
+    context.Await<ActorRef>(context.Connect(endpoint, "room", Seconds(5)),
                             [entered](Context& later, const StatusOr<ActorRef>& room) {
                               if (!room.ok()) return (void)entered.Set(room.status());
                               later.Await<Unit>(CallMethod<Unit>(*room, "join", {}),
@@ -379,8 +379,8 @@ TEST(ActorsAlone, StructsTravelByTheNamesOfTheirFields) {
 
 TEST(ActorsOnAStage, Testing) {
   // [stage]
-  Stage stage(std::make_unique<Hosted<Watcher>>(ActorRef()));
-  EXPECT_FALSE(stage.failure());
+  Stage stage([](Stage& made) { return std::make_unique<Hosted<Watcher>>(made.Peer("bank")); });
+  EXPECT_TRUE(stage.Happen(PeerEvent::Kind::kDied, "bank", "signal 9"));
 
   Stage scores(std::make_unique<Hosted<Scores>>("chess"));
   Future<int64_t> sum = scores.ref<Scores>().Call(&Scores::Add, "ada", 3);

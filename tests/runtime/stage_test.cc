@@ -45,36 +45,14 @@ class Beater : public Actor {
   PeerEvent::Kind last_event_ = PeerEvent::Kind::kSuspect;
 };
 
-// An actor that is told its partner, which is a peer of its own stage: made in two steps.
-class Late : public Actor {
- public:
-  void OnMessage(Context& context, Message message) override {
-    if (inner_ == nullptr) {
-      inner_ = std::make_unique<Beater>(message.from);
-      return inner_->OnStart(context);
-    }
-    inner_->OnMessage(context, std::move(message));
-  }
-  void OnTimer(Context& context, TimerId timer) override { inner_->OnTimer(context, timer); }
-  void OnPeer(Context& context, const PeerEvent& event) override { inner_->OnPeer(context, event); }
-  void OnStop(Context& context) override { inner_->OnStop(context); }
-
- private:
-  std::unique_ptr<Beater> inner_;
-};
-
 class StageTest : public ::testing::Test {
  protected:
-  StageTest() {
-    stage_.TellFrom("partner", "hello", Value());
-    EXPECT_TRUE(stage_.Step());
-  }
   size_t Count(const std::string& method) {
     size_t count = 0;
     for (const Sent& sent : stage_.TakeSent()) count += sent.method == method;
     return count;
   }
-  Stage stage_{std::make_unique<Late>()};
+  Stage stage_{[](Stage& made) { return std::make_unique<Beater>(made.Peer("partner")); }};
 };
 
 TEST_F(StageTest, TheClockMovesOnlyWhenTold) {
@@ -146,6 +124,101 @@ class Frail : public Actor {
     message.responder.Reply(std::move(message.body));
   }
 };
+
+// Seeks "room", tells it that it is there, and seeks it again a second after it has failed to, or
+// the room is gone.
+class Guest : public Actor {
+ public:
+  void OnStart(Context& context) override { Seek(context); }
+  void OnTimer(Context& context, TimerId) override { Seek(context); }
+  void OnPeer(Context& context, const PeerEvent&) override {
+    context.SetTimer(context.now() + Seconds(1));
+  }
+  void OnMessage(Context&, Message message) override { message.responder.Reply(last_error_); }
+
+ private:
+  void Seek(Context& context) {
+    context.Await<ActorRef>(context.Connect("tcp://127.0.0.1:5577", "room", Seconds(5)),
+                            [this](Context& later, const StatusOr<ActorRef>& room) {
+                              if (room.ok()) return Enter(later, *room);
+                              last_error_ = room.status().message();
+                              later.SetTimer(later.now() + Seconds(1));
+                            });
+  }
+  void Enter(Context& context, const ActorRef& room) {
+    context.Monitor(room);
+    EXPECT_TRUE(room.Tell("join", Value()).ok());
+  }
+  std::string last_error_;
+};
+
+class StageConnectTest : public ::testing::Test {
+ protected:
+  std::string LastError() {
+    const Future<Value> error = stage_.ref().Call("error", Value());
+    stage_.RunAll();
+    return *error.Get(Seconds(0)).value().AsString();
+  }
+  Stage stage_{std::make_unique<Guest>()};
+};
+
+TEST_F(StageConnectTest, TheTestSaysWithWhomItIsConnected) {
+  ASSERT_EQ(stage_.Seeks().size(), 1u);
+  EXPECT_EQ(stage_.Seeks()[0].endpoint, "tcp://127.0.0.1:5577");
+  EXPECT_EQ(stage_.Seeks()[0].actor, "room");
+  EXPECT_FALSE(stage_.AnswerConnect("hall"));
+  EXPECT_TRUE(stage_.AnswerConnect("room"));
+  EXPECT_FALSE(stage_.AnswerConnect("room")) << "it has been answered";
+  EXPECT_TRUE(stage_.TakeSent().empty()) << "the answer is a message and waits for its turn";
+  EXPECT_TRUE(stage_.Step());
+  const std::vector<Sent> sent = stage_.TakeSent();
+  ASSERT_EQ(sent.size(), 1u);
+  EXPECT_EQ(sent[0].to, "room");
+  EXPECT_TRUE(stage_.Happen(PeerEvent::Kind::kDied, "room", "signal 9"));
+  stage_.Advance(Seconds(1));
+  EXPECT_EQ(stage_.Seeks().size(), 1u) << "it seeks the next one";
+}
+
+TEST_F(StageConnectTest, OrThatItIsNot) {
+  EXPECT_TRUE(stage_.AnswerConnect("room", Unavailable("nothing listens there")));
+  stage_.Advance(Milliseconds(999));
+  EXPECT_TRUE(stage_.Seeks().empty());
+  EXPECT_EQ(LastError(), "nothing listens there");
+  stage_.Advance(Milliseconds(1));
+  EXPECT_EQ(stage_.Seeks().size(), 1u);
+}
+
+TEST_F(StageConnectTest, AfterItsTimeoutOnTheClockOfTheStageItFails) {
+  stage_.Advance(Milliseconds(4999));
+  EXPECT_EQ(LastError(), "");
+  stage_.Advance(Milliseconds(1));
+  EXPECT_NE(LastError().find("tcp://127.0.0.1:5577"), std::string::npos);
+  EXPECT_TRUE(stage_.Seeks().empty());
+  stage_.Advance(Seconds(7));
+  EXPECT_EQ(stage_.Seeks().size(), 1u) << "once more after a second and five, and once more";
+}
+
+TEST(StagePeersTest, MayBeAskedForBeforeThereIsAnActor) {
+  Future<Value> early;
+  Stage stage([&early](Stage& made) {
+    early = made.ref().Call("error", Value());
+    EXPECT_FALSE(made.Step());
+    return std::make_unique<Guest>();
+  });
+  EXPECT_FALSE(early.ready());
+  EXPECT_TRUE(stage.Step());
+  EXPECT_EQ(early.Get(Seconds(0)).value(), Value(""));
+}
+
+TEST(StagePeersTest, OutliveAnActorThatCouldNotBeMade) {
+  ActorRef peer;
+  const auto make = [&peer](Stage& made) -> std::unique_ptr<Actor> {
+    peer = made.Peer("partner");
+    throw std::runtime_error("boom");
+  };
+  EXPECT_THROW(Stage{make}, std::runtime_error);
+  EXPECT_FALSE(peer.Tell("hello", Value()).ok());
+}
 
 TEST(StageEndTest, WhatIsNotHandledWasNotExecuted) {
   Future<Value> queued;
