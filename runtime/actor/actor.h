@@ -104,6 +104,11 @@ class Context {
   // object takes over after a back-off and references follow it; what comes meanwhile waits.
   // Otherwise the actor is gone: watchers get kDied, and the name becomes free.
   virtual void Fail(Status why) = 0;
+  // Ends the actor in order, as Runtime::Stop does: from here on it takes no more messages, and no
+  // timers, posted work or awaited results; those that wait already are handled, then OnStop runs,
+  // watchers get kLeft, and the name becomes free. There is no other life, also when the rest of
+  // this one fails (that is kDied).
+  virtual void Stop() = 0;
   // Binds the fates of this actor and `ref`: when one dies (kDied; not an orderly stop), the other
   // fails with that as its cause. Both ways. Idempotent.
   virtual void Link(const ActorRef& ref) = 0;

@@ -147,6 +147,7 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
   void Monitor(const ActorRef& ref) override;
   void Demonitor(const ActorRef& ref) override;
   void Fail(Status why) override { EndLife(why, true); }
+  void Stop() override { BeginStop(); }
   void Link(const ActorRef& ref) override;
   void Unlink(const ActorRef& ref) override;
   int life() const override { return life_.load(); }

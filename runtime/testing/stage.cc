@@ -62,7 +62,7 @@ class StageCore : public MessageTarget,
     actor_ = std::move(actor);
     const Status started = Guarded("stage", "OnStart", [&] { actor_->OnStart(*this); });
     if (!started.ok()) Fail(started);
-    EndIfFailed();
+    EndIfDue();
   }
 
   // MessageTarget: what is sent to the actor.
@@ -137,6 +137,10 @@ class StageCore : public MessageTarget,
   void Fail(Status why) override {
     if (!failure_) failure_ = std::move(why);
   }
+  void Stop() override {
+    std::lock_guard lock(mutex_);
+    is_stopping_ = true;
+  }
   void Link(const ActorRef& ref) override { linked_.insert(ref.actor()); }
   void Unlink(const ActorRef& ref) override { linked_.erase(ref.actor()); }
   int life() const override { return 1; }
@@ -159,7 +163,7 @@ class StageCore : public MessageTarget,
     }
     sender_ = ActorRef();
     (void)Guarded("stage", "a message", [&] { next.work(*this); });
-    EndIfFailed();
+    EndIfDue();
     return true;
   }
 
@@ -205,9 +209,13 @@ class StageCore : public MessageTarget,
     return true;
   }
 
-  void Stop(size_t limit) {
+  void StopNow(size_t limit) {
     RunAll(limit);
     End(Cancelled("the actor stopped"));
+  }
+  bool ended() const {
+    std::lock_guard lock(mutex_);
+    return is_over_;
   }
   // What waits is not handled.
   void End(const Status& why) {
@@ -284,12 +292,17 @@ class StageCore : public MessageTarget,
   // Any thread: real actors answer, too. False: it is over.
   bool Push(bool control, Work work, std::shared_ptr<Message> message = nullptr) {
     std::lock_guard lock(mutex_);
-    if (is_over_) return false;
+    if (is_over_ || is_stopping_) return false;
     (control ? control_ : normal_).push_back({std::move(work), std::move(message)});
     return true;
   }
-  void EndIfFailed() {
-    if (failure_) End(*failure_);
+  void EndIfDue() {
+    if (failure_) return End(*failure_);
+    {
+      std::lock_guard lock(mutex_);
+      if (!is_stopping_ || !control_.empty() || !normal_.empty()) return;
+    }
+    End(Cancelled("the actor stopped"));
   }
 
   std::unique_ptr<Actor> actor_;
@@ -297,8 +310,9 @@ class StageCore : public MessageTarget,
     Work work;
     std::shared_ptr<Message> message;  // of a call or tell, to be answered if it is dropped
   };
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::deque<Queued> control_, normal_;  // guarded by mutex_
+  bool is_stopping_ = false;             // as well
   bool is_over_ = false;                 // as well
   ActorRef sender_;
   Time now_{std::chrono::hours(1)};
@@ -351,8 +365,9 @@ std::vector<Sought> Stage::Seeks() const { return core_->Seeks(); }
 bool Stage::AnswerConnect(const std::string& actor, const Status& result) {
   return core_->AnswerConnect(actor, result);
 }
+bool Stage::ended() const { return core_->ended(); }
 const std::optional<Status>& Stage::failure() const { return core_->failure_; }
 uint64_t Stage::progress() const { return core_->progress_; }
-void Stage::Stop() { core_->Stop(kMostMessages); }
+void Stage::Stop() { core_->StopNow(kMostMessages); }
 
 }  // namespace packcast

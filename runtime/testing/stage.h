@@ -102,6 +102,8 @@ class Stage {
   // With what it failed (Context::Fail, OnStart threw, a linked peer died); its life has ended then
   // and it gets no more messages.
   const std::optional<Status>& failure() const;
+  // Whether its life has ended: it failed, or stopped (Context::Stop, Stop).
+  bool ended() const;
   uint64_t progress() const;
   // Orderly: what waits is handled, then OnStop runs.
   void Stop();

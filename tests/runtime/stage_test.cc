@@ -116,11 +116,12 @@ TEST_F(StageTest, AnExceptionFailsItsCallOnly) {
   EXPECT_FALSE(stage_.failure());
 }
 
-// Answers "echo", fails at "fail".
+// Answers "echo", fails at "fail", and stops at "stop".
 class Frail : public Actor {
  public:
   void OnMessage(Context& context, Message message) override {
     if (message.method == "fail") return context.Fail(Internal("told to"));
+    if (message.method == "stop") return context.Stop();
     message.responder.Reply(std::move(message.body));
   }
 };
@@ -244,6 +245,20 @@ TEST(StageEndTest, AnOrderlyStopHandlesWhatWaits) {
   EXPECT_EQ(queued.Get(Seconds(0)).value(), Value(1));
   EXPECT_EQ(stage.ref().Call("echo", Value(1)).Get(Seconds(0)).status().code(),
             StatusCode::kNotFound);
+}
+
+TEST(StageEndTest, AnActorThatStopsItselfHandlesWhatWaits) {
+  Stage stage(std::make_unique<Frail>());
+  EXPECT_TRUE(stage.ref().Tell("stop", Value()).ok());
+  const Future<Value> queued = stage.ref().Call("echo", Value(1));
+  EXPECT_TRUE(stage.Step());
+  EXPECT_FALSE(stage.ended());
+  EXPECT_EQ(stage.ref().Call("echo", Value(2)).Get(Seconds(0)).status().code(),
+            StatusCode::kNotFound);
+  EXPECT_TRUE(stage.Step());
+  EXPECT_EQ(queued.Get(Seconds(0)).value(), Value(1));
+  EXPECT_TRUE(stage.ended());
+  EXPECT_FALSE(stage.failure());
 }
 
 TEST(StageRuntimeTest, TheRuntimeOfAStageIsReal) {
