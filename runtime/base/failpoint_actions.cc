@@ -59,8 +59,9 @@ bool ParseAction(std::string_view text, Setting* setting) {
   return true;
 }
 
-StatusOr<Settings> Parse(std::string_view text) {
+StatusOr<Settings> Parse(const std::string& whole) {
   Settings settings;
+  std::string_view text = whole;
   while (!text.empty()) {
     const size_t end = std::min(text.find(';'), text.size());
     const std::string_view part = text.substr(0, end);
@@ -71,7 +72,9 @@ StatusOr<Settings> Parse(std::string_view text) {
     if (equals == std::string_view::npos || !ParseAction(part.substr(equals + 1), &setting)) {
       return InvalidArgument("bad failpoint \"" + std::string(part) + "\"");
     }
-    settings[std::string(part.substr(0, equals))] = setting;
+    if (!settings.emplace(part.substr(0, equals), setting).second) {
+      return InvalidArgument("a failpoint is set twice in \"" + whole + "\"");
+    }
   }
   return settings;
 }

@@ -68,7 +68,7 @@ _HINTS: List[Tuple[str, List[str]]] = [
     (r"abort\.wait_replicas", ["short abort"]),
     (r"send\.sync\.cancel", ["own deadline"]),
     (r"trainer\.send\.manifest", ["rejoin", "new"]),
-    (r"refused|preparing\.broken|\.prepare$", ["own prepare"]),
+    (r"refused|preparing\.broken", ["own prepare"]),
     (r"joining\.broken", ["own join"]),
     (r"quiescing\.broken", ["own quiesce"]),
     (r"broken\.|send\.failed|streaming\.broken", ["own stream", "own prepare"]),

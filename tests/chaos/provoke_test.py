@@ -33,6 +33,13 @@ class ProvokeTest(unittest.TestCase):
             gone |= set(ways[:3])  # the storm tries no more
         self.assertEqual(there - gone, set(), "ways that lead nowhere")
 
+    def test_no_way_replaces_the_fault_by_another(self) -> None:
+        """The last setting of a failpoint counts."""
+        for point in self.points:
+            for way in Provoker.order(point.name, None):
+                told = provoker(point.role() + "-0").settings(way)
+                self.assertNotIn(point.name + "=", told, way)
+
     def test_what_the_victim_is_told_are_settings(self) -> None:
         for way in provoke._OWN:
             for setting in provoker("worker-0").settings(way).strip(";").split(";"):

@@ -98,7 +98,7 @@ TEST(DISABLED_WatchedChild, WatchedChild) {
 }
 
 TEST_F(FailpointTest, BadSettingsAreNamed) {
-  for (const char* bad : {"a", "a=", "a=explode", "a=delay:soon", "a=error@0"}) {
+  for (const char* bad : {"a", "a=", "a=explode", "a=delay:soon", "a=error@0", "b=kill;b=error"}) {
     const Status status = SetFailpoints(bad);
     EXPECT_EQ(status.code(), StatusCode::kInvalidArgument) << bad;
     EXPECT_NE(status.message().find(bad), std::string::npos) << status;
