@@ -419,6 +419,7 @@ void MemberMachine::Handle(const InstallDone& done) {
     Resume(true);
   } else {
     dirty_ = true;  // S2: how far the copy came is not known, and siblings may serve the new one
+    engine_quiet_ = false;  // to the sink it may be installed: it must hear when it is written over
   }
   Send(Installed{key_, WireStatus::From(done.status), done.memory_digest, done.pause_seconds,
                  install_count_});

@@ -129,8 +129,8 @@ struct WaitForPeer {
   std::string why;
 };
 // Give the attempt up: finish or cancel all local work of it, drain the source to `drain_group`
-// (trainers; kAllGroups: to its end), discard what was staged, retire the generation. Answer:
-// AbortDone.
+// (trainers; kAllGroups: to its end), discard what it may have written, retire the generation.
+// Answer: AbortDone.
 struct AbortLocal {
   EpochKey key;
   std::optional<uint64_t> drain_group;

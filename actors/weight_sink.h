@@ -57,7 +57,7 @@ class WeightSink {
   virtual StatusOr<Binding> Bind(const Manifest& manifest, InstallMode mode) = 0;
   // In place only: stop reading live memory, then `done`. Resume follows a commit, or an abort
   // before the first byte. May come again without a Resume between, when an attempt was given up
-  // early.
+  // early or an install failed.
   virtual void Quiesce(const EpochInfo& epoch, Done done) = 0;
   virtual void Resume(const EpochInfo& epoch, EpochOutcome outcome) = 0;
   // For rows bound as kCallback: the bytes of one buffer, valid during the call, for any stream.
@@ -65,7 +65,10 @@ class WeightSink {
   // Serve the bank just written, for any stream: every unpack is complete. Idempotent; must not
   // fail halfway.
   virtual void Install(const EpochInfo& epoch, Done done) = 0;
-  // The attempt is given up; staged bytes are worthless.
+  // The attempt is given up, and its stream had begun: what it wrote is worthless. Staged that is
+  // another bank than what serves, in place memory that was quiesced. Never after an Install of the
+  // same attempt. Its version may be one that was installed: if that did not verify, it comes again
+  // when the worker catches up.
   virtual void Discard(const EpochInfo& epoch) = 0;
 };
 

@@ -69,6 +69,7 @@ class WorkerShell : public MemberShell {
   UnpackCallback LoadCallback(const EpochKey& key);
 
   MemberMachine machine_;
+  std::optional<EpochKey> written_;  // the last attempt whose bytes may be in the sink's memory
   std::shared_ptr<SinkSide> side_;
   std::shared_ptr<ServingCell> serving_;
 };

@@ -36,6 +36,26 @@ class ScribblingSink : public MemorySink {
   std::vector<std::vector<Target>> banks_;
 };
 
+// Installs what it says could not be installed, and cannot be quiesced the next time; each once.
+class RelapsingSink : public MemorySink {
+ public:
+  void Quiesce(const EpochInfo& epoch, Done done) override {
+    if (std::exchange(is_to_refuse_, false)) return done(Internal("a request hangs"));
+    MemorySink::Quiesce(epoch, std::move(done));
+  }
+  void Install(const EpochInfo& epoch, Done done) override {
+    if (!std::exchange(is_to_fail_, false)) return MemorySink::Install(epoch, std::move(done));
+    is_to_refuse_ = true;
+    MemorySink::Install(epoch, [done](const Status& status) {
+      done(status.ok() ? Internal("installed, but not verified") : status);
+    });
+  }
+
+ private:
+  bool is_to_fail_ = true;
+  bool is_to_refuse_ = false;
+};
+
 class CatchUpTest : public testing::ClusterTest {
  protected:
   void StartTrainer(bool shared_memory = false) {
@@ -111,6 +131,25 @@ TEST_F(CatchUpTest, InPlaceTheOthersServeOn) {
   options.policy.install = InstallMode::kInPlace;
   StartCoordinator(options);
   CheckCatchUp(false, "zmq");
+}
+
+// The version that is given up is the one that its sink has installed, and nothing was written.
+TEST_F(CatchUpTest, AfterAFailedInstallInPlaceItMayBeGivenUpAndComeAgain) {
+  CoordinatorOptions options;
+  options.policy.install = InstallMode::kInPlace;
+  StartCoordinator(options);
+  StartTrainer();
+  const Rank first = StartRank("worker-0");
+  const Rank second = StartRank("worker-1", false, std::make_unique<RelapsingSink>());
+  WaitMembers(3);
+  ASSERT_EQ(trainer_->Sync(1, kPatience).status, OkStatus());
+  const Value report = WaitEnd(false);
+  EXPECT_NE(report.Find("error")->AsString()->find("a request hangs"), std::string::npos);
+  EXPECT_EQ(*WaitEnd(true).Find("provider")->AsString(), "worker-0");
+  EXPECT_EQ(second.worker->Serving().version, first.worker->Serving().version);
+  EXPECT_EQ(second.sink->ServingDigest().value(), source_->ContentDigest());
+  EXPECT_EQ(second.sink->misuse(), OkStatus());
+  EXPECT_EQ(second.sink->discard_count(), 0u);
 }
 
 TEST_F(CatchUpTest, ASyncPutsAnEndToIt) {

@@ -237,6 +237,29 @@ TEST(MemberMachine, DoesNotServeMemoryWhoseInstallFailed) {
   EXPECT_TRUE(worker.machine.in_service());
 }
 
+// Found by the storm: the sink had installed it and failed later. It was not told when a catch-up
+// with the same version wrote there again, and took the end of that for the end of what it served.
+TEST(MemberMachine, AfterAnInstallThatFailedInPlaceTheEngineIsQuiescedAgain) {
+  MemberKit worker(Role::kWorker, InstallMode::kInPlace);
+  worker.Join();
+  worker.ToStaged(Key(1));
+  worker.On(CoordinatorMessage(Commit{Key(1)}));
+  EXPECT_EQ(Effect<ResumeEngine>(worker.On(InstallDone{Key(1), Internal("not verified")})),
+            nullptr);
+  worker.ToPrepared(Key(2));
+  const MemberEffects effects = worker.On(CoordinatorMessage(Quiesce{Key(2)}));
+  EXPECT_NE(Effect<QuiesceEngine>(effects), nullptr);
+  EXPECT_EQ(Sent<Quiesced>(effects), nullptr);
+  // Once is enough: it is quiet until the next install.
+  worker.On(QuiesceDone{Key(2), OkStatus()});
+  worker.Abort(Key(2));
+  EXPECT_EQ(Effect<ResumeEngine>(worker.On(AbortDone{Key(2)})), nullptr);
+  worker.ToPrepared(Key(3));
+  const MemberEffects again = worker.On(CoordinatorMessage(Quiesce{Key(3)}));
+  EXPECT_EQ(Effect<QuiesceEngine>(again), nullptr);
+  EXPECT_NE(Sent<Quiesced>(again), nullptr);
+}
+
 TEST(MemberMachine, RefusesAndWaitsForTheAbort) {
   MemberKit worker(Role::kWorker);
   worker.Join();

@@ -154,6 +154,7 @@ TEST_F(WorkerTest, ALoadThatFailsIsToldAndBumpsNoVersion) {
   EXPECT_EQ(after.installs, 1u);
   EXPECT_TRUE(after.in_service && !after.dirty);
   EXPECT_EQ(sink.installs, 1u);
+  EXPECT_EQ(sink.discards, 1u);
   sink.SetLoad(OkStatus());
   ASSERT_EQ(trainer_->Sync(3, kPatience).status, OkStatus());
   EXPECT_LT(before.version, worker->Serving().version);

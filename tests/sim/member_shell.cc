@@ -368,6 +368,7 @@ void MemberShell::Do(const InstallVersion& effect) {
                   const bool staged = contract_->install == InstallMode::kStaged;
                   if (Trouble(around_->scenario->install_fails, Fault::kInstallFails)) {
                     done.status = Internal("injected: the copy failed");
+                    engine_runs_ = true;  // or may: whoever writes there has to ask again
                     // Half of it is over the old version.
                     live_.resize(staged_.size());
                     for (size_t k = 0; staged && k < live_.size() / 2; ++k) live_[k] = staged_[k];
