@@ -1,11 +1,16 @@
-// The code of docs/actors.md, run. snippets_test.py compares the two: change both.
+// The code of docs/actors.md, run; its classes are in actors_snippets.h. snippets_test.py compares
+// the two: change both.
+#include "tests/docs/actors_snippets.h"
+
 #include <signal.h>
 
 #include <atomic>
+#include <iostream>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -16,184 +21,37 @@
 #include "runtime/process/child.h"
 #include "runtime/process/process.h"
 #include "runtime/testing/stage.h"
+#include "tests/runtime/child_process.h"
 
 namespace {
 
 using namespace packcast;  // NOLINT: as in the document
+using namespace snippets;  // NOLINT: the same
 
-// [class]
-class Scores {
- public:
-  explicit Scores(std::string game) : game_(std::move(game)) {}
+// [serve]
+int Serve(const std::string& bind) {
+  sigset_t ends;
+  sigemptyset(&ends);
+  sigaddset(&ends, SIGTERM);
+  sigaddset(&ends, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &ends, nullptr);  // before there are other threads: for all of them
+  const auto report = [](const Status& why) {
+    std::cerr << why << "\n";
+    return 1;
+  };
 
-  int64_t Add(const std::string& player, int64_t points) { return total_[player] += points; }
-  StatusOr<int64_t> Get(const std::string& player) const {
-    const auto found = total_.find(player);
-    if (found == total_.end()) return NotFound(player + " has not played " + game_);
-    return found->second;
-  }
-  void Crash(Context& context) { context.Fail(Internal("the score board fell down")); }
+  auto runtime = Runtime::Start({.name = "games/1", .bind = bind});
+  if (!runtime.ok()) return report(runtime.status());
+  auto scores = NewActor<Scores>(**runtime, "chess").Name("scores").Spawn();
+  if (!scores.ok()) return report(scores.status());
+  std::cout << "listening at " << (*runtime)->endpoint() << std::endl;
 
-  static void Methods(MethodTable<Scores>& table) {
-    table.Add("add", &Scores::Add, {.about = "adds points and returns the sum"})
-        .Add("get", &Scores::Get)
-        .Add("crash", &Scores::Crash);
-  }
-
- private:
-  const std::string game_;
-  std::map<std::string, int64_t> total_;
-};
-// [/class]
-
-// [interest]
-class Interest {
- public:
-  Interest(TypedRef<Scores> bank, Duration every) : bank_(std::move(bank)), every_(every) {}
-
-  void OnStart(Context& context) { context.SetTimer(context.now() + every_); }
-  void OnTimer(Context& context, TimerId) {
-    // Other messages are handled until the answer is there.
-    context.Await<int64_t>(bank_.Call(&Scores::Add, "bank", 1),
-                           [this](Context& later, const StatusOr<int64_t>& sum) {
-                             if (sum.ok()) Grow(*sum);
-                             later.SetTimer(later.now() + every_);
-                           });
-  }
-  // Answers when the bank has so much.
-  Future<Unit> WaitFor(int64_t sum) {
-    Promise<Unit> promise;
-    waiting_.emplace(sum, promise);
-    return promise.future();
-  }
-  void OnStop(Context&) {
-    for (auto& [sum, promise] : waiting_) promise.Set(Cancelled("no more interest is paid"));
-  }
-  static void Methods(MethodTable<Interest>& table) { table.Add("wait_for", &Interest::WaitFor); }
-
- private:
-  void Grow(int64_t sum) {
-    for (auto it = waiting_.begin(); it != waiting_.end() && it->first <= sum;) {
-      it->second.Set(Unit());
-      it = waiting_.erase(it);
-    }
-  }
-  const TypedRef<Scores> bank_;
-  const Duration every_;
-  std::multimap<int64_t, Promise<Unit>> waiting_;
-};
-// [/interest]
-
-// [struct]
-struct Move {
-  std::string player;
-  int64_t points = 0;
-  std::optional<std::string> note;
-  template <class V>
-  void Fields(V& v) {
-    v("player", player);
-    v("points", points);
-    v("note", note);
-  }
-};
-// [/struct]
-
-// [chat]
-class Member {
- public:
-  // Joins the room of another process; answers when the room has.
-  Future<Unit> Enter(Context& context, const std::string& endpoint) {
-    Promise<Unit> entered;
-    context.Await<ActorRef>(context.Connect(endpoint, "room", Seconds(5)),
-                            [entered](Context& later, const StatusOr<ActorRef>& room) {
-                              if (!room.ok()) return (void)entered.Set(room.status());
-                              later.Await<Unit>(CallMethod<Unit>(*room, "join", {}),
-                                                [entered](Context&, const StatusOr<Unit>& joined) {
-                                                  entered.Set(joined);
-                                                });
-                            });
-    return entered.future();
-  }
-  void Hear(const std::string& text) { heard_.push_back(text); }
-  std::vector<std::string> Heard() const { return heard_; }
-  static void Methods(MethodTable<Member>& table) {
-    table.Add("enter", &Member::Enter).Add("hear", &Member::Hear).Add("heard", &Member::Heard);
-  }
-
- private:
-  std::vector<std::string> heard_;
-};
-
-class Room {
- public:
-  void Join(Context& context) {
-    members_.push_back(TypedRef<Member>(context.sender()));
-    context.Monitor(context.sender());
-  }
-  void Say(const std::string& text) {
-    for (const TypedRef<Member>& member : members_) {
-      if (!member.Tell(&Member::Hear, text).ok()) ++lost_;
-    }
-  }
-  void OnPeer(Context&, const PeerEvent& event) {
-    if (event.kind != PeerEvent::Kind::kDied && event.kind != PeerEvent::Kind::kLeft) return;
-    std::erase_if(members_, [&](const auto& member) { return member.ref() == event.ref; });
-    news_ = event.ref.actor() + " is gone: " + event.cause;
-  }
-  std::string News() const { return news_; }
-  static void Methods(MethodTable<Room>& table) {
-    table.Add("join", &Room::Join).Add("say", &Room::Say).Add("news", &Room::News);
-  }
-
- private:
-  std::vector<TypedRef<Member>> members_;
-  std::string news_;
-  int lost_ = 0;
-};
-
-ActorClasses Classes() {
-  ActorClasses classes;
-  classes.Add<Member>("Member").Add<Scores, std::string>("Scores");
-  return classes;
+  int which = 0;
+  sigwait(&ends, &which);
+  (*runtime)->Shutdown(Seconds(5));  // what is queued is handled, and the others are told
+  return 0;
 }
-// [/chat]
-
-// [keeper]
-class Keeper {
- public:
-  void OnStart(Context& context) { Launch(context); }
-  void OnTimer(Context& context, TimerId) { Launch(context); }
-  void OnPeer(Context& context, const PeerEvent& event) {
-    using Kind = PeerEvent::Kind;
-    const bool is_over = event.kind == Kind::kDied || event.kind == Kind::kLeft;
-    if (is_over) context.SetTimer(context.now() + kWait);
-  }
-  // Waits until the child is ready: so it has a group, and with it a thread, of its own.
-  Status Start(Context& context) {
-    process_.reset();  // its name is taken as long as it is there
-    PC_ASSIGN_OR_RETURN(process_, Process::Start(context.runtime(), {.name = "chat/2"}));
-    PC_ASSIGN_OR_RETURN(auto member, process_->Spawn<Member>("Member", "bob"));
-    context.Monitor(member.ref());
-    pid_ = process_->pid();
-    return OkStatus();
-  }
-  int64_t Pid() const { return pid_; }
-  static void Methods(MethodTable<Keeper>& table) {
-    table.Add("start", &Keeper::Start, {.group = "processes"}).Add("pid", &Keeper::Pid);
-  }
-
- private:
-  static constexpr Duration kWait = Milliseconds(50);
-  void Launch(Context& context) {
-    context.Await<Unit>(TypedRef<Keeper>(context.self()).Call(&Keeper::Start),
-                        [](Context& later, const StatusOr<Unit>& started) {
-                          if (!started.ok()) later.SetTimer(later.now() + kWait);
-                        });
-  }
-  std::unique_ptr<Process> process_;
-  std::atomic<int64_t> pid_{0};  // shared between groups
-};
-// [/keeper]
+// [/serve]
 
 class Actors : public ::testing::Test {
  protected:
@@ -258,20 +116,6 @@ TEST_F(Actors, Outcomes) {
   // [/outcomes]
 }
 
-// [groups]
-class Engine {
- public:
-  std::string Generate(const std::string& prompt) { return prompt + " ..."; }
-  int64_t Load() const { return load_; }
-  static void Methods(MethodTable<Engine>& table) {
-    table.Add("generate", &Engine::Generate, {.group = "compute"}).Add("load", &Engine::Load);
-  }
-
- private:
-  std::atomic<int64_t> load_{0};  // shared between groups
-};
-// [/groups]
-
 TEST_F(Actors, Groups) {
   // [spawn-groups]
   auto engine = NewActor<Engine>(runtime).Group("compute", 4).Window(1000).Spawn().value();
@@ -280,23 +124,6 @@ TEST_F(Actors, Groups) {
   // [/spawn-groups]
   EXPECT_TRUE(text.Get(Seconds(5)).ok());
 }
-
-// [watcher]
-class Watcher {
- public:
-  explicit Watcher(ActorRef watched) : watched_(std::move(watched)) {}
-  void OnStart(Context& context) { context.Monitor(watched_); }
-  void OnPeer(Context&, const PeerEvent& event) {
-    events_.push_back(std::string(PeerEventKindName(event.kind)) + ": " + event.cause);
-  }
-  std::vector<std::string> Events() const { return events_; }
-  static void Methods(MethodTable<Watcher>& table) { table.Add("events", &Watcher::Events); }
-
- private:
-  const ActorRef watched_;
-  std::vector<std::string> events_;
-};
-// [/watcher]
 
 TEST_F(Actors, Supervision) {
   // [restart]
@@ -363,6 +190,19 @@ TEST_F(Actors, KeepingAProcess) {
   // [/keeper-use]
 }
 
+TEST_F(Actors, Reconnecting) {
+  std::string endpoint = "tcp://127.0.0.1:*";
+  std::optional<TypedRef<Regular>> regular;
+  for (const std::string text : {"hello", "hello again", "and again"}) {
+    auto rooms = Runtime::Start({.name = "rooms", .bind = endpoint}).value();
+    endpoint = rooms->endpoint();
+    auto room = NewActor<Room>(*rooms).Name("room").Spawn().value();
+    if (!regular) regular = NewActor<Regular>(runtime, endpoint).Spawn().value();
+    const auto heard = [&] { return regular->Call(&Regular::Heard).Get(Seconds(5)).value(); };
+    while (heard() != text) EXPECT_TRUE(room.Call(&Room::Say, text).Get(Seconds(5)).ok());
+  }
+}
+
 TEST(ActorsAlone, StructsTravelByTheNamesOfTheirFields) {
   Move move;
   EXPECT_TRUE(FromValue(ToValue(Move{"ada", 3, "castles"}), &move).ok());
@@ -379,9 +219,6 @@ TEST(ActorsAlone, StructsTravelByTheNamesOfTheirFields) {
 
 TEST(ActorsOnAStage, Testing) {
   // [stage]
-  Stage stage([](Stage& made) { return std::make_unique<Hosted<Watcher>>(made.Peer("bank")); });
-  EXPECT_TRUE(stage.Happen(PeerEvent::Kind::kDied, "bank", "signal 9"));
-
   Stage scores(std::make_unique<Hosted<Scores>>("chess"));
   Future<int64_t> sum = scores.ref<Scores>().Call(&Scores::Add, "ada", 3);
   EXPECT_FALSE(sum.ready());
@@ -394,7 +231,62 @@ TEST(ActorsOnAStage, Testing) {
   // [/stage]
 }
 
+TEST(ActorsOnAStage, Peers) {
+  // [stage-peers]
+  Stage room(std::make_unique<Hosted<Room>>());
+  room.CallFrom("ada", "join", ValueArray{});  // the arguments
+  EXPECT_TRUE(room.ref<Room>().Tell(&Room::Say, "hello").ok());
+  room.RunAll();
+  std::vector<Sent> sent = room.TakeSent();
+  EXPECT_EQ(sent[0].to + ": " + sent[0].method, "ada: hear");
+  EXPECT_EQ((*sent[0].body.AsArray())[0], Value("hello"));
+  EXPECT_TRUE(room.Happen(PeerEvent::Kind::kDied, "ada", "kill -9"));  // it monitors her
+  room.RunAll();
+
+  Stage interest([](Stage& made) {
+    return std::make_unique<Hosted<Interest>>(made.Peer<Scores>("bank"), Seconds(60));
+  });
+  Future<Unit> paid = interest.ref<Interest>().Call(&Interest::WaitFor, 3);
+  interest.Advance(Seconds(60));                   // its timer: it calls the bank
+  EXPECT_TRUE(interest.Answer("bank", Value(3)));  // its oldest open call there
+  interest.RunAll();
+  EXPECT_TRUE(paid.Get(Seconds(0)).ok());
+
+  Stage regular(std::make_unique<Hosted<Regular>>("tcp://127.0.0.1:5577"));
+  EXPECT_TRUE(regular.AnswerConnect("room", Unavailable("nothing listens there")));
+  regular.Advance(Seconds(1));
+  EXPECT_TRUE(regular.AnswerConnect("room"));  // with the peer of that name
+  regular.RunAll();
+  EXPECT_EQ(regular.TakeSent()[0].method, "join");
+  // [/stage-peers]
+  EXPECT_TRUE(regular.Answer("room", Value()));
+  regular.RunAll();
+  EXPECT_TRUE(regular.Happen(PeerEvent::Kind::kLeft, "room", "goodbye"));
+  EXPECT_TRUE(regular.Seeks().empty());
+  regular.Advance(Seconds(1));
+  EXPECT_EQ(regular.Seeks().size(), 1u);
+}
+
+TEST(ActorsAlone, AServerEndsInOrderWhenItIsToldTo) {
+  setenv("NODE_CHILD", "/proc/self/exe", 1);
+  packcast::testing::ChildProcess server({"tcp://127.0.0.1:*"});
+  const std::string line = server.ReadLine();
+  auto client = Runtime::Start({.name = "client"}).value();
+  const std::string endpoint = line.substr(line.rfind(' ') + 1);
+  TypedRef<Scores> scores(client->Connect(endpoint, "scores", Seconds(30)).value());
+  EXPECT_EQ(scores.Call(&Scores::Add, "ada", 3).Get(Seconds(30)).value(), 3);
+  auto watcher = NewActor<Watcher>(*client, scores.ref()).Spawn().value();
+  const auto seen = [&] { return watcher.Call(&Watcher::Events).Get(Seconds(30)).value(); };
+  EXPECT_TRUE(seen().empty());
+  server.Signal(SIGTERM);
+  EXPECT_EQ(server.Wait(), 0);
+  std::vector<std::string> events;
+  while (events.empty()) events = seen();
+  EXPECT_EQ(events[0].substr(0, 5), "left:");
+}
+
 int RunProgram(int argc, char** argv) {
+  if (argc > 1 && std::string_view(argv[1]).starts_with("tcp://")) return Serve(argv[1]);
   ::testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();
 }

@@ -71,9 +71,12 @@ class ChildProcess {
     close(stdin_);
     stdin_ = -1;
   }
-  void Wait() {
-    if (pid_ > 0) waitpid(pid_, nullptr, 0);
+  // How it ended, as waitpid says.
+  int Wait() {
+    int status = -1;
+    if (pid_ > 0) waitpid(pid_, &status, 0);
     pid_ = -1;
+    return status;
   }
 
  private:

@@ -271,5 +271,18 @@ TEST_F(ConnectTest, AnActorOfOnesOwnThatAppearsLaterIsAtHomeToo) {
   EXPECT_TRUE(server_->Stop(found, kPatience).ok());
 }
 
+TEST_F(ConnectTest, TwoListenersOfOneNameAreNotNoticed) {
+  const auto twin = StartRuntime("server", Patient());
+  ASSERT_TRUE(server_->Spawn("here", Echo()).ok());
+  ASSERT_TRUE(twin->Spawn("there", Echo()).ok());
+  const ActorRef here = client_->Connect(server_->endpoint(), "here", kPatience).value();
+  const auto news = Watch(*client_, here);
+  const ActorRef there = client_->Connect(twin->endpoint(), "there", kPatience).value();
+  for (const ActorRef& ref : {here, there, here}) {
+    EXPECT_TRUE(ref.Call("echo", Value()).Get(kPatience).ok());
+  }
+  EXPECT_TRUE(news->items().empty());
+}
+
 }  // namespace
 }  // namespace packcast

@@ -117,5 +117,32 @@ TEST_F(OpenCallsTest, WithoutTimeAreNotSent) {
   }
 }
 
+TEST_F(OpenCallsTest, OneThatIsCancelledWhileItWaitsInAnotherProcessRunsAllTheSame) {
+  auto actor = OnMessages([gates = gates_, ran = 0](Context&, Message message) mutable {
+    if (message.method == "hold") {
+      gates->is_held.Open();
+      gates->goes_on.Wait();
+    }
+    if (message.method == "run") ++ran;
+    // Beside the others: it leaves `ran` alone.
+    message.responder.Reply(message.control ? Value() : Value(int64_t{ran}));
+  });
+  SpawnOptions options;
+  options.concurrent_control = true;
+  ASSERT_TRUE(server_->Spawn("busy", std::move(actor), options).ok());
+  const ActorRef far = client_->Connect(server_->endpoint(), "busy", kPatience).value();
+  const Future<Value> held = far.Call("hold", Value());
+  gates_->is_held.Wait();
+  const Future<Value> waiting = far.Call("run", Value());
+  // By the same connection, and answered although the actor is held: the other waits there now.
+  ASSERT_TRUE(far.Call("arrived", Value(), {.control = true}).Get(kPatience).ok());
+  waiting.Cancel();
+  const Status cancelled = waiting.Get(kPatience).status();
+  EXPECT_EQ(cancelled.code(), StatusCode::kCancelled);
+  EXPECT_EQ(cancelled.outcome(), Outcome::kMaybeExecuted);
+  gates_->goes_on.Open();
+  EXPECT_EQ(far.Call("count", Value()).Get(kPatience).value(), Value(int64_t{1}));
+}
+
 }  // namespace
 }  // namespace packcast

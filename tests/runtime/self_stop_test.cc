@@ -127,5 +127,18 @@ TEST_F(SelfStopTest, NorWhenItHasFailedBefore) {
   EXPECT_TRUE(SawOnly(*news, Kind::kLeft));
 }
 
+// Runtime::Stop beside it.
+TEST_F(SelfStopTest, AnotherProcessCannotStopItAndIsToldThatKillReachesIt) {
+  SpawnStopper([](Context&) {});
+  const ActorRef far = client_->Connect(server_->endpoint(), "stopper", kPatience).value();
+  const auto news = Watch(*client_, far);
+  const Status refused = client_->Stop(far);
+  EXPECT_EQ(refused.code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(refused.message().find("Kill"), std::string::npos) << refused;
+  EXPECT_TRUE(Go(far));
+  EXPECT_TRUE(client_->Kill(far).ok());
+  EXPECT_TRUE(SawOnly(*news, Kind::kDied));
+}
+
 }  // namespace
 }  // namespace packcast

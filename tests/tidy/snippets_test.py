@@ -1,4 +1,4 @@
-"""Each code block of docs/actors.md is the code of its name in actors_snippets_test.cc."""
+"""Each code block of docs/actors.md is the code of its name in tests/docs."""
 
 import re
 import textwrap
@@ -7,7 +7,7 @@ import unittest
 from tests.tidy import tree
 
 DOCUMENT = "docs/actors.md"
-CODE = "tests/docs/actors_snippets_test.cc"
+CODE = ("tests/docs/actors_snippets.h", "tests/docs/actors_snippets_test.cc")
 
 
 def document_blocks(text):
@@ -26,7 +26,7 @@ class SnippetsTest(unittest.TestCase):
 
     def test_the_document_shows_what_is_compiled(self):
         shown = document_blocks(tree.read(DOCUMENT))
-        compiled = code_blocks(tree.read(CODE))
+        compiled = code_blocks("".join(tree.read(path) for path in CODE))
         self.assertNotIn("", shown, "a block without a name is not compiled")
         self.assertGreater(len(compiled), 5)
         self.assertEqual(sorted(shown), sorted(compiled))
