@@ -71,9 +71,16 @@ struct MethodShape {
   using Result = typename ResultOf<R>::Type;
   using Arguments = std::tuple<std::decay_t<Args>...>;
   static constexpr bool has_context = kHasContext;
+  // Else it has one, but not as its first parameter.
+  static constexpr bool has_context_first = !(std::is_same_v<std::decay_t<Args>, Context> || ...);
+  // Else one of them is a T&, which nothing could be written to.
+  static constexpr bool only_reads_arguments =
+      ((!std::is_lvalue_reference_v<Args> || std::is_const_v<std::remove_reference_t<Args>> ||
+        std::is_same_v<std::decay_t<Args>, Context>)&&...);
 };
+// Of what is no method. A typed call of it does not compile.
 template <class Method>
-struct MethodTraits;
+struct MethodTraits : MethodShape<void, false, void> {};
 template <class C, class R, class... Args>
 struct MethodTraits<R (C::*)(Args...)> : MethodShape<C, false, R, Args...> {};
 template <class C, class R, class... Args>
@@ -82,6 +89,40 @@ template <class C, class R, class... Args>
 struct MethodTraits<R (C::*)(Context&, Args...)> : MethodShape<C, true, R, Args...> {};
 template <class C, class R, class... Args>
 struct MethodTraits<R (C::*)(Context&, Args...) const> : MethodShape<C, true, R, Args...> {};
+// `noexcept` is of the type.
+template <class C, class R, class... Args>
+struct MethodTraits<R (C::*)(Args...) noexcept> : MethodTraits<R (C::*)(Args...)> {};
+template <class C, class R, class... Args>
+struct MethodTraits<R (C::*)(Args...) const noexcept> : MethodTraits<R (C::*)(Args...)> {};
+template <class C, class R, class... Args>
+struct MethodTraits<R (C::*)(Context&, Args...) noexcept>
+    : MethodTraits<R (C::*)(Context&, Args...)> {};
+template <class C, class R, class... Args>
+struct MethodTraits<R (C::*)(Context&, Args...) const noexcept>
+    : MethodTraits<R (C::*)(Context&, Args...)> {};
+
+// Whether it can be called from afar; says what is in the way.
+template <class Method>
+constexpr bool IsMethod() {
+  using Traits = MethodTraits<Method>;
+  using Arguments = typename Traits::Arguments;
+  constexpr bool kIsMember = std::is_member_function_pointer_v<Method>;
+  static_assert(kIsMember, "a method is a non-static member function");
+  static_assert(Traits::has_context_first, "Context& must come first, before the arguments");
+  static_assert(Traits::only_reads_arguments,
+                "an argument of this method is a T&: take it by value or const reference");
+  constexpr bool kReads = Traits::has_context_first && Traits::only_reads_arguments;
+  constexpr bool kTravel =
+      !kReads || AreWireTypes<Arguments>(std::make_index_sequence<std::tuple_size_v<Arguments>>());
+  static_assert(kTravel,
+                "an argument of this method cannot travel: see convert.h for what can; a struct "
+                "needs a Fields visitor");
+  constexpr bool kAnswers = WireType<typename Traits::Result>;
+  static_assert(kAnswers,
+                "the result of this method cannot travel: see convert.h for what can; a struct "
+                "needs a Fields visitor");
+  return kIsMember && kReads && kTravel && kAnswers;
+}
 
 template <class Tuple, size_t... kIndex>
 std::vector<std::string> TypeNames(std::index_sequence<kIndex...>) {
@@ -140,19 +181,16 @@ class MethodTable {
   // void, R, Status, StatusOr<R> or Future<R>.
   template <class Method>
   MethodTable& Add(std::string name, Method method, MethodOptions options = {}) {
-    using Traits = internal::MethodTraits<Method>;
-    using Arguments = typename Traits::Arguments;
-    using Indices = std::make_index_sequence<std::tuple_size_v<Arguments>>;
-    static_assert(internal::AreWireTypes<Arguments>(Indices()),
-                  "an argument of this method cannot travel: see convert.h for what can; a struct "
-                  "needs a Fields visitor");
-    static_assert(WireType<typename Traits::Result>,
-                  "the result of this method cannot travel: see convert.h for what can; a struct "
-                  "needs a Fields visitor");
-    catalog_.methods.push_back({name, std::move(options.group), std::move(options.about),
-                                internal::TypeNames<Arguments>(Indices()),
-                                WireTypeName<typename Traits::Result>()});
-    entries_.push_back(std::make_unique<Entry<Method>>(std::move(name), method));
+    // The compiler goes on after what is wrong: it shall say nothing else.
+    if constexpr (internal::IsMethod<Method>()) {
+      using Traits = internal::MethodTraits<Method>;
+      using Arguments = typename Traits::Arguments;
+      using Indices = std::make_index_sequence<std::tuple_size_v<Arguments>>;
+      catalog_.methods.push_back({name, std::move(options.group), std::move(options.about),
+                                  internal::TypeNames<Arguments>(Indices()),
+                                  WireTypeName<typename Traits::Result>()});
+      entries_.push_back(std::make_unique<Entry<Method>>(std::move(name), method));
+    }
     return *this;
   }
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "runtime/actor/actor_ref.h"
+#include "runtime/actor/arguments.h"
 #include "runtime/actor/hosted.h"
 #include "runtime/actor/local_call.h"
 
@@ -126,7 +127,8 @@ class TypedRef {
       : ref_(std::move(ref)), is_direct_(internal::LocalType(ref_) == MethodTable<T>::Type()) {}
   const ActorRef& ref() const { return ref_; }
 
-  // counter.Call(&Counter::Add, 3): arguments are converted to the method's own types first.
+  // counter.Call(&Counter::Add, 3): arguments are converted to the method's own types first, as in
+  // a direct call. kInvalidArgument: an integer that does not fit.
   template <class Method, class... Args>
   auto Call(Method method, Args&&... args) const {
     return CallWith(CallOptions(), method, std::forward<Args>(args)...);
@@ -142,9 +144,10 @@ class TypedRef {
       -> Future<typename internal::MethodTraits<Method>::Result> {
     using Traits = internal::MethodTraits<Method>;
     using Result = typename Traits::Result;
-    typename Traits::Arguments arguments = Gather<Method>(std::forward<Args>(args)...);
     const std::string* name = MethodsOf<T>().NameOf(method);
-    if (name == nullptr) return MakeReady<Result>(NotListed());
+    const Status checked = Check<Method>(name, args...);
+    if (!checked.ok()) return MakeReady<Result>(checked);
+    typename Traits::Arguments arguments = Gather<Method>(std::forward<Args>(args)...);
     if (is_direct_) return CallDirect(options, method, *name, std::move(arguments));
     return internal::ConvertReply<Result>(
         ref_.Call(*name, internal::ArgumentsToValue(arguments), options), *name);
@@ -152,9 +155,9 @@ class TypedRef {
 
   template <class Method, class... Args>
   Status TellWith(TellOptions options, Method method, Args&&... args) const {
-    auto arguments = Gather<Method>(std::forward<Args>(args)...);
     const std::string* name = MethodsOf<T>().NameOf(method);
-    if (name == nullptr) return NotListed();
+    PC_RETURN_IF_ERROR(Check<Method>(name, args...));
+    auto arguments = Gather<Method>(std::forward<Args>(args)...);
     if (!is_direct_) return ref_.Tell(*name, internal::ArgumentsToValue(arguments), options);
     internal::TypedTell<T, Method> tell{method, std::move(arguments)};
     return internal::PushLocal(ref_, internal::Task(std::move(tell)), *name, options.control);
@@ -167,9 +170,21 @@ class TypedRef {
     static_assert(sizeof...(Args) == std::tuple_size_v<Arguments>,
                   "wrong number of arguments for this method");
     if constexpr (sizeof...(Args) == std::tuple_size_v<Arguments>) {
-      constexpr bool kFits = std::is_constructible_v<Arguments, Args&&...>;
-      static_assert(kFits, "an argument is of another type than this method takes");
-      if constexpr (kFits) return Arguments(std::forward<Args>(args)...);
+      using Indices = std::index_sequence_for<Args...>;
+      constexpr bool kAreArguments = internal::AreArguments<Arguments, Args&&...>(Indices());
+      if constexpr (kAreArguments) return Arguments(std::forward<Args>(args)...);
+    }
+    return Arguments();  // only after an error, so that the compiler has no more to say
+  }
+  // `name` is null when the class does not list the method.
+  template <class Method, class... Args>
+  static Status Check(const std::string* name, const Args&... args) {
+    if (name == nullptr) return NotListed();
+    using Arguments = typename internal::MethodTraits<Method>::Arguments;
+    if constexpr (sizeof...(Args) == std::tuple_size_v<Arguments>) {
+      return internal::CheckAllFit<Arguments>(*name, std::index_sequence_for<Args...>(), args...);
+    } else {
+      return OkStatus();
     }
   }
   static Status NotListed() {

@@ -46,7 +46,10 @@ class Mirror {
   T Echo(const T& value) {
     return value;
   }
+  int64_t Tiny(int8_t value) const noexcept { return value; }
+  int64_t MaybeTiny(Context&, std::optional<uint8_t> value) noexcept { return value.value_or(0); }
   static void Methods(MethodTable<Mirror>& table) {
+    table.Add("tiny", &Mirror::Tiny).Add("maybe_tiny", &Mirror::MaybeTiny);
     table.Add("bool", &Mirror::Echo<bool>)
         .Add("int", &Mirror::Echo<int64_t>)
         .Add("uint", &Mirror::Echo<uint64_t>)
@@ -96,6 +99,22 @@ TEST_P(ValuesTest, Numbers) {
     ExpectBack(value);
   }
   for (const double value : {0.1, -1e300}) ExpectBack(value);
+}
+
+TEST_P(ValuesTest, AnIntegerThatDoesNotFitIsRefusedAndAMethodMayBeNoexcept) {
+  const auto refused = [](const Status& status) {
+    EXPECT_EQ(status.code(), StatusCode::kInvalidArgument) << status;
+    EXPECT_EQ(status.outcome(), Outcome::kNotExecuted);
+    return status.message();
+  };
+  EXPECT_EQ(mirror_.Call(&Mirror::Tiny, -128).Get(kPatience).value(), -128);
+  EXPECT_EQ(refused(mirror_.Call(&Mirror::Tiny, 300'000).Get(kPatience).status()),
+            "method \"tiny\", argument 0: expected an integer of 8 bits, got integer 300000");
+  EXPECT_EQ(mirror_.Call(&Mirror::MaybeTiny, 255u).Get(kPatience).value(), 255);
+  EXPECT_EQ(mirror_.Call(&Mirror::MaybeTiny, std::nullopt).Get(kPatience).value(), 0);
+  refused(mirror_.Call(&Mirror::MaybeTiny, std::optional<int>(-1)).Get(kPatience).status());
+  refused(mirror_.Call(&Mirror::Echo<uint64_t>, -1).Get(kPatience).status());
+  refused(mirror_.Tell(&Mirror::Echo<int64_t>, ~uint64_t{0}));
 }
 
 TEST_P(ValuesTest, TextAndBytes) {
