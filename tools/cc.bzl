@@ -27,8 +27,11 @@ COPTS = [
 _SIZES = ["small", "medium", "large", "enormous"]
 
 def pc_cc_library(name, copts = [], **kwargs):
-    """cc_library with our flags. Other attributes pass through."""
-    native.cc_library(name = name, copts = COPTS + copts, **kwargs)
+    """cc_library with our flags, linked into the program. Other attributes pass through."""
+
+    # Elsewhere a cc_test gets a shared object of each library by default. Those that call CUDA
+    # would not load: its runtime is an archive that shows nothing to other objects.
+    native.cc_library(name = name, copts = COPTS + copts, linkstatic = True, **kwargs)
 
 def pc_cc_binary(name, copts = [], **kwargs):
     """cc_binary with our flags. Other attributes pass through."""

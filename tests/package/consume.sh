@@ -57,6 +57,14 @@ their_bazel() {
 }
 analysed=0
 their_bazel build --nobuild //... || analysed=$?
+their_bazel aquery 'mnemonic("CppLink", deps(//:test))' >"$scratch/links" || analysed=$?
 their_bazel shutdown
 chmod -R u+w "$scratch/bazel"
-exit "$analysed"
+[[ $analysed == 0 ]] || exit "$analysed"
+
+# A cc_test links shared objects by default; those of ours that call CUDA would not load.
+grep -q 'Outputs: .*external/packcast/protocol/libprotocol\.a' "$scratch/links"
+if grep 'Outputs: .*external/packcast/.*\.so' "$scratch/links"; then
+  echo "consume.sh: a cc_test in another workspace gets shared objects of packcast" >&2
+  exit 1
+fi
