@@ -224,7 +224,15 @@ void Cell::Schedule(size_t group) {
 
 void Cell::ScheduleAll() {
   for (size_t group = 0; group < groups_.size(); ++group) {
-    if (HasWork(group)) Schedule(group);
+    if (!HasWork(group)) continue;
+    Schedule(group);
+    // As many turns as may run at once: those asked for while a life began or waited for its
+    // back-off found nothing to do.
+    while (groups_[group].posted < std::ssize(groups_[group].queue) && ClaimTurn(group)) {
+      if (PostTurn(group)) continue;
+      --groups_[group].posted;
+      return;
+    }
   }
 }
 

@@ -94,6 +94,39 @@ TEST(GroupThreadsTest, AGroupThatBlocksTakesNoThreadOfOthers) {
   EXPECT_LE(Threads(), before) << "they end with the actor";
 }
 
+// Begins only once it may.
+class LateEngine : public Engine {
+ public:
+  LateEngine(std::shared_ptr<Shared> shared, std::shared_ptr<Gate> start)
+      : Engine(std::move(shared)), start_(std::move(start)) {}
+  void OnStart(Context&) { start_->Wait(); }
+  void Work() { Generate(); }
+  static void Methods(MethodTable<LateEngine>& table) {
+    table.Add("work", &LateEngine::Work, {.group = "compute"});
+  }
+
+ private:
+  const std::shared_ptr<Gate> start_;
+};
+
+TEST(GroupThreadsTest, WhatWaitsForTheStartOfALifeRunsAtOnceAfterIt) {
+  auto runtime = testing::StartRuntime("node", {.executor_threads = 1});
+  auto shared = std::make_shared<Engine::Shared>();
+  auto start = std::make_shared<Gate>();
+  const auto engine =
+      NewActor<LateEngine>(*runtime, shared, start).Group("compute", 4).Spawn().value();
+  std::vector<Future<Unit>> texts;
+  for (int k = 0; k < 5; ++k) texts.push_back(engine.Call(&LateEngine::Work));
+  // Its turn comes after the engine's: those have found that nothing may run yet.
+  const ActorRef echo = runtime->Spawn("echo", testing::Echo()).value();
+  for (int k = 0; k < 8; ++k) EXPECT_TRUE(echo.Call("echo", Value()).Get(kPatience).ok());
+  EXPECT_TRUE(shared->begun.items().empty());
+  start->Open();
+  EXPECT_TRUE(shared->begun.WaitForCount(4)) << "as many at once as the group says";
+  shared->gate.Open();
+  for (auto& text : texts) EXPECT_TRUE(text.Get(kPatience).ok());
+}
+
 TEST(GroupThreadsTest, MoreThanThereMayBeIsRefusedAndTakesNothing) {
   auto runtime = testing::StartRuntime("node");
   auto shared = std::make_shared<Engine::Shared>();
