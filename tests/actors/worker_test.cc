@@ -154,7 +154,7 @@ TEST_F(WorkerTest, ALoadThatFailsIsToldAndBumpsNoVersion) {
   EXPECT_EQ(after.installs, 1u);
   EXPECT_TRUE(after.in_service && !after.dirty);
   EXPECT_EQ(sink.installs, 1u);
-  EXPECT_EQ(sink.discards, 1u);
+  EXPECT_GE(sink.discards, 1u);  // of each attempt that began: the epoch may have a second one
   sink.SetLoad(OkStatus());
   ASSERT_EQ(trainer_->Sync(3, kPatience).status, OkStatus());
   EXPECT_LT(before.version, worker->Serving().version);
