@@ -208,7 +208,7 @@ class Checker {
   Status Check(const Value& value, size_t depth) {
     if (const std::string* text = value.AsString()) return CheckText(*text);
     if (const Bytes* bytes = value.AsBytes()) {
-      return CheckSize("bytes", bytes->size(), limits_.bytes_bytes);
+      return CheckSize("bytes", bytes->size(), " bytes", limits_.bytes_bytes);
     }
     if (const ValueArray* array = value.AsArray()) {
       PC_RETURN_IF_ERROR(Enter(array->size(), depth));
@@ -224,22 +224,22 @@ class Checker {
   }
 
  private:
-  static Status CheckSize(const char* what, size_t size, size_t most) {
+  static Status CheckSize(const char* what, size_t size, const char* unit, size_t most) {
     if (size <= most) return OkStatus();
-    return InvalidArgument(std::string(what) + " of " + std::to_string(size) +
+    return InvalidArgument(std::string(what) + " of " + std::to_string(size) + unit +
                            " exceeds the limit of a message to another process, " +
                            std::to_string(most));
   }
   Status CheckText(const std::string& text) const {
-    PC_RETURN_IF_ERROR(CheckSize("a string", text.size(), limits_.string_bytes));
+    PC_RETURN_IF_ERROR(CheckSize("a string", text.size(), " bytes", limits_.string_bytes));
     if (IsUtf8(text)) return OkStatus();
     return InvalidArgument("a string to another process is not UTF-8: send it as Bytes");
   }
   Status Enter(size_t size, size_t depth) {
-    PC_RETURN_IF_ERROR(CheckSize("nesting", depth + 1, limits_.depth));
+    PC_RETURN_IF_ERROR(CheckSize("nesting", depth + 1, " levels", limits_.depth));
     items_ += size;
-    PC_RETURN_IF_ERROR(CheckSize("an array or map", size, limits_.items));
-    return CheckSize("arrays and maps together", items_, limits_.total_items);
+    PC_RETURN_IF_ERROR(CheckSize("an array or map", size, " items", limits_.items));
+    return CheckSize("arrays and maps together", items_, " items", limits_.total_items);
   }
 
   const DecodeLimits& limits_;

@@ -12,7 +12,7 @@ StatusOr<std::string> EncodeBody(const Value& body) {
   std::string bytes = Encode(body);
   if (bytes.size() <= limits::kControlFrameBytes) return bytes;
   return InvalidArgument("a body of " + std::to_string(bytes.size()) + " bytes exceeds the limit " +
-                         "of " + std::to_string(limits::kControlFrameBytes))
+                         "of " + std::to_string(limits::kControlFrameBytes) + " bytes")
       .WithOutcome(Outcome::kNotExecuted);
 }
 

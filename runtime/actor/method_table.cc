@@ -13,8 +13,8 @@ Status CheckArgumentCount(std::string_view method, size_t expected, const Value&
   }
   if (array->size() == expected) return OkStatus();
   return InvalidArgument("method \"" + std::string(method) + "\" takes " +
-                         std::to_string(expected) + " arguments, got " +
-                         std::to_string(array->size()));
+                         std::to_string(expected) + (expected == 1 ? " argument" : " arguments") +
+                         ", got " + std::to_string(array->size()));
 }
 
 Status ArgumentError(std::string_view method, size_t index, const Status& error) {

@@ -60,8 +60,9 @@ Status Unusable(const Link& link) {
   const std::string text = "node " + link.node;
   const LinkState state = link.state.load();
   Status status = Unavailable(text + " is not reachable now");
-  if (state == LinkState::kLeft) status = PeerDied(text + " has left: " + link.cause());
-  if (link.has_died.load()) status = PeerDied(text + " has died: " + link.cause());
+  const std::string remedy = link.cause() + "; connect again to its next life";
+  if (state == LinkState::kLeft) status = PeerDied(text + " has left: " + remedy);
+  if (link.has_died.load()) status = PeerDied(text + " has died: " + remedy);
   return status.WithOutcome(Outcome::kNotExecuted);
 }
 
@@ -126,8 +127,9 @@ StatusOr<CallId> Node::BeginCall(const RefState& to, PendingCall call) {
       to.cell != nullptr ? to.cell->calls_in_flight() : call.link->in_flight;
   if (window.fetch_add(1) >= limits::kCallsInFlight) {
     window.fetch_sub(1);
-    return ResourceExhausted(std::to_string(limits::kCallsInFlight) + " calls to " + call.what +
-                             "'s peer are in flight already")
+    const std::string whom = to.cell != nullptr ? "actor \"" + to.actor + "\"" : "node " + to.node;
+    return ResourceExhausted(std::to_string(limits::kCallsInFlight) + " calls to " + whom +
+                             " have no answer yet: wait for some")
         .WithOutcome(Outcome::kNotExecuted);
   }
   call.window = &window;

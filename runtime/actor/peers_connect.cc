@@ -57,7 +57,7 @@ StatusOr<std::string> Peers::Open() {
   if (!net::IsLocalEndpoint(options.bind) && !options.keys && !options.insecure) {
     return PermissionDenied("binding " + options.bind +
                             " lets other machines in: give CURVE keys, or allow it with "
-                            "--insecure, or bind tcp://127.0.0.1:*");
+                            "RuntimeOptions::insecure (--insecure), or bind tcp://127.0.0.1:*");
   }
   net::SocketOptions socket_options = BaseOptions();
   if (options.keys) {

@@ -62,7 +62,8 @@ StatusOr<ActorRef> Runtime::Find(const std::string& name) const {
 
 Status Runtime::Stop(const ActorRef& ref, Duration drain) {
   if (!ref.local()) {
-    return InvalidArgument(ref.ToString() + " does not live in this process: Kill would reach it");
+    return InvalidArgument(
+        ref.ToString() + " does not live in this process: Kill reaches it, or a method of its own");
   }
   const auto cell = ref.state()->cell;
   cell->BeginStop();

@@ -19,9 +19,10 @@ class ActorClasses {
   // `T` as for NewActor, made from arguments of the types `Args` (convertible, see convert.h).
   template <class T, class... Args>
   ActorClasses& Add(std::string name) {
-    makers_[std::move(name)] = [](const Value& body) -> StatusOr<ActorFactory> {
+    std::string constructor = "constructor of " + name;
+    makers_[std::move(name)] = [constructor](const Value& body) -> StatusOr<ActorFactory> {
       std::tuple<Args...> arguments;
-      PC_RETURN_IF_ERROR(internal::ReadArguments("(constructor)", body, &arguments,
+      PC_RETURN_IF_ERROR(internal::ReadArguments(constructor, body, &arguments,
                                                  std::index_sequence_for<Args...>()));
       return ActorFactory([arguments]() -> std::unique_ptr<Actor> {
         return std::apply(

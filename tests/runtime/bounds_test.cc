@@ -342,7 +342,10 @@ TEST_F(BoundsTest, EachActorHereHas4096OpenCalls) {
     open.push_back(ref.Call("m", Value()));
     ASSERT_FALSE(open.back().ready());
   }
-  ExpectRefusedAtOnce(ref.Call("m", Value()));
+  const Future<Value> extra = ref.Call("m", Value());
+  ExpectRefusedAtOnce(extra);
+  EXPECT_EQ(extra.Get(Duration(0)).status().message(),
+            "4096 calls to actor \"held\" have no answer yet: wait for some");
   EXPECT_TRUE(other.Call("echo", Value()).Get(kPatience).ok());
   gate->Open();
   for (Future<Value>& call : open) EXPECT_TRUE(call.Get(kPatience).ok());

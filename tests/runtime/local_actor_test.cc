@@ -87,7 +87,7 @@ TEST_F(LocalActorTest, WrongArgumentsAreNamed) {
     EXPECT_EQ(status.outcome(), Outcome::kNotExecuted);
     return status.message();
   };
-  EXPECT_EQ(error("add", ValueArray{}), "method \"add\" takes 1 arguments, got 0");
+  EXPECT_EQ(error("add", ValueArray{}), "method \"add\" takes 1 argument, got 0");
   EXPECT_EQ(error("add", ValueArray{Value("3")}),
             "method \"add\", argument 0: expected an integer of 32 bits, got string \"3\"");
   EXPECT_EQ(
