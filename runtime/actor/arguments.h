@@ -101,8 +101,12 @@ Status CheckFits(const From& from) {
 }
 
 template <class Tuple, class... Args, size_t... kIndex>
+constexpr bool AllFit(std::index_sequence<kIndex...>, const Args&... args) {
+  return (Fits<std::tuple_element_t<kIndex, Tuple>>(args) && ...);
+}
+
+template <class Tuple, class... Args, size_t... kIndex>
 Status CheckAllFit(std::string_view method, std::index_sequence<kIndex...>, const Args&... args) {
-  if ((Fits<std::tuple_element_t<kIndex, Tuple>>(args) && ...)) return OkStatus();
   Status status;
   [[maybe_unused]] const auto note = [&](size_t index, const Status& fits) {
     if (!fits.ok() && status.ok()) status = ArgumentError(method, index, fits);

@@ -145,8 +145,7 @@ class TypedRef {
     using Traits = internal::MethodTraits<Method>;
     using Result = typename Traits::Result;
     const std::string* name = MethodsOf<T>().NameOf(method);
-    const Status checked = Check<Method>(name, args...);
-    if (!checked.ok()) return MakeReady<Result>(checked);
+    if (!MayGo<Method>(name, args...)) return MakeReady<Result>(WhyNot<Method>(name, args...));
     typename Traits::Arguments arguments = Gather<Method>(std::forward<Args>(args)...);
     if (is_direct_) return CallDirect(options, method, *name, std::move(arguments));
     return internal::ConvertReply<Result>(
@@ -156,7 +155,7 @@ class TypedRef {
   template <class Method, class... Args>
   Status TellWith(TellOptions options, Method method, Args&&... args) const {
     const std::string* name = MethodsOf<T>().NameOf(method);
-    PC_RETURN_IF_ERROR(Check<Method>(name, args...));
+    if (!MayGo<Method>(name, args...)) return WhyNot<Method>(name, args...);
     auto arguments = Gather<Method>(std::forward<Args>(args)...);
     if (!is_direct_) return ref_.Tell(*name, internal::ArgumentsToValue(arguments), options);
     internal::TypedTell<T, Method> tell{method, std::move(arguments)};
@@ -176,16 +175,25 @@ class TypedRef {
     }
     return Arguments();  // only after an error, so that the compiler has no more to say
   }
-  // `name` is null when the class does not list the method.
+  // `name` is null when the class does not list the method. Apart from the error, which a tell
+  // should not pay for.
   template <class Method, class... Args>
-  static Status Check(const std::string* name, const Args&... args) {
+  static bool MayGo(const std::string* name, const Args&... args) {
+    using Arguments = typename internal::MethodTraits<Method>::Arguments;
+    if constexpr (sizeof...(Args) == std::tuple_size_v<Arguments>) {
+      using Indices = std::index_sequence_for<Args...>;
+      return name != nullptr && internal::AllFit<Arguments>(Indices(), args...);
+    }
+    return name != nullptr;
+  }
+  template <class Method, class... Args>
+  static Status WhyNot(const std::string* name, const Args&... args) {
     if (name == nullptr) return NotListed();
     using Arguments = typename internal::MethodTraits<Method>::Arguments;
     if constexpr (sizeof...(Args) == std::tuple_size_v<Arguments>) {
       return internal::CheckAllFit<Arguments>(*name, std::index_sequence_for<Args...>(), args...);
-    } else {
-      return OkStatus();
     }
+    return OkStatus();  // only after an error of the compiler
   }
   static Status NotListed() {
     std::string listed;
