@@ -105,6 +105,11 @@ Status Membership::Drain(const std::string& replica) {
   if (Ranks(Role::kWorker, replica).empty()) {
     return NotFound("no replica \"" + replica + "\"; see members for the names");
   }
+  // Those that have gone would add up where each replica that is to end is drained first.
+  if (drained_.size() >= kDrainedGone) {
+    std::erase_if(drained_,
+                  [&](const std::string& unit) { return Ranks(Role::kWorker, unit).empty(); });
+  }
   drained_.insert(replica);
   return OkStatus();
 }

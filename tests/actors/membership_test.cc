@@ -48,5 +48,20 @@ TEST_F(MembershipTest, IncompleteAndDrainedUnitsAreLeftOut) {
   EXPECT_EQ(Ranks(Role::kWorker), (Names{"a", "d", "b", "c"}));
 }
 
+TEST_F(MembershipTest, ReplicasThatWereDrainedAndHaveGoneDoNotAddUp) {
+  Add("stays", Role::kWorker, "stays", 0, 1);
+  ASSERT_TRUE(members_.Drain("stays").ok());
+  for (size_t k = 0; k < 3 * Membership::kDrainedGone; ++k) {
+    const std::string name = "goes-" + std::to_string(k);
+    Add(name, Role::kWorker, name, 0, 1);
+    ASSERT_TRUE(members_.Drain(name).ok());
+    members_.Remove(name);
+    ASSERT_LE(members_.drained().size(), Membership::kDrainedGone + 1);
+  }
+  EXPECT_TRUE(members_.drained().contains("stays"));
+  Add("goes-3071", Role::kWorker, "goes-3071", 0, 1);
+  EXPECT_EQ(Ranks(Role::kWorker), Names()) << "one that went just now comes back drained";
+}
+
 }  // namespace
 }  // namespace packcast
