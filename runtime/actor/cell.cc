@@ -218,21 +218,19 @@ bool Cell::PostTurn(size_t group) {
                                 [self = shared_from_this(), group] { self->Run(group); });
 }
 
-void Cell::Schedule(size_t group) {
-  if (ClaimTurn(group) && !PostTurn(group)) --groups_[group].posted;
+bool Cell::Schedule(size_t group) {
+  if (!ClaimTurn(group)) return false;
+  const bool is_posted = PostTurn(group);
+  if (!is_posted) --groups_[group].posted;
+  return is_posted;
 }
 
 void Cell::ScheduleAll() {
   for (size_t group = 0; group < groups_.size(); ++group) {
     if (!HasWork(group)) continue;
-    Schedule(group);
     // As many turns as may run at once: those asked for while a life began or waited for its
     // back-off found nothing to do.
-    while (groups_[group].posted < std::ssize(groups_[group].queue) && ClaimTurn(group)) {
-      if (PostTurn(group)) continue;
-      --groups_[group].posted;
-      return;
-    }
+    while (Schedule(group) && groups_[group].posted < std::ssize(groups_[group].queue)) continue;
   }
 }
 

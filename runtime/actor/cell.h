@@ -167,10 +167,10 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
   static Status Refuse(Message* message, const Status& why);
   // Of `life`; 0: whichever runs.
   void PushInternal(Task task, size_t group, int life);
-  // Needs mutex_: asks the executor for a turn of `group`, unless one comes anyway. In two steps
-  // too: whether to ask; then, which may go without the mutex, to ask. False: there are no turns
-  // any more, so the claim is to be taken back.
-  void Schedule(size_t group);
+  // Needs mutex_: asks the executor for a turn of `group`, unless as many come as may run; whether
+  // it has. In two steps too: whether to ask; then, which may go without the mutex, to ask. False:
+  // there are no turns any more, so the claim is to be taken back.
+  bool Schedule(size_t group);
   bool ClaimTurn(size_t group);
   bool PostTurn(size_t group);
   void ScheduleAll();
