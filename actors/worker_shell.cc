@@ -194,29 +194,29 @@ void WorkerShell::SinkSide::AfterInstall(InstallDone* done) {
 }
 
 void WorkerShell::Abort(const EpochKey& key) {
-  engine().Abort("attempt " + std::to_string(key.attempt.value) + " is given up",
-                 [self = shared_ptr(), side = side_, key, info = InfoOf(key),
-                  wrote = written_ == key](AbortOutcome outcome) {
-                   const auto finish = [self, side, key, info, wrote, outcome] {
-                     self->drive.Post([self, side, key, info, wrote, outcome] {
-                       AbortDone done{key, outcome};
-                       if (!Failpoint("worker.abort").ok()) done.outcome = AbortOutcome::kWedged;
-                       // Memory that may still be written is the sink's no more: the process is to
-                       // end.
-                       const bool is_wedged = done.outcome == AbortOutcome::kWedged;
-                       if (wrote && !is_wedged) side->sink->Discard(side->WithBank(info));
-                       self->inbox.Post(MemberEvent(done));
-                     });
-                   };
-                   {
-                     std::lock_guard lock(side->mutex);
-                     if (side->quiesce_open) {  // the engine still answers to the quiesce
-                       side->waiting = finish;
-                       return;
-                     }
-                   }
-                   finish();
-                 });
+  const bool wrote = written_ == key;
+  engine().Abort(
+      "attempt " + std::to_string(key.attempt.value) + " is given up",
+      [self = shared_ptr(), side = side_, key, info = InfoOf(key), wrote](AbortOutcome outcome) {
+        const auto finish = [self, side, key, info, wrote, outcome] {
+          self->drive.Post([self, side, key, info, wrote, outcome] {
+            AbortDone done{key, outcome};
+            if (!Failpoint("worker.abort").ok()) done.outcome = AbortOutcome::kWedged;
+            // Memory that may still be written is the sink's no more: the process is to end.
+            const bool is_wedged = done.outcome == AbortOutcome::kWedged;
+            if (wrote && !is_wedged) side->sink->Discard(side->WithBank(info));
+            self->inbox.Post(MemberEvent(done));
+          });
+        };
+        {
+          std::lock_guard lock(side->mutex);
+          if (side->quiesce_open) {  // the engine still answers to the quiesce
+            side->waiting = finish;
+            return;
+          }
+        }
+        finish();
+      });
 }
 
 }  // namespace packcast
