@@ -60,9 +60,9 @@ class Membership {
   // Ranks of a unit in rank order.
   std::vector<Member*> Ranks(Role role, const std::string& unit);
 
+  static constexpr size_t kDrainedGone = 1024;
   // A drained replica stays connected and takes no part in epochs, also when it comes back; of more
   // than kDrainedGone those that are not here now are forgotten. kNotFound for an unknown one.
-  static constexpr size_t kDrainedGone = 1024;
   Status Drain(const std::string& replica);
   Status Readmit(const std::string& replica);
   const std::set<std::string>& drained() const { return drained_; }
