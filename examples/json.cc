@@ -14,7 +14,8 @@ nlohmann::ordered_json Convert(const Value& value) {
   if (value.GetUint(&u)) return u;
   if (value.GetInt(&i)) return i;
   if (const std::string* s = value.AsString()) return *s;
-  if (const Bytes* bytes = value.AsBytes()) return std::to_string(bytes->size()) + " bytes";
+  std::span<const std::byte> bytes;
+  if (value.GetBytes(&bytes)) return std::to_string(bytes.size()) + " bytes";
   nlohmann::ordered_json out;
   if (const ValueArray* array = value.AsArray()) {
     out = nlohmann::ordered_json::array();

@@ -26,7 +26,21 @@ void PackDouble(double value, msgpack::sbuffer* out) {
   out->write(bytes, sizeof bytes);
 }
 
-void Pack(const Value& value, Packer* packer, msgpack::sbuffer* out) {
+bool IsApart(const Value& value) {
+  const ByteRange* range = value.AsByteRange();
+  return range != nullptr && range->size() >= limits::kApartBytes;
+}
+
+void PackApart(const ByteRange& range, Packer* packer, ApartRanges* apart) {
+  const char index = static_cast<char>(apart->size());
+  packer->pack_ext(sizeof index, kRangeExt);
+  packer->pack_ext_body(&index, sizeof index);
+  apart->push_back(range);
+}
+
+// `apart` is null where nothing may travel apart.
+void Pack(const Value& value, Packer* packer, msgpack::sbuffer* out, ApartRanges* apart) {
+  std::span<const std::byte> bytes;
   int64_t i = 0;
   uint64_t u = 0;
   if (value.is_nil()) {
@@ -42,19 +56,21 @@ void Pack(const Value& value, Packer* packer, msgpack::sbuffer* out) {
   } else if (const std::string* s = value.AsString()) {
     packer->pack_str(static_cast<uint32_t>(s->size()));
     packer->pack_str_body(s->data(), static_cast<uint32_t>(s->size()));
-  } else if (const Bytes* bytes = value.AsBytes()) {
-    packer->pack_bin(static_cast<uint32_t>(bytes->size()));
-    packer->pack_bin_body(reinterpret_cast<const char*>(bytes->data()),
-                          static_cast<uint32_t>(bytes->size()));
+  } else if (apart != nullptr && IsApart(value)) {
+    PackApart(*value.AsByteRange(), packer, apart);
+  } else if (value.GetBytes(&bytes)) {
+    packer->pack_bin(static_cast<uint32_t>(bytes.size()));
+    packer->pack_bin_body(reinterpret_cast<const char*>(bytes.data()),
+                          static_cast<uint32_t>(bytes.size()));
   } else if (const ValueArray* array = value.AsArray()) {
     packer->pack_array(static_cast<uint32_t>(array->size()));
-    for (const Value& item : *array) Pack(item, packer, out);
+    for (const Value& item : *array) Pack(item, packer, out, apart);
   } else if (const ValueMap* map = value.AsMap()) {
     packer->pack_map(static_cast<uint32_t>(map->size()));
     for (const auto& [key, item] : *map) {
       packer->pack_str(static_cast<uint32_t>(key.size()));
       packer->pack_str_body(key.data(), static_cast<uint32_t>(key.size()));
-      Pack(item, packer, out);
+      Pack(item, packer, out, apart);
     }
   }
 }
@@ -63,12 +79,14 @@ void Pack(const Value& value, Packer* packer, msgpack::sbuffer* out) {
 // an array or map claims to hold is added up, and each item takes a byte at least.
 class ValueBuilder : public msgpack::null_visitor {
  public:
-  ValueBuilder(std::string_view bytes, const DecodeLimits& limits)
-      : limits_(limits), bytes_(bytes.size()) {}
+  ValueBuilder(std::string_view bytes, ApartRanges apart, const DecodeLimits& limits)
+      : limits_(limits), bytes_(bytes.size()), apart_(std::move(apart)) {}
 
   StatusOr<Value> Take() {
     if (!error_.ok()) return error_;
-    return std::move(root_);
+    if (taken_ == apart_.size()) return std::move(root_);
+    return InvalidArgument(std::to_string(apart_.size()) + " byte ranges came with a value that " +
+                           "refers to " + std::to_string(taken_));
   }
   bool failed() const { return !error_.ok(); }
 
@@ -94,7 +112,14 @@ class ValueBuilder : public msgpack::null_visitor {
     if (size > 0) std::memcpy(copy.data(), data, size);
     return Put(std::move(copy));
   }
-  bool visit_ext(const char*, uint32_t) { return Fail("ext types are not used in this protocol"); }
+  // `data` begins with the type.
+  bool visit_ext(const char* data, uint32_t size) {
+    if (size != 2 || data[0] != kRangeExt) return Fail("an ext value that is no byte range");
+    const size_t index = static_cast<unsigned char>(data[1]);
+    if (index != taken_) return Fail("a byte range is not referred to in its turn");
+    if (index >= apart_.size()) return Fail("a byte range is referred to that did not come");
+    return Put(std::move(apart_[taken_++]));
+  }
 
   bool start_array(uint32_t size) {
     if (!Enter(size)) return false;
@@ -193,6 +218,8 @@ class ValueBuilder : public msgpack::null_visitor {
 
   const DecodeLimits& limits_;
   const size_t bytes_;
+  ApartRanges apart_;
+  size_t taken_ = 0;  // of those
   size_t items_ = 0;
   bool is_key_ = false;  // what comes next is a map's key
   std::vector<Open> open_;
@@ -203,12 +230,14 @@ class ValueBuilder : public msgpack::null_visitor {
 // Walks a value before it is sent, by the same bounds.
 class Checker {
  public:
-  explicit Checker(const DecodeLimits& limits) : limits_(limits) {}
+  Checker(bool apart, const DecodeLimits& limits) : apart_(apart), limits_(limits) {}
 
   Status Check(const Value& value, size_t depth) {
     if (const std::string* text = value.AsString()) return CheckText(*text);
-    if (const Bytes* bytes = value.AsBytes()) {
-      return CheckSize("bytes", bytes->size(), " bytes", limits_.bytes_bytes);
+    if (apart_ && IsApart(value)) return CheckApart(value.AsByteRange()->size());
+    std::span<const std::byte> bytes;
+    if (value.GetBytes(&bytes)) {
+      return CheckSize("bytes", bytes.size(), " bytes", limits_.bytes_bytes);
     }
     if (const ValueArray* array = value.AsArray()) {
       PC_RETURN_IF_ERROR(Enter(array->size(), depth));
@@ -235,6 +264,14 @@ class Checker {
     if (IsUtf8(text)) return OkStatus();
     return InvalidArgument("a string to another process is not UTF-8: send it as Bytes");
   }
+  Status CheckApart(size_t size) {
+    PC_RETURN_IF_ERROR(CheckSize("a byte range", size, " bytes", limits::kControlFrameBytes));
+    PC_RETURN_IF_ERROR(CheckSize("byte ranges together", ranges_bytes_ += size, " bytes",
+                                 limits::kApartTotalBytes));
+    if (++ranges_ <= limits::kApartRanges) return OkStatus();
+    return InvalidArgument("a message to another process has more than " +
+                           std::to_string(limits::kApartRanges) + " long byte ranges");
+  }
   Status Enter(size_t size, size_t depth) {
     PC_RETURN_IF_ERROR(CheckSize("nesting", depth + 1, " levels", limits_.depth));
     items_ += size;
@@ -242,26 +279,39 @@ class Checker {
     return CheckSize("arrays and maps together", items_, " items", limits_.total_items);
   }
 
+  const bool apart_;
   const DecodeLimits& limits_;
   size_t items_ = 0;
+  size_t ranges_ = 0;  // that travel apart
+  size_t ranges_bytes_ = 0;
 };
+
+std::string EncodeTo(const Value& value, ApartRanges* apart) {
+  msgpack::sbuffer buffer;
+  Packer packer(buffer);
+  Pack(value, &packer, &buffer, apart);
+  return std::string(buffer.data(), buffer.size());
+}
 
 }  // namespace
 
 Status CheckEncodable(const Value& value, const DecodeLimits& limits) {
-  return Checker(limits).Check(value, 0);
+  return Checker(false, limits).Check(value, 0);
+}
+Status CheckEncodableApart(const Value& value, const DecodeLimits& limits) {
+  return Checker(true, limits).Check(value, 0);
 }
 
-std::string Encode(const Value& value) {
-  msgpack::sbuffer buffer;
-  Packer packer(buffer);
-  Pack(value, &packer, &buffer);
-  return std::string(buffer.data(), buffer.size());
-}
+std::string Encode(const Value& value) { return EncodeTo(value, nullptr); }
+std::string EncodeApart(const Value& value, ApartRanges* apart) { return EncodeTo(value, apart); }
 
 StatusOr<Value> Decode(std::string_view bytes, const DecodeLimits& limits) {
+  return DecodeApart(bytes, ApartRanges(), limits);
+}
+
+StatusOr<Value> DecodeApart(std::string_view bytes, ApartRanges apart, const DecodeLimits& limits) {
   try {
-    ValueBuilder builder(bytes, limits);
+    ValueBuilder builder(bytes, std::move(apart), limits);
     size_t offset = 0;
     const bool is_whole = msgpack::parse(bytes.data(), bytes.size(), offset, builder);
     if (builder.failed()) return builder.Take();

@@ -146,9 +146,20 @@ template <>
 struct Convert<Bytes> {
   static Value To(const Bytes& v) { return v; }
   static Status From(const Value& value, Bytes* out) {
-    const Bytes* b = value.AsBytes();
-    if (b == nullptr) return WrongKind("bytes", value);
-    return *out = *b, OkStatus();
+    std::span<const std::byte> bytes;
+    if (!value.GetBytes(&bytes)) return WrongKind("bytes", value);
+    return out->assign(bytes.begin(), bytes.end()), OkStatus();
+  }
+};
+
+template <>
+struct Convert<ByteRange> {
+  static Value To(const ByteRange& v) { return v; }
+  static Status From(const Value& value, ByteRange* out) {
+    if (const ByteRange* range = value.AsByteRange()) return *out = *range, OkStatus();
+    const Bytes* own = value.AsBytes();
+    if (own == nullptr) return WrongKind("bytes", value);
+    return *out = *own, OkStatus();
   }
 };
 

@@ -214,6 +214,7 @@ Value EncodeHello(const Hello& hello) {
   map.Put("beats", hello.beats);
   if (hello.beat_ms != 0) map.Put("beat_ms", hello.beat_ms);
   if (hello.batches) map.Put("batches", true);
+  if (hello.ranges) map.Put("ranges", true);
   if (hello.connection != 0) map.Put("connection", hello.connection);
   if (hello.earlier.value != 0) map.Put("earlier", hello.earlier.value);
   if (!hello.actor.empty()) map.Put("actor", hello.actor);
@@ -232,6 +233,7 @@ StatusOr<Hello> DecodeHello(const Value& body) {
   PC_RETURN_IF_ERROR(ReadBool(body, "beats", &hello.beats));
   PC_RETURN_IF_ERROR(ReadUint(body, "beat_ms", &hello.beat_ms));
   PC_RETURN_IF_ERROR(ReadBool(body, "batches", &hello.batches));
+  PC_RETURN_IF_ERROR(ReadBool(body, "ranges", &hello.ranges));
   PC_RETURN_IF_ERROR(ReadUint(body, "connection", &hello.connection));
   PC_RETURN_IF_ERROR(ReadUint(body, "earlier", &hello.earlier.value));
   PC_RETURN_IF_ERROR(ReadText(body, "actor", limits::kNameBytes, &hello.actor));

@@ -72,6 +72,7 @@ struct Hello {
   // In a hello: the life of this node whose place it takes, as the refusal of an earlier hello
   // said; 0: none said so.
   Incarnation earlier = {};
+  bool ranges = false;  // may be sent byte ranges apart from bodies (codec.h)
 };
 
 std::string EncodeEnvelope(const Envelope& envelope);

@@ -25,7 +25,13 @@ inline constexpr uint64_t kModelBytes = uint64_t{1} << 50;
 // One ZeroMQ frame on the control lane and on the bulk lane.
 inline constexpr size_t kControlFrameBytes = 16u << 20;
 inline constexpr size_t kBulkFrameBytes = 8u << 20;
-inline constexpr size_t kFramesPerMessage = 8;
+
+// Byte ranges that travel as frames of their own behind a message's body: how long they are at
+// least, of one message how many and how much.
+inline constexpr size_t kApartBytes = 64u << 10;
+inline constexpr size_t kApartRanges = 16;
+inline constexpr size_t kApartTotalBytes = 128u << 20;
+inline constexpr size_t kFramesPerMessage = 3 + kApartRanges;
 
 // msgpack shapes.
 inline constexpr size_t kValueDepth = 16;

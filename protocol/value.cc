@@ -1,5 +1,6 @@
 #include "protocol/value.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "protocol/text.h"
@@ -44,6 +45,13 @@ bool Value::GetDouble(double* out) const {
   return true;
 }
 
+bool Value::GetBytes(std::span<const std::byte>* out) const {
+  if (const Bytes* own = AsBytes()) return *out = *own, true;
+  const ByteRange* range = AsByteRange();
+  if (range == nullptr) return false;
+  return *out = range->bytes(), true;
+}
+
 const Value* Value::Find(std::string_view key) const {
   const ValueMap* map = AsMap();
   if (map == nullptr) return nullptr;
@@ -60,7 +68,7 @@ void Value::Put(std::string key, Value value) {
 
 std::string_view Value::KindName() const {
   static constexpr std::string_view kNames[] = {"nil",    "bool",  "integer", "integer", "float",
-                                                "string", "bytes", "array",   "map"};
+                                                "string", "bytes", "bytes",   "array",   "map"};
   return kNames[rep_.index()];
 }
 
@@ -70,6 +78,7 @@ void Append(const Value& value, size_t max_chars, std::string* out) {
   if (out->size() > max_chars) return;
   int64_t i = 0;
   uint64_t u = 0;
+  std::span<const std::byte> bytes;
   if (value.is_nil()) {
     *out += "null";
   } else if (const bool* b = value.AsBool()) {
@@ -82,8 +91,8 @@ void Append(const Value& value, size_t max_chars, std::string* out) {
     *out += std::to_string(u);
   } else if (const std::string* s = value.AsString()) {
     *out += '"' + *s + '"';
-  } else if (const Bytes* bytes = value.AsBytes()) {
-    *out += "<" + std::to_string(bytes->size()) + " bytes>";
+  } else if (value.GetBytes(&bytes)) {
+    *out += "<" + std::to_string(bytes.size()) + " bytes>";
   } else if (const ValueArray* array = value.AsArray()) {
     *out += '[';
     for (size_t k = 0; k < array->size() && out->size() <= max_chars; ++k) {
@@ -119,6 +128,8 @@ bool operator==(const Value& a, const Value& b) {
   uint64_t au = 0, bu = 0;
   if (a.GetInt(&ai)) return b.GetInt(&bi) && ai == bi;
   if (a.GetUint(&au)) return b.GetUint(&bu) && au == bu;
+  std::span<const std::byte> a_bytes, b_bytes;
+  if (a.GetBytes(&a_bytes)) return b.GetBytes(&b_bytes) && std::ranges::equal(a_bytes, b_bytes);
   return a.rep_ == b.rep_;
 }
 

@@ -2,25 +2,26 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
 
+#include "protocol/byte_range.h"
 #include "protocol/status.h"
 
 namespace packcast {
 
 class Value;
-using Bytes = std::vector<std::byte>;
 using ValueArray = std::vector<Value>;
 // A map with string keys in the order they were put. Small maps: look-up is linear.
 using ValueMap = std::vector<std::pair<std::string, Value>>;
 
-// What msgpack can carry, as plain data: nil, bool, integers, double, string, bytes, array and
-// map with string keys. A value type; not thread-safe while being changed.
+// What msgpack can carry, as plain data: nil, bool, integers, double, string, bytes (of its own, or
+// shared ones in a ByteRange), array and map with string keys. A value type; not thread-safe while
+// being changed.
 class Value {
  public:
   Value() = default;
@@ -34,6 +35,7 @@ class Value {
   Value(std::string_view v) : rep_(std::string(v)) {}  // NOLINT
   Value(const char* v) : rep_(std::string(v)) {}       // NOLINT
   Value(Bytes v) : rep_(std::move(v)) {}               // NOLINT
+  Value(ByteRange v) : rep_(std::move(v)) {}           // NOLINT
   Value(ValueArray v) : rep_(std::move(v)) {}          // NOLINT
   Value(ValueMap v) : rep_(std::move(v)) {}            // NOLINT
 
@@ -42,6 +44,7 @@ class Value {
   const double* AsDouble() const { return std::get_if<double>(&rep_); }
   const std::string* AsString() const { return std::get_if<std::string>(&rep_); }
   const Bytes* AsBytes() const { return std::get_if<Bytes>(&rep_); }
+  const ByteRange* AsByteRange() const { return std::get_if<ByteRange>(&rep_); }
   const ValueArray* AsArray() const { return std::get_if<ValueArray>(&rep_); }
   const ValueMap* AsMap() const { return std::get_if<ValueMap>(&rep_); }
   ValueArray* AsArray() { return std::get_if<ValueArray>(&rep_); }
@@ -52,6 +55,8 @@ class Value {
   bool GetUint(uint64_t* out) const;
   // Any number as a double.
   bool GetDouble(double* out) const;
+  // Bytes of either kind; they live as long as this value is not changed.
+  bool GetBytes(std::span<const std::byte>* out) const;
 
   // A map's entry, or null if this is no map or has no such key.
   const Value* Find(std::string_view key) const;
@@ -63,12 +68,12 @@ class Value {
   // JSON-like text, for logs and errors; long ones are cut at `max_chars` bytes.
   std::string ToString(size_t max_chars = 400) const;
 
-  // Equal when they encode alike: 1 and 1u are equal.
+  // Equal when they encode alike: 1 and 1u are equal, and so are bytes, shared or not.
   friend bool operator==(const Value& a, const Value& b);
 
  private:
-  std::variant<std::monostate, bool, int64_t, uint64_t, double, std::string, Bytes, ValueArray,
-               ValueMap>
+  std::variant<std::monostate, bool, int64_t, uint64_t, double, std::string, Bytes, ByteRange,
+               ValueArray, ValueMap>
       rep_;
 };
 

@@ -35,7 +35,7 @@ struct PendingCall {
   // For calls that are sent again.
   bool idempotent = false;
   Envelope envelope;
-  net::Frame body;
+  WireBody body;
   KeptRoom room;
 };
 

@@ -34,8 +34,8 @@ struct Cell::MailTask {
       return Drop(DeadlineExceeded("the deadline passed in the mailbox"));
     }
     if (!message.responder.Begin()) return;  // cancelled
-    if (mail.raw_body && mail.raw_body->size() > 0) {
-      StatusOr<Value> body = Decode(mail.raw_body->view());
+    if (mail.raw_body) {
+      StatusOr<Value> body = DecodeBody(std::move(*mail.raw_body));
       if (!body.ok()) return DropMalformed(body.status());
       message.body = std::move(*body);
     }

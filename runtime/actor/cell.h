@@ -35,7 +35,7 @@ class Cell : public std::enable_shared_from_this<Cell>, private Context {
   // A message whose body is decoded only when its turn comes, off the reactor's thread.
   struct Mail {
     Message message;
-    std::optional<net::Frame> raw_body;
+    std::optional<WireBody> raw_body;
     HeldRoom room;  // of one from another process
   };
   // Indices of the groups that every actor has; those of the options follow.

@@ -96,8 +96,8 @@ Value Cell::Fate() const {
 
 Status Cell::OnReserved(Mail mail) {
   Message& message = mail.message;
-  if (mail.raw_body && mail.raw_body->size() > 0) {
-    StatusOr<Value> body = Decode(mail.raw_body->view());
+  if (mail.raw_body) {
+    StatusOr<Value> body = DecodeBody(std::move(*mail.raw_body));
     if (!body.ok()) return Refuse(&message, body.status());
     message.body = std::move(*body);
   }

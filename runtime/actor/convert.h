@@ -16,8 +16,8 @@
 #include "runtime/actor/future.h"
 
 // What actor methods may take and return, besides what protocol/fields.h knows (bool, integers,
-// double, std::string, Bytes, Value, std::vector, structs with a Fields visitor): float, Unit,
-// std::optional, std::map<std::string, ...> and enums.
+// double, std::string, Bytes, ByteRange, Value, std::vector, structs with a Fields visitor): float,
+// Unit, std::optional, std::map<std::string, ...> and enums.
 namespace packcast::fields {
 
 template <>
@@ -117,7 +117,7 @@ std::string WireTypeName() {
   if constexpr (std::is_same_v<T, Unit>) return "nil";
   if constexpr (std::is_same_v<T, Value>) return "any";
   if constexpr (std::is_same_v<T, std::string>) return "string";
-  if constexpr (std::is_same_v<T, Bytes>) return "bytes";
+  if constexpr (std::is_same_v<T, Bytes> || std::is_same_v<T, ByteRange>) return "bytes";
   if constexpr (std::is_floating_point_v<T>) return "number";
   if constexpr (std::is_integral_v<T> || std::is_enum_v<T>) return "integer";
   if constexpr (requires { typename internal::ElementOf<T>::Type; }) {

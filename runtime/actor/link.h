@@ -16,6 +16,7 @@
 #include "runtime/actor/actor_ref.h"
 #include "runtime/actor/peer_room.h"
 #include "runtime/actor/reply_cache.h"
+#include "runtime/actor/wire_body.h"
 #include "runtime/net/zmq_socket.h"
 
 namespace packcast::internal {
@@ -41,7 +42,7 @@ struct RefState {
 struct Outgoing {
   std::shared_ptr<Link> link;
   Envelope envelope;
-  net::Frame body;
+  WireBody body;
   CallId call_id;    // not 0: a call of ours
   CallId cached_as;  // not 0: the reply to a call that may be repeated
 
@@ -66,8 +67,9 @@ struct Link {
   std::string node;
   Incarnation incarnation;
   bool beats = false;
-  bool batches = false;            // may be sent batches
-  std::shared_ptr<PeerRoom> room;  // of that life, over all of its links
+  bool batches = false;             // may be sent batches
+  std::shared_ptr<LentBytes> lent;  // null: may not be sent byte ranges apart
+  std::shared_ptr<PeerRoom> room;   // of that life, over all of its links
 
   // Any thread.
   std::atomic<LinkState> state{LinkState::kUp};

@@ -3,10 +3,10 @@
 #include <utility>
 
 #include "protocol/limits.h"
-#include "runtime/actor/encode_body.h"
 #include "runtime/actor/names.h"
 #include "runtime/actor/node.h"
 #include "runtime/actor/peers.h"
+#include "runtime/actor/wire_body.h"
 #include "runtime/base/clock.h"
 
 namespace packcast::internal {
@@ -85,8 +85,8 @@ Status Node::SendTell(const RefState& to, std::string method, Value body, TellOp
   }
   const std::shared_ptr<Link> link = to.link->room->WayOf(to.link);
   if (!link->is_usable()) return WhyNot(*link);
-  PC_ASSIGN_OR_RETURN(std::string bytes, EncodeBody(body));
-  return SendTellBy(link, to, std::move(method), net::Frame::Own(std::move(bytes)), options);
+  PC_ASSIGN_OR_RETURN(WireBody encoded, EncodeBody(body, link->lent));
+  return SendTellBy(link, to, std::move(method), std::move(encoded), options);
 }
 
 Status Node::Tell(const RefState& to, std::string method, const SharedBody& body,
@@ -94,16 +94,17 @@ Status Node::Tell(const RefState& to, std::string method, const SharedBody& body
   PC_RETURN_IF_ERROR(CheckMethod(method));
   if (to.cell != nullptr) {
     Cell::Mail mail = TellMail(std::move(method), options);
-    mail.raw_body = net::Frame::Of(body.bytes());
+    mail.raw_body = WireBody{net::Frame::Of(body.bytes()), {}};
     return to.cell->Push(std::move(mail));
   }
   const std::shared_ptr<Link> link = to.link->room->WayOf(to.link);
   if (!link->is_usable()) return WhyNot(*link);
-  return SendTellBy(link, to, std::move(method), net::Frame::Of(body.bytes()), options);
+  WireBody encoded{net::Frame::Of(body.bytes()), {}};
+  return SendTellBy(link, to, std::move(method), std::move(encoded), options);
 }
 
 Status Node::SendTellBy(const std::shared_ptr<Link>& link, const RefState& to, std::string method,
-                        net::Frame body, TellOptions options) {
+                        WireBody body, TellOptions options) {
   Envelope envelope;
   envelope.kind = FrameKind::kTell;
   envelope.from = CurrentSender();
@@ -217,14 +218,13 @@ Future<Value> Node::CallRemote(const RefState& to, PendingCall call, Value body)
   const std::shared_ptr<Link> link = call.link;
   const bool may_wait = call.idempotent && !link->is_gone();
   if (!link->is_usable() && !may_wait) return MakeReady<Value>(WhyNot(*link));
-  StatusOr<std::string> bytes = EncodeBody(body);
-  if (!bytes.ok()) return MakeReady<Value>(bytes.status());
-  net::Frame frame = net::Frame::Own(std::move(*bytes));
+  StatusOr<WireBody> encoded = EncodeBody(body, link->lent);
+  if (!encoded.ok()) return MakeReady<Value>(encoded.status());
   if (call.idempotent) {
-    const size_t room = Outgoing::kEnvelopeBytes + frame.size();
+    const size_t room = Outgoing::kEnvelopeBytes + encoded->size();
     if (!link->Keep(room)) return MakeReady<Value>(TooMuchWaits(to.node));
     call.room = KeptRoom(link, room);
-    call.body = frame.Share();
+    call.body = encoded->Share();
   }
   Envelope envelope = call.envelope;
   envelope.deadline_ms = std::max<int64_t>(1, ToMilliseconds(call.deadline - Now()));
@@ -234,7 +234,7 @@ Future<Value> Node::CallRemote(const RefState& to, PendingCall call, Value body)
   if (!id.ok()) return MakeReady<Value>(id.status());
   LetCancel(promise, *id, link);
   envelope.call_id = *id;
-  Outgoing message{link, std::move(envelope), std::move(frame), *id, CallId()};
+  Outgoing message{link, std::move(envelope), std::move(*encoded), *id, CallId()};
   if (link->Reserve(message.bytes())) {
     // When the reactor has stopped, Shutdown cancels the call.
     reactor_->Send(std::move(message), link->in_flight.load() == 1);
@@ -246,13 +246,12 @@ Future<Value> Node::CallRemote(const RefState& to, PendingCall call, Value body)
 
 void Node::SendReply(const std::shared_ptr<Link>& link, Envelope envelope, Value body,
                      CallId cached_as, bool is_last) {
-  StatusOr<std::string> bytes = EncodeBody(body);
-  if (!bytes.ok()) {
-    envelope.status = bytes.status().WithContext("the reply").WithOutcome(Outcome::kExecuted);
-    bytes = std::string();
+  StatusOr<WireBody> encoded = EncodeBody(body, link->lent);
+  if (!encoded.ok()) {
+    envelope.status = encoded.status().WithContext("the reply").WithOutcome(Outcome::kExecuted);
+    encoded = WireBody();
   }
-  Outgoing reply{link, std::move(envelope), net::Frame::Own(std::move(*bytes)), CallId(),
-                 cached_as};
+  Outgoing reply{link, std::move(envelope), std::move(*encoded), CallId(), cached_as};
   if (link->Reserve(reply.bytes())) {
     reactor_->Send(std::move(reply), is_last);
     return;

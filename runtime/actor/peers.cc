@@ -101,7 +101,7 @@ void Peers::SetState(const std::shared_ptr<Link>& link, LinkState state, const s
   if (state == LinkState::kUp) {
     ReopenAll(link);  // a goodbye may have been lost
     for (Envelope& bye : std::exchange(link->missed, {})) {
-      TransmitOwn({link, std::move(bye), net::Frame(), CallId(), CallId()});
+      TransmitOwn({link, std::move(bye), WireBody(), CallId(), CallId()});
     }
     if (old == LinkState::kUnreachable) TellLinks(link);
     const Time now = Now();
@@ -257,7 +257,7 @@ void Peers::SendBeats(bool also_scripts) {
   AddBusy(Now(), &counters);
   Envelope beat;
   beat.kind = FrameKind::kBeat;
-  const net::Frame body(std::string_view(Encode(Value(std::move(counters)))));
+  const WireBody body{net::Frame(std::string_view(Encode(Value(std::move(counters))))), {}};
   ForEachLink([&](const std::shared_ptr<Link>& link) {
     if (!link->connected.load() || (!link->beats && !also_scripts)) return;
     Outgoing message{link, beat, body.Share(), CallId(), CallId()};
@@ -372,7 +372,7 @@ void Peers::AnnounceEnd(const FrameAddress& life, const Status& why, Incarnation
   bye.to.incarnation = next;
   bye.status = why;
   ForEachLink([&](const std::shared_ptr<Link>& link) {
-    if (link->is_usable()) return TransmitOwn({link, bye, net::Frame(), CallId(), CallId()});
+    if (link->is_usable()) return TransmitOwn({link, bye, WireBody(), CallId(), CallId()});
     // Who is silent may hear us all the while: it does not know that it should ask.
     if (link->connected.load() && link->missed.size() < kMissed) link->missed.push_back(bye);
   });

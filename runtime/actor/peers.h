@@ -254,19 +254,19 @@ class Peers {
   // peers_inbound.cc: what arrives.
   void ReceiveRouter();
   void ReceiveChannel(Channel* channel);
-  void OnFrames(Source source, std::string_view envelope, net::Frame body);
-  void OnEnvelope(Source& source, Envelope envelope, net::Frame body);
+  void OnFrames(Source source, std::span<net::Frame> frames, size_t first);
+  void OnEnvelope(Source& source, Envelope envelope, WireBody body);
   void OnUnknown(const Source& source, const Envelope& partial, const Status& error);
   void OnBatch(const Source& source, std::string_view bytes);
   // Of a link that is there: what may come in a batch, too.
   void OnLinked(const std::shared_ptr<Link>& link, const Envelope& envelope,
-                const std::shared_ptr<Cell>& to, net::Frame body);
+                const std::shared_ptr<Cell>& to, WireBody body);
   void OnCallOrTell(const std::shared_ptr<Link>& link, const Envelope& envelope,
-                    const std::shared_ptr<Cell>& to, net::Frame body);
+                    const std::shared_ptr<Cell>& to, WireBody body);
   bool IsRepeated(const std::shared_ptr<Link>& link, const Envelope& envelope);
   static bool TakeRoom(const std::shared_ptr<Link>& link, const Envelope& envelope, size_t bytes,
                        HeldRoom* room);
-  void OnReply(const std::shared_ptr<Link>& link, const Envelope& envelope, std::string_view body);
+  void OnReply(const std::shared_ptr<Link>& link, const Envelope& envelope, WireBody body);
   void OnBeat(const Source& source, std::string_view body);
   void Answer(const Source& source, const Envelope& envelope, const Value& body);
   void Malformed(const Source& source, const Status& why);

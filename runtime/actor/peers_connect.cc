@@ -234,6 +234,7 @@ void Peers::SendHellos(Channel* channel) {
   hello.incarnation = node_->incarnation();
   hello.beats = true;
   hello.batches = true;
+  hello.ranges = true;
   hello.connection = channel->connections;
   hello.earlier = channel->earlier;
   hello.beat_ms = ToMilliseconds(node_->options().beat_interval);

@@ -73,6 +73,7 @@ std::shared_ptr<Link> Peers::MakeLink(const std::string& routing_id, const Hello
   link->incarnation = hello.incarnation;
   link->beats = hello.beats;
   link->batches = hello.batches;
+  if (hello.ranges) link->lent = std::make_shared<LentBytes>(0);
   link->connection = hello.connection;
   link->last_heard = link->heard_at = Now();
   std::weak_ptr<PeerRoom>& room =
@@ -168,6 +169,7 @@ void Peers::OnHello(Source& source, const Envelope& envelope, std::string_view b
   welcome.incarnation = node_->incarnation();
   welcome.beats = true;
   welcome.batches = true;
+  welcome.ranges = true;
   welcome.beat_ms = ToMilliseconds(node_->options().beat_interval);
   welcome.actor = hello->actor;
   if (cell != nullptr) welcome.actor_incarnation = cell->incarnation();

@@ -42,6 +42,21 @@ class RemoteReply : public ReplyTarget {
   Envelope reply_;
 };
 
+// What follows an envelope.
+StatusOr<WireBody> TakeBody(std::span<net::Frame> frames) {
+  WireBody body;
+  if (frames.empty()) return body;
+  body.value = std::move(frames[0]);
+  size_t bytes = 0;
+  for (net::Frame& range : frames.subspan(1)) {
+    bytes += range.size();
+    body.ranges.push_back(std::move(range));
+  }
+  if (body.ranges.size() <= limits::kApartRanges && bytes <= limits::kApartTotalBytes) return body;
+  return InvalidArgument("a message with " + std::to_string(body.ranges.size()) +
+                         " byte ranges of " + std::to_string(bytes) + " bytes together");
+}
+
 }  // namespace
 
 void Peers::ReceiveRouter() {
@@ -58,15 +73,13 @@ void Peers::ReceiveRouter() {
       continue;
     }
     source.routing_id = std::string(frames[0].view());
-    if (frames.size() < 2 || frames.size() > 3) {
-      Malformed(source, InvalidArgument("a message is an envelope and a body, not " +
-                                        std::to_string(frames.size() - 1) + " frames"));
+    if (frames.size() < 2) {
+      Malformed(source, InvalidArgument("a message without an envelope"));
       continue;
     }
     const auto found = links_.find(source.routing_id);
     if (found != links_.end()) source.link = found->second;
-    OnFrames(std::move(source), frames[1].view(),
-             frames.size() == 3 ? std::move(frames[2]) : net::Frame());
+    OnFrames(std::move(source), frames, 1);
   }
   if (!router_monitor_.is_drained()) ReceiveDoor();
 }
@@ -79,12 +92,11 @@ void Peers::ReceiveChannel(Channel* channel) {
     Source source;
     source.channel = channel;
     source.link = channel->link;
-    if (result == net::ReceiveResult::kTooManyFrames || frames.size() > 2) {
+    if (result == net::ReceiveResult::kTooManyFrames) {
       Malformed(source, InvalidArgument("too many frames in a message"));
       continue;
     }
-    OnFrames(std::move(source), frames[0].view(),
-             frames.size() == 2 ? std::move(frames[1]) : net::Frame());
+    OnFrames(std::move(source), frames, 0);
   }
 }
 
@@ -106,11 +118,14 @@ void Peers::Answer(const Source& source, const Envelope& envelope, const Value& 
   (void)socket.Send(&frames);
 }
 
-void Peers::OnFrames(Source source, std::string_view envelope, net::Frame body) {
+// Frame `first` is the envelope; those behind it are taken.
+void Peers::OnFrames(Source source, std::span<net::Frame> frames, size_t first) {
   Envelope partial;
-  StatusOr<Envelope> decoded = DecodeEnvelope(envelope, &partial);
+  StatusOr<Envelope> decoded = DecodeEnvelope(frames[first].view(), &partial);
   if (decoded.ok()) {
-    OnEnvelope(source, std::move(*decoded), std::move(body));
+    StatusOr<WireBody> body = TakeBody(frames.subspan(first + 1));
+    if (!body.ok()) return Malformed(source, body.status());
+    OnEnvelope(source, std::move(*decoded), std::move(*body));
     return;
   }
   Malformed(source, decoded.status());
@@ -133,7 +148,13 @@ void Peers::OnUnknown(const Source& source, const Envelope& partial, const Statu
   Answer(source, answer, Value());
 }
 
-void Peers::OnEnvelope(Source& source, Envelope envelope, net::Frame body) {
+void Peers::OnEnvelope(Source& source, Envelope envelope, WireBody body) {
+  const bool may_have_ranges = envelope.kind == FrameKind::kCall ||
+                               envelope.kind == FrameKind::kTell ||
+                               envelope.kind == FrameKind::kReply;
+  if (!may_have_ranges && !body.ranges.empty()) {
+    return Malformed(source, InvalidArgument("byte ranges in a message that has none"));
+  }
   const std::shared_ptr<Link> link = source.link;
   if (link != nullptr) {
     link->last_heard = link->heard_at = Now();
@@ -146,9 +167,9 @@ void Peers::OnEnvelope(Source& source, Envelope envelope, net::Frame body) {
     }
   }
   switch (envelope.kind) {
-    case FrameKind::kHello: return OnHello(source, envelope, body.view());
+    case FrameKind::kHello: return OnHello(source, envelope, body.value.view());
     case FrameKind::kWelcome: {
-      StatusOr<Value> value = Decode(body.view());
+      StatusOr<Value> value = Decode(body.value.view());
       StatusOr<Hello> hello = value.ok() ? DecodeHello(*value) : value.status();
       if (hello.ok() && hello->incarnation.value == 0) hello = NoIncarnation();
       if (!hello.ok()) return Malformed(source, hello.status());
@@ -157,13 +178,13 @@ void Peers::OnEnvelope(Source& source, Envelope envelope, net::Frame body) {
     }
     case FrameKind::kRefused:
       if (source.channel != nullptr) {
-        const StatusOr<Value> value = Decode(body.view());
+        const StatusOr<Value> value = Decode(body.value.view());
         OnRefused(source.channel, envelope, value.ok() ? *value : Value());
       }
       return;
     case FrameKind::kUnsupported:
       if (envelope.status.ok()) envelope.status = Unimplemented("not supported there");
-      if (link != nullptr && envelope.call_id.value != 0) OnReply(link, envelope, "");
+      if (link != nullptr && envelope.call_id.value != 0) OnReply(link, envelope, WireBody());
       return;
     case FrameKind::kCall:
     case FrameKind::kTell:
@@ -177,16 +198,16 @@ void Peers::OnEnvelope(Source& source, Envelope envelope, net::Frame body) {
     if (link == nullptr) NoteBad(source);
     return;
   }
-  if (envelope.kind == FrameKind::kBeat) return OnBeat(source, body.view());
-  if (envelope.kind == FrameKind::kBatch) return OnBatch(source, body.view());
+  if (envelope.kind == FrameKind::kBeat) return OnBeat(source, body.value.view());
+  if (envelope.kind == FrameKind::kBatch) return OnBatch(source, body.value.view());
   const bool has_callee = envelope.kind == FrameKind::kCall || envelope.kind == FrameKind::kTell;
   OnLinked(link, envelope, has_callee ? node_->FindCell(envelope.to.actor) : nullptr,
            std::move(body));
 }
 
 void Peers::OnLinked(const std::shared_ptr<Link>& link, const Envelope& envelope,
-                     const std::shared_ptr<Cell>& to, net::Frame body) {
-  if (envelope.kind == FrameKind::kReply) return OnReply(link, envelope, body.view());
+                     const std::shared_ptr<Cell>& to, WireBody body) {
+  if (envelope.kind == FrameKind::kReply) return OnReply(link, envelope, std::move(body));
   if (envelope.kind == FrameKind::kBye) return OnBye(link, envelope);
   OnCallOrTell(link, envelope, to, std::move(body));
 }
@@ -227,7 +248,7 @@ void Peers::OnBatch(const Source& source, std::string_view bytes) {
       }
       continue;
     }
-    OnLinked(source.link, head.envelope, head.to, net::Frame(record.body));
+    OnLinked(source.link, head.envelope, head.to, WireBody{net::Frame(record.body), {}});
   }
 }
 
@@ -246,8 +267,7 @@ bool Peers::IsRepeated(const std::shared_ptr<Link>& link, const Envelope& envelo
   if (link->replies.Begin(envelope.call_id, &known)) return false;
   node_->metrics().Get("repeated_calls_total").Add();
   if (known->is_done) {
-    TransmitOwn(
-        {link, known->envelope, net::Frame(std::string_view(known->body)), CallId(), CallId()});
+    TransmitOwn({link, known->envelope, known->Body(), CallId(), CallId()});
   }
   return true;
 }
@@ -266,7 +286,7 @@ bool Peers::TakeRoom(const std::shared_ptr<Link>& link, const Envelope& envelope
 }
 
 void Peers::OnCallOrTell(const std::shared_ptr<Link>& link, const Envelope& envelope,
-                         const std::shared_ptr<Cell>& to, net::Frame body) {
+                         const std::shared_ptr<Cell>& to, WireBody body) {
   if (IsRepeated(link, envelope)) return;
   Cell::Mail mail;
   mail.message.from = Sender(link, envelope.from);
@@ -314,8 +334,7 @@ void Peers::OnCallOrTell(const std::shared_ptr<Link>& link, const Envelope& enve
   mail.message.responder.Fail(error.WithOutcome(Outcome::kNotExecuted));
 }
 
-void Peers::OnReply(const std::shared_ptr<Link>& link, const Envelope& envelope,
-                    std::string_view body) {
+void Peers::OnReply(const std::shared_ptr<Link>& link, const Envelope& envelope, WireBody body) {
   auto call = node_->calls().Take(envelope.call_id, link.get());
   if (!call) {
     node_->metrics().Get("late_replies_total").Add();
@@ -325,7 +344,7 @@ void Peers::OnReply(const std::shared_ptr<Link>& link, const Envelope& envelope,
     CallTable::Resolve(std::move(*call), envelope.status);
     return;
   }
-  StatusOr<Value> value = body.empty() ? StatusOr<Value>(Value()) : Decode(body);
+  StatusOr<Value> value = DecodeBody(std::move(body));
   if (!value.ok()) {
     value = value.status()
                 .WithContext("reply to call of " + call->what)

@@ -22,7 +22,7 @@ net::SendResult Peers::SendBye(Link* link) {
   Envelope bye;
   bye.kind = FrameKind::kBye;
   bye.status = Cancelled("the node shut down");
-  Outgoing message{nullptr, bye, net::Frame(), CallId(), CallId()};
+  Outgoing message{nullptr, bye, WireBody(), CallId(), CallId()};
   return SendOn(link, &message);
 }
 

@@ -31,15 +31,21 @@ Status Peers::StatusFor(const Link& link) {
 
 net::SendResult Peers::SendOn(Link* link, Outgoing* message) {
   net::Frames frames;
-  frames.reserve(3);
+  frames.reserve(3 + message->body.ranges.size());
   if (link->dealer == nullptr) {
     if (link->routing_id.empty()) return net::SendResult::kUnroutable;
     frames.emplace_back(std::string_view(link->routing_id));
   }
   frames.push_back(net::Frame(std::string_view(EncodeEnvelope(message->envelope))));
-  frames.push_back(std::move(message->body));
+  const size_t first = frames.size();
+  frames.push_back(std::move(message->body.value));
+  for (net::Frame& range : message->body.ranges) frames.push_back(std::move(range));
   const net::SendResult result = SocketOf(*link).Send(&frames);
-  if (result != net::SendResult::kSent) message->body = std::move(frames.back());
+  if (result == net::SendResult::kSent) return result;
+  message->body.value = std::move(frames[first]);
+  for (size_t k = first + 1; k < frames.size(); ++k) {
+    message->body.ranges[k - first - 1] = std::move(frames[k]);
+  }
   return result;
 }
 
@@ -77,14 +83,14 @@ bool Peers::SendFront(const std::shared_ptr<Link>& link) {
     // One that has a result already must not be sent.
     const bool is_call = message.call_id.value != 0;
     if (is_call && !node_->calls().MarkSent(message.call_id)) continue;
-    if (is_batch) batch_.Add(message.envelope, message.body.view());
+    if (is_batch) batch_.Add(message.envelope, message.body.value.view());
     // A message of its own is the first, or the next after calls that have expired.
     if (!is_batch) return FinishFront(link, count, bytes, SendOn(link.get(), &backlog[count - 1]));
   }
   if (batch_.messages() == 0) return FinishFront(link, count, bytes, net::SendResult::kSent);
   Outgoing batch;
   batch.envelope.kind = FrameKind::kBatch;
-  batch.body = net::Frame::Own(batch_.Take());
+  batch.body.value = net::Frame::Own(batch_.Take());
   return FinishFront(link, count, bytes, SendOn(link.get(), &batch));
 }
 
@@ -127,7 +133,7 @@ void Peers::Transmit(Outgoing message) {
   if (message.cached_as.value != 0 && !Redirect(&message, true)) return DropReply(message);
   const std::shared_ptr<Link> link = message.link;
   if (message.cached_as.value != 0) {
-    link->replies.Finish(message.cached_as, message.envelope, message.body.view());
+    link->replies.Finish(message.cached_as, message.envelope, message.body);
   }
   link->backlog.push_back(std::move(message));
   if (std::exchange(link->is_listed, true)) return;
@@ -185,7 +191,7 @@ void Peers::DropReply(const Outgoing& reply) {
   node_->metrics().Get("dropped_messages_total").Add();
   // It is answered: when the call comes again, it must not run.
   if (reply.cached_as.value != 0) {
-    reply.link->replies.Finish(reply.cached_as, reply.envelope, reply.body.view());
+    reply.link->replies.Finish(reply.cached_as, reply.envelope, reply.body);
   }
   Shun(reply.link);
 }

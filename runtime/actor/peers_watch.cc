@@ -114,7 +114,7 @@ void Peers::TellLinks(const std::shared_ptr<Link>& link) {
       tell.to = {watch.ref.actor(), watch.ref.incarnation()};
       tell.method = "$link";
       tell.control = true;
-      messages.push_back({way, std::move(tell), net::Frame(), CallId(), CallId()});
+      messages.push_back({way, std::move(tell), WireBody(), CallId(), CallId()});
     }
   }
   for (Outgoing& message : messages) TransmitOwn(std::move(message));

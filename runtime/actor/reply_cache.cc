@@ -4,10 +4,32 @@ namespace packcast::internal {
 namespace {
 
 size_t BytesOf(const ReplyCache::Reply& reply) {
-  return reply.envelope.status.message().size() + reply.body.size();
+  size_t bytes = reply.envelope.status.message().size();
+  for (const std::string& frame : reply.frames) bytes += frame.size();
+  return bytes;
+}
+
+void Forget(ReplyCache::Reply* reply) {
+  reply->frames.clear();
+  reply->envelope.status =
+      ResourceExhausted("the call ran when it came first, but its reply is not kept any more")
+          .WithOutcome(Outcome::kExecuted);
 }
 
 }  // namespace
+
+WireBody ReplyCache::Reply::Body() const {
+  WireBody body;
+  for (const std::string& frame : frames) {
+    net::Frame copy{std::string_view(frame)};
+    if (&frame == &frames.front()) {
+      body.value = std::move(copy);
+    } else {
+      body.ranges.push_back(std::move(copy));
+    }
+  }
+  return body;
+}
 
 bool ReplyCache::Begin(CallId id, const Reply** known) {
   const auto [entry, is_new] = replies_.try_emplace(id.value);
@@ -15,17 +37,24 @@ bool ReplyCache::Begin(CallId id, const Reply** known) {
   return is_new;
 }
 
-void ReplyCache::Finish(CallId id, const Envelope& envelope, std::string_view body) {
+void ReplyCache::Finish(CallId id, const Envelope& envelope, const WireBody& body) {
   const auto entry = replies_.find(id.value);
   if (entry == replies_.end() || entry->second.is_done) return;
-  entry->second = {true, envelope, std::string(body)};
+  Reply& reply = entry->second;
+  reply = {true, envelope, {}};
   const bool did_run = envelope.status.ok() || envelope.status.outcome() != Outcome::kNotExecuted;
   if (!did_run) {
     refused_.push_back(id.value);
     return Trim();
   }
-  bytes_ += BytesOf(entry->second);
   done_.push_back(id.value);
+  if (body.size() > kBytes) {
+    Forget(&reply);
+    return Trim();
+  }
+  reply.frames.emplace_back(body.value.view());
+  for (const net::Frame& range : body.ranges) reply.frames.emplace_back(range.view());
+  bytes_ += BytesOf(reply);
   kept_.push_back(id.value);
   Trim();
 }
@@ -36,11 +65,7 @@ void ReplyCache::Trim() {
     refused_.pop_front();
   }
   while (bytes_ > kBytes) {
-    Reply& oldest = TakeKept();
-    oldest.body = std::string();
-    oldest.envelope.status =
-        ResourceExhausted("the call ran when it came first, but its reply is not kept any more")
-            .WithOutcome(Outcome::kExecuted);
+    Forget(&TakeKept());
   }
   while (done_.size() > kCalls) {
     if (!kept_.empty() && kept_.front() == done_.front()) TakeKept();

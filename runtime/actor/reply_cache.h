@@ -4,12 +4,13 @@
 #include <cstdint>
 #include <deque>
 #include <string>
-#include <string_view>
 #include <unordered_map>
+#include <vector>
 
 #include "protocol/frame.h"
 #include "protocol/ids.h"
 #include "protocol/limits.h"
+#include "runtime/actor/wire_body.h"
 
 namespace packcast::internal {
 
@@ -20,14 +21,17 @@ class ReplyCache {
   struct Reply {
     bool is_done = false;
     Envelope envelope;
-    std::string body;
+    // Copies: what the body lent is given back as soon as ZeroMQ has read it.
+    std::vector<std::string> frames;
+
+    WireBody Body() const;
   };
 
   // True when `id` is new: the call shall run. Else `known` is set, until the next non-const call.
   bool Begin(CallId id, const Reply** known);
   // Keeps the reply. One that says that the call did not run, too: the caller may have heard it
   // when the call comes again.
-  void Finish(CallId id, const Envelope& envelope, std::string_view body);
+  void Finish(CallId id, const Envelope& envelope, const WireBody& body);
 
   // So many that ran are recognised, and so many that did not: as many as a caller may have open.
   static constexpr size_t kCalls = limits::kCallsInFlight;

@@ -42,6 +42,24 @@ class Scores {
 };
 // [/class]
 
+// [replay]
+class Replay {
+ public:
+  void Put(const std::string& game, ByteRange tokens) { games_[game] = std::move(tokens); }
+  StatusOr<ByteRange> Get(const std::string& game) const {
+    const auto found = games_.find(game);
+    if (found == games_.end()) return NotFound("no game " + game);
+    return found->second;
+  }
+  static void Methods(MethodTable<Replay>& table) {
+    table.Add("put", &Replay::Put).Add("get", &Replay::Get);
+  }
+
+ private:
+  std::map<std::string, ByteRange> games_;
+};
+// [/replay]
+
 // [interest]
 class Interest {
  public:

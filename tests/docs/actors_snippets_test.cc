@@ -103,6 +103,28 @@ TEST_F(Actors, Futures) {
   // [/futures]
 }
 
+TEST_F(Actors, LargeByteRanges) {
+  const auto other = Runtime::Start({.name = "store"}).value();
+  const auto store = NewActor<Replay>(*other).Name("replay").Spawn().value();
+  const TypedRef<Replay> replay(runtime.Connect(other->endpoint(), "replay", Seconds(5)).value());
+  // [replay-use]
+  Bytes tokens(4 << 20, std::byte{7});
+  auto put = replay.Call(&Replay::Put, "first", std::move(tokens));
+  EXPECT_TRUE(put.Get(Seconds(5)).ok());
+  ByteRange back = replay.Call(&Replay::Get, "first").Get(Seconds(5)).value();
+  EXPECT_EQ(back.size(), 4u << 20);
+
+  // Memory that is used again: written anew once nobody reads it any more.
+  auto buffer = std::make_shared<Bytes>(1 << 20);
+  Promise<Unit> is_free;
+  ByteRange lent = ByteRange::Lend(*buffer, [buffer, is_free] { is_free.Set(Unit()); });
+  EXPECT_TRUE(replay.Tell(&Replay::Put, "second", std::move(lent)).ok());
+  // In the same process it would hold that memory until now.
+  EXPECT_TRUE(replay.Tell(&Replay::Put, "second", ByteRange()).ok());
+  EXPECT_TRUE(is_free.future().Get(Seconds(5)).ok());
+  // [/replay-use]
+}
+
 TEST_F(Actors, Outcomes) {
   auto scores = NewActor<Scores>(runtime, "chess").Spawn().value();
   // [outcomes]

@@ -24,12 +24,14 @@ def load(name: str) -> Any:
 
 
 def from_json(value: Any) -> Any:
-    """What {"$bytes": hex} stands for, at any depth."""
+    """What {"$bytes": hex} and {"$range": index} stand for, at any depth."""
     if isinstance(value, list):
         return [from_json(item) for item in value]
     if isinstance(value, dict):
         if list(value) == ["$bytes"]:
             return bytes.fromhex(value["$bytes"])
+        if list(value) == ["$range"]:
+            return msgpack.ExtType(1, bytes([value["$range"]]))
         return {key: from_json(item) for key, item in value.items()}
     return value
 
@@ -171,7 +173,8 @@ class GoldenTest(unittest.TestCase):
         names = {(v["kind"], v["name"]) for v in load("messages.json")}
         self.assertEqual(len(names), len(load("messages.json")))
         count = {kind: sum(k == kind for k, _ in names) for kind, _ in names}
-        self.assertEqual(count, {"envelope": 10, "body": 4, "member": 16, "coordinator": 16})
+        self.assertEqual(
+            count, {"envelope": 10, "body": 5, "apart": 1, "member": 16, "coordinator": 16})
 
     def test_plans(self) -> None:
         for vector in load("plans.json"):

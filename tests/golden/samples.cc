@@ -196,6 +196,24 @@ Hello WelcomeSample() {
   return {"packcast", "coordinator", Incarnation(9), true, 50, "coordinator", Incarnation(kLarge)};
 }
 
+Hello RangesHelloSample() {
+  Hello hello = HelloSample();
+  hello.batches = true;
+  hello.ranges = true;
+  return hello;
+}
+
+Value RangesSample() {
+  Bytes first(limits::kApartBytes);
+  Bytes second = first;
+  second[0] = std::byte{1};
+  Value body;
+  body.Put("tokens", ByteRange(std::move(first)));
+  body.Put("step", 7);
+  body.Put("more", ValueArray{Value(ByteRange(std::move(second)))});
+  return body;
+}
+
 std::vector<PlanSample> PlanSamples() {
   const std::vector<Row> mixed = {{.name = "scalar", .dtype = Dtype::kF32},
                                   {.name = "empty", .dtype = Dtype::kF16, .shape = {0, 5}},

@@ -27,6 +27,9 @@ Hello HelloSample();
 Hello LaterHelloSample();
 Value EarlierSample();
 Hello WelcomeSample();
+// Of a process that takes byte ranges apart, and a body with two, whose first bytes are 0 and 1.
+Hello RangesHelloSample();
+Value RangesSample();
 
 struct PlanSample {
   std::string name;

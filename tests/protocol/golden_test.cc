@@ -37,7 +37,8 @@ std::string FromHex(const std::string& hex) {
   return out;
 }
 
-// Bytes have no JSON form of their own: {"$bytes": hex}.
+// Bytes have no JSON form of their own: {"$bytes": hex}. Nor have byte ranges that travel apart:
+// {"$range": index}, the samples' first byte.
 Json ToJson(const Value& value) {
   int64_t i = 0;
   uint64_t u = 0;
@@ -47,6 +48,7 @@ Json ToJson(const Value& value) {
   if (value.GetUint(&u)) return u;
   if (value.GetInt(&i)) return i;
   if (const std::string* s = value.AsString()) return *s;
+  if (const ByteRange* range = value.AsByteRange()) return Json{{"$range", *range->data()}};
   if (const Bytes* bytes = value.AsBytes()) return Json{{"$bytes", Hex(*bytes)}};
   Json out = Json::array();
   if (const ValueArray* array = value.AsArray()) {
@@ -71,6 +73,13 @@ Json Messages() {
   out.push_back(Vector("body", "hello.later", Encode(EncodeHello(golden::LaterHelloSample()))));
   out.push_back(Vector("body", "refused.earlier", Encode(golden::EarlierSample())));
   out.push_back(Vector("body", "welcome", Encode(EncodeHello(golden::WelcomeSample()))));
+  out.push_back(Vector("body", "hello.ranges", Encode(EncodeHello(golden::RangesHelloSample()))));
+  ApartRanges apart;
+  const std::string ranges = EncodeApart(golden::RangesSample(), &apart);
+  out.push_back({{"kind", "apart"},
+                 {"name", "ranges"},
+                 {"hex", Hex(ranges)},
+                 {"json", ToJson(golden::RangesSample())}});
   for (const MemberMessage& message : golden::MemberSamples()) {
     out.push_back(Vector("member", MessageName(message), Encode(MessageBody(message))));
   }
@@ -173,6 +182,12 @@ TEST(Golden, TheDecoderReadsThemBack) {
     const std::string name = vector["name"];
     const std::string bytes = FromHex(vector["hex"]);
     SCOPED_TRACE(kind + " " + name);
+    if (kind == "apart") {
+      ApartRanges apart;
+      ASSERT_EQ(Hex(EncodeApart(golden::RangesSample(), &apart)), Hex(bytes));
+      EXPECT_EQ(DecodeApart(bytes, apart).value(), golden::RangesSample());
+      continue;
+    }
     const StatusOr<Value> value = Decode(bytes);
     ASSERT_TRUE(value.ok()) << value.status();
     EXPECT_EQ(ToJson(*value), vector["json"]);

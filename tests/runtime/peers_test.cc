@@ -155,7 +155,7 @@ class SendTest : public LossTest {
     Envelope envelope;
     envelope.to.actor = "peer";
     envelope.method = "m";
-    Outgoing message{link_, envelope, net::Frame(bytes), CallId(), CallId()};
+    Outgoing message{link_, envelope, WireBody{net::Frame(bytes), {}}, CallId(), CallId()};
     EXPECT_TRUE(link_->Reserve(message.bytes()));
     return message;
   }
@@ -266,6 +266,8 @@ TEST(FatesTest, TellsHowEachLifeEndedAndForgetsTheOldest) {
   EXPECT_FALSE(fates.Find("a", Incarnation(2)).ok());
 }
 
+WireBody BodyOf(std::string_view bytes) { return {net::Frame(bytes), {}}; }
+
 TEST(ReplyCacheTest, KnowsWhatRunsAndTheLastThatAreDone) {
   EXPECT_EQ(ReplyCache::kCalls, 4096u);
   EXPECT_EQ(ReplyCache::kBytes, 8u << 20);
@@ -277,13 +279,13 @@ TEST(ReplyCacheTest, KnowsWhatRunsAndTheLastThatAreDone) {
   const uint64_t end = first + 2 * ReplyCache::kCalls;
   for (uint64_t id = first; id < end; ++id) {
     EXPECT_TRUE(cache.Begin(CallId(id), &known));
-    cache.Finish(CallId(id), Envelope(), std::to_string(id));
+    cache.Finish(CallId(id), Envelope(), BodyOf(std::to_string(id)));
   }
   ASSERT_FALSE(cache.Begin(CallId(runs), &known)) << "however many came after it";
   EXPECT_FALSE(known->is_done);
   for (uint64_t id = end - ReplyCache::kCalls; id < end; ++id) {
     ASSERT_FALSE(cache.Begin(CallId(id), &known));
-    EXPECT_EQ(known->body, std::to_string(id));
+    EXPECT_EQ(known->Body().value.view(), std::to_string(id));
   }
   EXPECT_TRUE(cache.Begin(CallId(end - ReplyCache::kCalls - 1), &known)) << "its memory is bounded";
 }
@@ -293,35 +295,76 @@ TEST(ReplyCacheTest, OneWhoseReplyIsTooMuchToKeepStillDoesNotRunAgain) {
   const ReplyCache::Reply* known = nullptr;
   for (uint64_t id = 1; id <= 3; ++id) {
     EXPECT_TRUE(cache.Begin(CallId(id), &known));
-    cache.Finish(CallId(id), Envelope(), std::string(ReplyCache::kBytes / 2, 'x'));
+    cache.Finish(CallId(id), Envelope(), BodyOf(std::string(ReplyCache::kBytes / 2, 'x')));
   }
   ASSERT_FALSE(cache.Begin(CallId(1), &known));
   ASSERT_TRUE(known->is_done);
-  EXPECT_EQ(known->body, "");
+  EXPECT_EQ(known->Body().size(), 0u);
   EXPECT_EQ(known->envelope.status.code(), StatusCode::kResourceExhausted);
   EXPECT_EQ(known->envelope.status.outcome(), Outcome::kExecuted);
   ASSERT_FALSE(cache.Begin(CallId(2), &known));
-  EXPECT_EQ(known->body.size(), ReplyCache::kBytes / 2);
+  EXPECT_EQ(known->Body().size(), ReplyCache::kBytes / 2);
+}
+
+TEST(ReplyCacheTest, OneThatAloneIsTooMuchTakesNoOtherWithIt) {
+  ReplyCache cache;
+  const ReplyCache::Reply* known = nullptr;
+  EXPECT_TRUE(cache.Begin(CallId(1), &known));
+  cache.Finish(CallId(1), Envelope(), BodyOf("small"));
+  EXPECT_TRUE(cache.Begin(CallId(2), &known));
+  WireBody large = BodyOf("value");
+  large.ranges.emplace_back(ReplyCache::kBytes);
+  cache.Finish(CallId(2), Envelope(), large);
+  ASSERT_FALSE(cache.Begin(CallId(2), &known));
+  EXPECT_EQ(known->envelope.status.code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(known->Body().size(), 0u);
+  ASSERT_FALSE(cache.Begin(CallId(1), &known));
+  EXPECT_EQ(known->Body().value.view(), "small");
+}
+
+TEST(ReplyCacheTest, KeepsCopiesOfByteRanges) {
+  ReplyCache cache;
+  const ReplyCache::Reply* known = nullptr;
+  EXPECT_TRUE(cache.Begin(CallId(1), &known));
+  std::string memory(100'000, 'r');
+  bool is_released = false;
+  {
+    WireBody body = BodyOf("value");
+    body.ranges.push_back(net::Frame::Borrow(std::as_bytes(std::span<const char>(memory)),
+                                             [&] { is_released = true; }));
+    body.ranges.emplace_back(std::string_view("second"));
+    cache.Finish(CallId(1), Envelope(), body);
+  }
+  EXPECT_TRUE(is_released) << "what was lent is not held for as long as the reply is known";
+  memory.assign(memory.size(), '!');
+  for (int k = 0; k < 2; ++k) {
+    ASSERT_FALSE(cache.Begin(CallId(1), &known));
+    const WireBody again = known->Body();
+    EXPECT_EQ(again.value.view(), "value");
+    ASSERT_EQ(again.ranges.size(), 2u);
+    EXPECT_EQ(again.ranges[0].view(), std::string(100'000, 'r'));
+    EXPECT_EQ(again.ranges[1].view(), "second");
+  }
 }
 
 TEST(ReplyCacheTest, KnowsTheLastThatDidNotRunBesideThoseThatDid) {
   ReplyCache cache;
   const ReplyCache::Reply* known = nullptr;
   EXPECT_TRUE(cache.Begin(CallId(1), &known));
-  cache.Finish(CallId(1), Envelope(), "ran");
+  cache.Finish(CallId(1), Envelope(), BodyOf("ran"));
   Envelope refused;
   refused.status = ResourceExhausted("full").WithOutcome(Outcome::kNotExecuted);
   constexpr uint64_t kEnd = ReplyCache::kCalls + 3;
   for (uint64_t id = 2; id < kEnd; ++id) {
     EXPECT_TRUE(cache.Begin(CallId(id), &known));
-    cache.Finish(CallId(id), refused, "");
+    cache.Finish(CallId(id), refused, WireBody());
   }
   ASSERT_FALSE(cache.Begin(CallId(kEnd - 1), &known));
   ASSERT_TRUE(known->is_done);
   EXPECT_EQ(known->envelope.status, refused.status);
   EXPECT_TRUE(cache.Begin(CallId(2), &known)) << "its memory is bounded";
   ASSERT_FALSE(cache.Begin(CallId(1), &known));
-  EXPECT_EQ(known->body, "ran");
+  EXPECT_EQ(known->Body().value.view(), "ran");
 }
 
 }  // namespace

@@ -57,6 +57,8 @@ class Mirror {
         .Add("double", &Mirror::Echo<double>)
         .Add("text", &Mirror::Echo<std::string>)
         .Add("bytes", &Mirror::Echo<Bytes>)
+        .Add("range", &Mirror::Echo<ByteRange>)
+        .Add("ranges", &Mirror::Echo<std::map<std::string, ByteRange>>)
         .Add("mood", &Mirror::Echo<Mood>)
         .Add("maybe", &Mirror::Echo<std::optional<int64_t>>)
         .Add("maybe_text", &Mirror::Echo<std::optional<std::string>>)
@@ -122,6 +124,22 @@ TEST_P(ValuesTest, TextAndBytes) {
   ExpectBack(std::string("grün\0!", 7));
   ExpectBack(Bytes());
   ExpectBack(NoText());
+}
+
+TEST_P(ValuesTest, ByteRangesLongAndShort) {
+  Bytes bytes = NoText();
+  ExpectBack(ByteRange());
+  ExpectBack(ByteRange(bytes));
+  bytes.resize(1 << 20, std::byte{5});
+  const ByteRange range = bytes;
+  ExpectBack(range);
+  ExpectBack(std::map<std::string, ByteRange>{{"all", range},
+                                              {"some", range.Part(3, 100)},
+                                              {"none", {}},
+                                              {"most", range.Part(1, 1 << 20)}});
+  EXPECT_EQ(mirror_.Call(&Mirror::Echo<ByteRange>, bytes).Get(kPatience).value(), range);
+  EXPECT_EQ(mirror_.ref().Call("bytes", ValueArray{range}).Get(kPatience).value(), Value(bytes));
+  EXPECT_EQ(mirror_.ref().Call("range", ValueArray{bytes}).Get(kPatience).value(), Value(range));
 }
 
 TEST_P(ValuesTest, EnumsEvenOfUnnamedNumbers) {

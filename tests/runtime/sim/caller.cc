@@ -152,7 +152,7 @@ Future<int64_t> Caller::Send(Job* job, const ActorRef& ref) {
 }
 
 Status Caller::Tell(Job* job, const ActorRef& ref) {
-  const std::string padding(job->padding, 'x');
+  const ByteRange padding = job->Padding();
   const TellOptions options{.control = job->lane == Lane::kControl};
   const TypedRef<Servant> servant(ref);
   if (world_.random.Chance(0.5)) {
@@ -166,7 +166,7 @@ Status Caller::Tell(Job* job, const ActorRef& ref) {
 }
 
 Future<int64_t> Caller::Call(Job* job, const ActorRef& ref) {
-  const std::string padding(job->padding, 'x');
+  const ByteRange padding = job->Padding();
   const CallOptions options{.deadline = job->deadline - world_.kernel.now(),
                             .idempotent = job->kind == Kind::kIdempotent,
                             .control = job->lane == Lane::kControl};

@@ -127,6 +127,9 @@ void Ledger::Resolved(Job* job, const StatusOr<int64_t>& result) {
   if (job->local != nullptr) job->local->overtaking.erase(job->id);
   if (is_second) Violated("a call has two results: " + Describe(*job));
   if (result.ok() && *result != job->id) Violated("it got another's answer: " + Describe(*job));
+  if (result.status().code() == StatusCode::kInvalidArgument) {
+    Violated("it was taken for malformed: " + Describe(*job));
+  }
   // Who is frozen learns it late.
   const Duration frozen = job->by->frozen_for - job->frozen_before;
   const Duration late = kernel_->now() - job->deadline - frozen;

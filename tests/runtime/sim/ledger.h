@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "protocol/byte_range.h"
 #include "protocol/ids.h"
 #include "protocol/status.h"
 #include "protocol/time.h"
@@ -82,7 +83,7 @@ struct Job {
   Lane lane = Lane::kDefault;
   Act act = Act::kReply;
   Duration work{};
-  size_t padding = 0;
+  size_t padding = 0;  // bytes that come with it
   Time sent;
   Time deadline;
   Duration frozen_before{};  // its caller, until it was sent
@@ -97,6 +98,8 @@ struct Job {
   std::optional<Status> result;
   const Lineage* where = nullptr;  // it ran
   int life = 0;
+
+  ByteRange Padding() const { return Bytes(padding, static_cast<std::byte>(id)); }
 };
 
 // What was sent, what ran and what was said of it, and whether that is as docs/actors.md promises.

@@ -51,7 +51,7 @@ Status AskOne(Life& from, const std::string& host, const std::string& name) {
   world.ledger.Sent(job, nullptr);
   const CallOptions options{.deadline = kPatience, .idempotent = true};
   const StatusOr<int64_t> reply = TypedRef<Servant>(ref)
-                                      .CallWith(options, &Servant::Default, job->id, std::string())
+                                      .CallWith(options, &Servant::Default, job->id, job->Padding())
                                       .Get(kPatience + Seconds(1));
   world.ledger.Resolved(job, reply);
   return reply.status();

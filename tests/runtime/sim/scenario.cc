@@ -45,7 +45,8 @@ Scenario MakeScenario(Random* random) {
   if (random->Chance(0.3)) scenario.stopping = 0.05;
   if (random->Chance(0.01)) scenario.flooding = 0.05;
   scenario.slow = random->Chance(0.5) ? 0.02 : 0.2;
-  scenario.padding_max = random->Chance(0.5) ? 100 : 20'000;
+  // Long ones travel as frames of their own.
+  scenario.padding_max = random->Chance(0.5) ? 100 : random->Chance(0.7) ? 20'000 : 100'000;
   return scenario;
 }
 

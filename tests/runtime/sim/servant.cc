@@ -70,9 +70,9 @@ void Servant::OnTimer(Context& context, TimerId timer) {
   context.SetTimer(context.now() + caller->NextPause());
 }
 
-Future<int64_t> Servant::Default(Context& context, int64_t id, const std::string&) {
+Future<int64_t> Servant::Default(Context& context, int64_t id, const ByteRange& padding) {
   const Job& job = *world_.ledger.Find(id);
-  const StatusOr<int64_t> result = Do(context, id, job.lane);
+  const StatusOr<int64_t> result = Do(context, id, job.lane, padding);
   const Promise<int64_t> promise;
   if (job.act == Act::kDrop) return promise.future();
   if (job.act != Act::kLater) return MakeReady<int64_t>(result);
@@ -86,15 +86,18 @@ Future<int64_t> Servant::Default(Context& context, int64_t id, const std::string
   return promise.future();
 }
 
-StatusOr<int64_t> Servant::Single(Context& context, int64_t id, const std::string&) {
-  return Do(context, id, Lane::kSingle);
+StatusOr<int64_t> Servant::Single(Context& context, int64_t id, const ByteRange& padding) {
+  return Do(context, id, Lane::kSingle, padding);
 }
-StatusOr<int64_t> Servant::Wide(Context& context, int64_t id, const std::string&) {
-  return Do(context, id, Lane::kWide);
+StatusOr<int64_t> Servant::Wide(Context& context, int64_t id, const ByteRange& padding) {
+  return Do(context, id, Lane::kWide, padding);
 }
 
-StatusOr<int64_t> Servant::Do(Context& context, int64_t id, Lane lane) {
+StatusOr<int64_t> Servant::Do(Context& context, int64_t id, Lane lane, const ByteRange& padding) {
   Job* const job = world_.ledger.Find(id);
+  if (!(padding == job->Padding())) {
+    world_.ledger.Violated("#" + std::to_string(id) + " came with other bytes than it had");
+  }
   world_.ledger.Began(job, lineage_, lane);
   if (context.life() != present_) world_.ledger.Violated("another life: " + lineage_->name);
   if (job->work > Duration(0)) world_.kernel.Sleep(job->work);

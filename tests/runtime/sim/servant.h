@@ -27,12 +27,12 @@ class Servant {
   void OnStop(Context& context);
 
   // A message of one of the groups.
-  Future<int64_t> Default(Context& context, int64_t id, const std::string& padding);
-  StatusOr<int64_t> Single(Context& context, int64_t id, const std::string& padding);
-  StatusOr<int64_t> Wide(Context& context, int64_t id, const std::string& padding);
+  Future<int64_t> Default(Context& context, int64_t id, const ByteRange& padding);
+  StatusOr<int64_t> Single(Context& context, int64_t id, const ByteRange& padding);
+  StatusOr<int64_t> Wide(Context& context, int64_t id, const ByteRange& padding);
 
  private:
-  StatusOr<int64_t> Do(Context& context, int64_t id, Lane lane);
+  StatusOr<int64_t> Do(Context& context, int64_t id, Lane lane, const ByteRange& padding);
   void DoAct(Context& context, const Job& job);
   void Link(Context& context, const ActorRef& ref);
   void Nudge(Context& context, Caller& caller);
