@@ -17,15 +17,26 @@ using Bytes = std::vector<std::byte>;
 class ByteRange {
  public:
   ByteRange() = default;
-  // Takes the bytes over; no copy.
+  ByteRange(const ByteRange&) = default;
+  ByteRange& operator=(const ByteRange&) = default;
+  // The other one is empty afterwards.
+  ByteRange(ByteRange&& other) noexcept
+      : bytes_(std::exchange(other.bytes_, {})), owner_(std::move(other.owner_)) {}
+  ByteRange& operator=(ByteRange&& other) noexcept {
+    bytes_ = std::exchange(other.bytes_, {});
+    owner_ = std::move(other.owner_);
+    return *this;
+  }
+  // Takes the bytes over. A vector that is not moved here is copied on its way.
   ByteRange(Bytes bytes);  // NOLINT
   // Memory of somebody else, which must stay as it is until `owner` is let go: with the last copy
-  // of this range, on any thread, also one of ZeroMQ's. Null: it outlives all of them.
+  // of this range, on any thread, also one of ZeroMQ's (see Lend). Null: it outlives all of them.
   ByteRange(std::span<const std::byte> bytes, std::shared_ptr<const void> owner)
       : bytes_(bytes), owner_(std::move(owner)) {}
+  ByteRange(Bytes&& bytes, std::shared_ptr<const void> owner) = delete;
 
-  // The same; `release` is called once, when nobody holds the memory any more. It must not throw,
-  // nor block.
+  // The same; `release` is called once, when nobody holds the memory any more: maybe at once, in
+  // the call of Tell or Call that was refused. It must not throw, block, or call an actor.
   static ByteRange Lend(std::span<const std::byte> bytes, std::function<void()> release);
 
   std::span<const std::byte> bytes() const { return bytes_; }

@@ -26,10 +26,23 @@ void PackDouble(double value, msgpack::sbuffer* out) {
   out->write(bytes, sizeof bytes);
 }
 
-bool IsApart(const Value& value) {
-  const ByteRange* range = value.AsByteRange();
-  return range != nullptr && range->size() >= limits::kApartBytes;
-}
+// Which byte ranges of a value travel apart: the long ones, as long as there is room.
+class ApartRoom {
+ public:
+  bool Take(const Value& value) {
+    const ByteRange* range = value.AsByteRange();
+    if (range == nullptr || range->size() < limits::kApartBytes) return false;
+    if (range->size() > limits::kControlFrameBytes || ranges_ == limits::kApartRanges) return false;
+    if (range->size() > limits::kApartTotalBytes - bytes_) return false;
+    ++ranges_;
+    bytes_ += range->size();
+    return true;
+  }
+
+ private:
+  size_t ranges_ = 0;
+  size_t bytes_ = 0;
+};
 
 void PackApart(const ByteRange& range, Packer* packer, ApartRanges* apart) {
   const char index = static_cast<char>(apart->size());
@@ -39,7 +52,8 @@ void PackApart(const ByteRange& range, Packer* packer, ApartRanges* apart) {
 }
 
 // `apart` is null where nothing may travel apart.
-void Pack(const Value& value, Packer* packer, msgpack::sbuffer* out, ApartRanges* apart) {
+void Pack(const Value& value, Packer* packer, msgpack::sbuffer* out, ApartRanges* apart,
+          ApartRoom* room) {
   std::span<const std::byte> bytes;
   int64_t i = 0;
   uint64_t u = 0;
@@ -56,7 +70,7 @@ void Pack(const Value& value, Packer* packer, msgpack::sbuffer* out, ApartRanges
   } else if (const std::string* s = value.AsString()) {
     packer->pack_str(static_cast<uint32_t>(s->size()));
     packer->pack_str_body(s->data(), static_cast<uint32_t>(s->size()));
-  } else if (apart != nullptr && IsApart(value)) {
+  } else if (apart != nullptr && room->Take(value)) {
     PackApart(*value.AsByteRange(), packer, apart);
   } else if (value.GetBytes(&bytes)) {
     packer->pack_bin(static_cast<uint32_t>(bytes.size()));
@@ -64,13 +78,13 @@ void Pack(const Value& value, Packer* packer, msgpack::sbuffer* out, ApartRanges
                           static_cast<uint32_t>(bytes.size()));
   } else if (const ValueArray* array = value.AsArray()) {
     packer->pack_array(static_cast<uint32_t>(array->size()));
-    for (const Value& item : *array) Pack(item, packer, out, apart);
+    for (const Value& item : *array) Pack(item, packer, out, apart, room);
   } else if (const ValueMap* map = value.AsMap()) {
     packer->pack_map(static_cast<uint32_t>(map->size()));
     for (const auto& [key, item] : *map) {
       packer->pack_str(static_cast<uint32_t>(key.size()));
       packer->pack_str_body(key.data(), static_cast<uint32_t>(key.size()));
-      Pack(item, packer, out, apart);
+      Pack(item, packer, out, apart, room);
     }
   }
 }
@@ -234,9 +248,11 @@ class Checker {
 
   Status Check(const Value& value, size_t depth) {
     if (const std::string* text = value.AsString()) return CheckText(*text);
-    if (apart_ && IsApart(value)) return CheckApart(value.AsByteRange()->size());
+    if (apart_ && room_.Take(value)) return OkStatus();
     std::span<const std::byte> bytes;
     if (value.GetBytes(&bytes)) {
+      const bool is_range = apart_ && value.AsByteRange() != nullptr;
+      if (is_range && bytes.size() > limits_.bytes_bytes) return TooMuchApart();
       return CheckSize("bytes", bytes.size(), " bytes", limits_.bytes_bytes);
     }
     if (const ValueArray* array = value.AsArray()) {
@@ -264,13 +280,10 @@ class Checker {
     if (IsUtf8(text)) return OkStatus();
     return InvalidArgument("a string to another process is not UTF-8: send it as Bytes");
   }
-  Status CheckApart(size_t size) {
-    PC_RETURN_IF_ERROR(CheckSize("a byte range", size, " bytes", limits::kControlFrameBytes));
-    PC_RETURN_IF_ERROR(CheckSize("byte ranges together", ranges_bytes_ += size, " bytes",
-                                 limits::kApartTotalBytes));
-    if (++ranges_ <= limits::kApartRanges) return OkStatus();
-    return InvalidArgument("a message to another process has more than " +
-                           std::to_string(limits::kApartRanges) + " long byte ranges");
+  static Status TooMuchApart() {
+    return InvalidArgument("the byte ranges of a message to another process have at most " +
+                           std::to_string(limits::kControlFrameBytes) + " bytes each, and " +
+                           std::to_string(limits::kApartTotalBytes) + " together");
   }
   Status Enter(size_t size, size_t depth) {
     PC_RETURN_IF_ERROR(CheckSize("nesting", depth + 1, " levels", limits_.depth));
@@ -282,14 +295,14 @@ class Checker {
   const bool apart_;
   const DecodeLimits& limits_;
   size_t items_ = 0;
-  size_t ranges_ = 0;  // that travel apart
-  size_t ranges_bytes_ = 0;
+  ApartRoom room_;
 };
 
 std::string EncodeTo(const Value& value, ApartRanges* apart) {
   msgpack::sbuffer buffer;
   Packer packer(buffer);
-  Pack(value, &packer, &buffer, apart);
+  ApartRoom room;
+  Pack(value, &packer, &buffer, apart, &room);
   return std::string(buffer.data(), buffer.size());
 }
 

@@ -27,8 +27,8 @@ inline constexpr int kRangeExt = 1;
 
 // msgpack bytes of `value`; deterministic: equal values give equal bytes.
 std::string Encode(const Value& value);
-// The same, but byte ranges of limits::kApartBytes and more are not copied: they are added to
-// `apart`.
+// The same, but long byte ranges are not copied: they are added to `apart`, as many of them as
+// limits::kApart... let.
 std::string EncodeApart(const Value& value, ApartRanges* apart);
 
 // Whether Decode will take the encoding of `value`, but for keys that come twice. Errors:

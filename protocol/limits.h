@@ -30,8 +30,10 @@ inline constexpr size_t kBulkFrameBytes = 8u << 20;
 // least, of one message how many and how much.
 inline constexpr size_t kApartBytes = 64u << 10;
 inline constexpr size_t kApartRanges = 16;
-inline constexpr size_t kApartTotalBytes = 128u << 20;
-inline constexpr size_t kFramesPerMessage = 3 + kApartRanges;
+inline constexpr size_t kApartTotalBytes = 32u << 20;
+// Frames that are read of one message, its routing id among them; and on the control lane.
+inline constexpr size_t kFramesPerMessage = 8;
+inline constexpr size_t kControlFrames = 3 + kApartRanges;
 
 // msgpack shapes.
 inline constexpr size_t kValueDepth = 16;
@@ -78,5 +80,7 @@ inline constexpr Duration kBusyTime = Seconds(600);
 inline constexpr size_t kBusyTextBytes = 256;
 // What waits for one peer to read: as many messages, and no more bytes than this.
 inline constexpr size_t kQueuedBytes = 256u << 20;
+// Of byte ranges in replies that a peer has asked for and not read: then it may not ask for more.
+inline constexpr size_t kOwedBytes = 1u << 30;
 
 }  // namespace packcast::limits

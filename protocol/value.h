@@ -43,6 +43,8 @@ class Value {
   const bool* AsBool() const { return std::get_if<bool>(&rep_); }
   const double* AsDouble() const { return std::get_if<double>(&rep_); }
   const std::string* AsString() const { return std::get_if<std::string>(&rep_); }
+  // Which of the two bytes are depends on their length and how they came: take GetBytes where you
+  // do not know.
   const Bytes* AsBytes() const { return std::get_if<Bytes>(&rep_); }
   const ByteRange* AsByteRange() const { return std::get_if<ByteRange>(&rep_); }
   const ValueArray* AsArray() const { return std::get_if<ValueArray>(&rep_); }

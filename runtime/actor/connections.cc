@@ -70,11 +70,12 @@ void Connections::Welcome(int fd, uint64_t id) {
   addresses_.at(connection.address).strangers.erase({connection.number, fd});
 }
 
-bool Connections::NoteBad(int fd, Time now) {
+bool Connections::NoteBad(int fd, std::string_view sender, Time now) {
   const auto found = connections_.find(fd);
   if (found == connections_.end() || found->second.is_ending) return false;
   Connection& connection = found->second;
-  if (now - connection.bad_since >= kBadTime) {
+  if (now - connection.bad_since >= kBadTime || connection.bad_sender != sender) {
+    connection.bad_sender = sender;
     connection.bad_since = now;
     connection.bad_messages = 0;
   }

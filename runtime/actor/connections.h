@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -31,7 +32,8 @@ class Connections {
     bool is_welcome = false;  // it is no stranger any more
     bool is_ending = false;   // it was told to go: it does not count any more
     Time bad_since;
-    int bad_messages = 0;  // since then
+    std::string bad_sender;  // the routing id of those that count
+    int bad_messages = 0;    // since then
   };
   // So many bad messages one may send in such a time.
   static constexpr int kBadMessages = 256;
@@ -49,8 +51,9 @@ class Connections {
   // It is no stranger any more. It may not have been taken in yet: the news of it, and of the end
   // of the one before it, come later than what it says.
   void Welcome(int fd, uint64_t id);
-  // It has sent a message that it may not send. True: that was one too many.
-  bool NoteBad(int fd, Time now);
+  // It has sent a message that it may not send, under that routing id. True: that was one too many.
+  // Another sender's may still come from a connection that is over and had the same descriptor.
+  bool NoteBad(int fd, std::string_view sender, Time now);
   // It was told to go.
   void Ending(int fd);
 

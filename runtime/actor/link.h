@@ -43,11 +43,15 @@ struct Outgoing {
   std::shared_ptr<Link> link;
   Envelope envelope;
   WireBody body;
-  CallId call_id;    // not 0: a call of ours
-  CallId cached_as;  // not 0: the reply to a call that may be repeated
+  CallId call_id;      // not 0: a call of ours
+  CallId cached_as;    // not 0: the reply to a call that may be repeated
+  OwedRoom owed = {};  // of a reply: then its byte ranges take none of the queue
 
-  // About what it takes of the queue, and on the wire.
-  size_t bytes() const { return kEnvelopeBytes + envelope.status.message().size() + body.size(); }
+  // About what it takes of the queue.
+  size_t bytes() const {
+    const size_t ranges = owed.is_taken() ? 0 : body.range_bytes();
+    return kEnvelopeBytes + envelope.status.message().size() + body.value.size() + ranges;
+  }
   static constexpr size_t kEnvelopeBytes = 64;
 };
 
@@ -67,9 +71,9 @@ struct Link {
   std::string node;
   Incarnation incarnation;
   bool beats = false;
-  bool batches = false;             // may be sent batches
-  std::shared_ptr<LentBytes> lent;  // null: may not be sent byte ranges apart
-  std::shared_ptr<PeerRoom> room;   // of that life, over all of its links
+  bool batches = false;            // may be sent batches
+  bool ranges = false;             // may be sent byte ranges apart from bodies
+  std::shared_ptr<PeerRoom> room;  // of that life, over all of its links
 
   // Any thread.
   std::atomic<LinkState> state{LinkState::kUp};
@@ -79,6 +83,8 @@ struct Link {
   std::atomic<size_t> queued_bytes{0};
   std::atomic<uint32_t> in_flight{0};  // calls of ours without a result
   std::atomic<size_t> kept_bytes{0};   // of those of them that may be sent again
+  // Of byte ranges that ZeroMQ has and has not written yet. Shared with it.
+  const std::shared_ptr<std::atomic<size_t>> lent = std::make_shared<std::atomic<size_t>>(0);
 
   // Why it is not up.
   std::string cause() const {
@@ -171,27 +177,6 @@ class KeptRoom {
 
  private:
   std::shared_ptr<Link> link_;
-  size_t bytes_ = 0;
-};
-
-// The room that a peer's message has taken here: given back when this goes. Movable.
-class HeldRoom {
- public:
-  HeldRoom() = default;
-  // Which it has taken, by Hold.
-  HeldRoom(std::shared_ptr<PeerRoom> room, size_t bytes) : room_(std::move(room)), bytes_(bytes) {}
-  HeldRoom(HeldRoom&&) noexcept = default;
-  HeldRoom& operator=(HeldRoom&& other) noexcept {
-    std::swap(room_, other.room_);
-    std::swap(bytes_, other.bytes_);
-    return *this;
-  }
-  ~HeldRoom() {
-    if (room_ != nullptr) room_->LetGo(bytes_);
-  }
-
- private:
-  std::shared_ptr<PeerRoom> room_;
   size_t bytes_ = 0;
 };
 

@@ -85,7 +85,7 @@ Status Node::SendTell(const RefState& to, std::string method, Value body, TellOp
   }
   const std::shared_ptr<Link> link = to.link->room->WayOf(to.link);
   if (!link->is_usable()) return WhyNot(*link);
-  PC_ASSIGN_OR_RETURN(WireBody encoded, EncodeBody(body, link->lent));
+  PC_ASSIGN_OR_RETURN(WireBody encoded, EncodeBody(body, link->ranges));
   return SendTellBy(link, to, std::move(method), std::move(encoded), options);
 }
 
@@ -218,7 +218,7 @@ Future<Value> Node::CallRemote(const RefState& to, PendingCall call, Value body)
   const std::shared_ptr<Link> link = call.link;
   const bool may_wait = call.idempotent && !link->is_gone();
   if (!link->is_usable() && !may_wait) return MakeReady<Value>(WhyNot(*link));
-  StatusOr<WireBody> encoded = EncodeBody(body, link->lent);
+  StatusOr<WireBody> encoded = EncodeBody(body, link->ranges);
   if (!encoded.ok()) return MakeReady<Value>(encoded.status());
   if (call.idempotent) {
     const size_t room = Outgoing::kEnvelopeBytes + encoded->size();
@@ -246,12 +246,15 @@ Future<Value> Node::CallRemote(const RefState& to, PendingCall call, Value body)
 
 void Node::SendReply(const std::shared_ptr<Link>& link, Envelope envelope, Value body,
                      CallId cached_as, bool is_last) {
-  StatusOr<WireBody> encoded = EncodeBody(body, link->lent);
+  StatusOr<WireBody> encoded = EncodeBody(body, link->ranges);
   if (!encoded.ok()) {
     envelope.status = encoded.status().WithContext("the reply").WithOutcome(Outcome::kExecuted);
     encoded = WireBody();
   }
   Outgoing reply{link, std::move(envelope), std::move(*encoded), CallId(), cached_as};
+  // It was asked for, and is not lost for want of room: instead the peer may not ask for more.
+  const size_t ranges = reply.body.range_bytes();
+  if (ranges > 0) reply.owed = OwedRoom(link->room, ranges);
   if (link->Reserve(reply.bytes())) {
     reactor_->Send(std::move(reply), is_last);
     return;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "protocol/limits.h"
@@ -19,6 +20,7 @@ struct PeerRoom {
   std::atomic<uint32_t> serving{0};  // its calls without an answer
   std::atomic<uint32_t> held{0};     // its messages that wait here, or are being handled
   std::atomic<size_t> held_bytes{0};
+  std::atomic<size_t> owed_bytes{0};       // of byte ranges in replies that wait to be sent to it
   std::vector<std::weak_ptr<Link>> links;  // to it; the reactor's thread only
 
   // Takes room for a message of the peer; false when too many wait here.
@@ -48,6 +50,50 @@ struct PeerRoom {
   std::mutex mutex_;
   // Guarded by mutex_. The first that is connected is taken.
   std::vector<std::weak_ptr<Link>> ways_;
+};
+
+// The room that a peer's message has taken here: given back when this goes. Movable.
+class HeldRoom {
+ public:
+  HeldRoom() = default;
+  // Which it has taken, by Hold.
+  HeldRoom(std::shared_ptr<PeerRoom> room, size_t bytes) : room_(std::move(room)), bytes_(bytes) {}
+  HeldRoom(HeldRoom&&) noexcept = default;
+  HeldRoom& operator=(HeldRoom&& other) noexcept {
+    std::swap(room_, other.room_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  ~HeldRoom() {
+    if (room_ != nullptr) room_->LetGo(bytes_);
+  }
+
+ private:
+  std::shared_ptr<PeerRoom> room_;
+  size_t bytes_ = 0;
+};
+
+// The room of byte ranges in a reply that the peer has not been sent yet: the same.
+class OwedRoom {
+ public:
+  OwedRoom() = default;
+  OwedRoom(std::shared_ptr<PeerRoom> room, size_t bytes) : room_(std::move(room)), bytes_(bytes) {
+    room_->owed_bytes.fetch_add(bytes_);
+  }
+  OwedRoom(OwedRoom&&) noexcept = default;
+  OwedRoom& operator=(OwedRoom&& other) noexcept {
+    std::swap(room_, other.room_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  ~OwedRoom() {
+    if (room_ != nullptr) room_->owed_bytes.fetch_sub(bytes_);
+  }
+  bool is_taken() const { return room_ != nullptr; }
+
+ private:
+  std::shared_ptr<PeerRoom> room_;
+  size_t bytes_ = 0;
 };
 
 }  // namespace packcast::internal

@@ -260,8 +260,8 @@ void Peers::SendBeats(bool also_scripts) {
   const WireBody body{net::Frame(std::string_view(Encode(Value(std::move(counters))))), {}};
   ForEachLink([&](const std::shared_ptr<Link>& link) {
     if (!link->connected.load() || (!link->beats && !also_scripts)) return;
-    Outgoing message{link, beat, body.Share(), CallId(), CallId()};
-    if (SendOn(link.get(), &message) == net::SendResult::kUnroutable) Lost(link);
+    const Outgoing message{link, beat, body.Share(), CallId(), CallId()};
+    if (SendOn(link.get(), message) == net::SendResult::kUnroutable) Lost(link);
   });
 }
 

@@ -134,7 +134,7 @@ class Peers {
   net::ZmqSocket& SocketOf(const Link& link) {
     return link.dealer == nullptr ? router_ : *link.dealer;
   }
-  net::SendResult SendOn(Link* link, Outgoing* message);
+  net::SendResult SendOn(Link* link, const Outgoing& message);
   void Unsend(const Outgoing& message);
   bool SendFront(const std::shared_ptr<Link>& link);
   bool FinishFront(const std::shared_ptr<Link>& link, size_t count, size_t bytes,
@@ -264,8 +264,8 @@ class Peers {
   void OnCallOrTell(const std::shared_ptr<Link>& link, const Envelope& envelope,
                     const std::shared_ptr<Cell>& to, WireBody body);
   bool IsRepeated(const std::shared_ptr<Link>& link, const Envelope& envelope);
-  static bool TakeRoom(const std::shared_ptr<Link>& link, const Envelope& envelope, size_t bytes,
-                       HeldRoom* room);
+  static Status TakeRoom(const std::shared_ptr<Link>& link, const Envelope& envelope, size_t bytes,
+                         HeldRoom* room);
   void OnReply(const std::shared_ptr<Link>& link, const Envelope& envelope, WireBody body);
   void OnBeat(const Source& source, std::string_view body);
   void Answer(const Source& source, const Envelope& envelope, const Value& body);

@@ -121,7 +121,7 @@ void Peers::Welcome(const Source& source) {
 
 void Peers::NoteBad(const Source& source) {
   const int fd = probe_ && source.frame != nullptr ? source.frame->source_fd() : -1;
-  if (fd < 0 || !connections_.NoteBad(fd, Now())) return;
+  if (fd < 0 || !connections_.NoteBad(fd, source.routing_id, Now())) return;
   SendAway(*connections_.Find(fd),
            "it sent " + std::to_string(Connections::kBadMessages) + " bad messages within " +
                std::to_string(ToMilliseconds(Connections::kBadTime)) + " ms");

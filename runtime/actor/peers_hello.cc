@@ -73,7 +73,7 @@ std::shared_ptr<Link> Peers::MakeLink(const std::string& routing_id, const Hello
   link->incarnation = hello.incarnation;
   link->beats = hello.beats;
   link->batches = hello.batches;
-  if (hello.ranges) link->lent = std::make_shared<LentBytes>(0);
+  link->ranges = hello.ranges;
   link->connection = hello.connection;
   link->last_heard = link->heard_at = Now();
   std::weak_ptr<PeerRoom>& room =

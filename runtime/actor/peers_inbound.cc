@@ -42,37 +42,22 @@ class RemoteReply : public ReplyTarget {
   Envelope reply_;
 };
 
-// What follows an envelope.
-StatusOr<WireBody> TakeBody(std::span<net::Frame> frames) {
-  WireBody body;
-  if (frames.empty()) return body;
-  body.value = std::move(frames[0]);
-  size_t bytes = 0;
-  for (net::Frame& range : frames.subspan(1)) {
-    bytes += range.size();
-    body.ranges.push_back(std::move(range));
-  }
-  if (body.ranges.size() <= limits::kApartRanges && bytes <= limits::kApartTotalBytes) return body;
-  return InvalidArgument("a message with " + std::to_string(body.ranges.size()) +
-                         " byte ranges of " + std::to_string(bytes) + " bytes together");
-}
-
 }  // namespace
 
 void Peers::ReceiveRouter() {
   net::Frames frames;
   for (taken_ = 0; taken_ < kMessagesPerTurn && !router_.is_drained(); ++taken_) {
-    const net::ReceiveResult result = router_.Receive(&frames);
+    const net::ReceiveResult result = router_.Receive(&frames, limits::kControlFrames);
     if (result == net::ReceiveResult::kEmpty || result == net::ReceiveResult::kFailed) break;
     Source source;
     // Not the first, if there is another one: ZeroMQ makes that itself, and where it has looked
     // ahead it does not say by which connection it came.
     source.frame = &frames[std::min<size_t>(1, frames.size() - 1)];
+    source.routing_id = std::string(frames[0].view());
     if (result == net::ReceiveResult::kTooManyFrames) {
       Malformed(source, InvalidArgument("too many frames in a message"));
       continue;
     }
-    source.routing_id = std::string(frames[0].view());
     if (frames.size() < 2) {
       Malformed(source, InvalidArgument("a message without an envelope"));
       continue;
@@ -87,7 +72,7 @@ void Peers::ReceiveRouter() {
 void Peers::ReceiveChannel(Channel* channel) {
   net::Frames frames;
   for (taken_ = 0; taken_ < kMessagesPerTurn; ++taken_) {
-    const net::ReceiveResult result = channel->socket.Receive(&frames);
+    const net::ReceiveResult result = channel->socket.Receive(&frames, limits::kControlFrames);
     if (result == net::ReceiveResult::kEmpty || result == net::ReceiveResult::kFailed) return;
     Source source;
     source.channel = channel;
@@ -273,16 +258,25 @@ bool Peers::IsRepeated(const std::shared_ptr<Link>& link, const Envelope& envelo
 }
 
 // Of the room that one peer has here, for all actors together.
-bool Peers::TakeRoom(const std::shared_ptr<Link>& link, const Envelope& envelope, size_t bytes,
-                     HeldRoom* room) {
-  if (envelope.method.starts_with('$')) return true;  // does not wait, and helps where all is full
+Status Peers::TakeRoom(const std::shared_ptr<Link>& link, const Envelope& envelope, size_t bytes,
+                       HeldRoom* room) {
+  // Does not wait, and helps where all is full.
+  if (envelope.method.starts_with('$')) return OkStatus();
   const bool is_call = envelope.kind == FrameKind::kCall;
-  if (is_call && link->room->serving.load() > limits::kMailboxMessages)
-    return false;  // with this one
+  if (is_call && link->room->owed_bytes.load() > limits::kOwedBytes) {
+    return ResourceExhausted("more than " + std::to_string(limits::kOwedBytes >> 20) +
+                             " MiB of byte ranges in replies to node " + link->node +
+                             " have not been read there yet");
+  }
   const size_t all = bytes + Outgoing::kEnvelopeBytes;
-  if (!link->room->Hold(all)) return false;
+  const bool is_served = !is_call || link->room->serving.load() <= limits::kMailboxMessages;
+  if (!is_served || !link->room->Hold(all)) {
+    return ResourceExhausted(std::to_string(limits::kMailboxMessages) + " messages or " +
+                             std::to_string(limits::kQueuedBytes >> 20) + " MiB of node " +
+                             link->node + " wait here already");
+  }
   *room = HeldRoom(link->room, all);
-  return true;
+  return OkStatus();
 }
 
 void Peers::OnCallOrTell(const std::shared_ptr<Link>& link, const Envelope& envelope,
@@ -319,11 +313,7 @@ void Peers::OnCallOrTell(const std::shared_ptr<Link>& link, const Envelope& enve
   } else if (!is_here) {
     error = Stale("actor \"" + envelope.to.actor + "\" was restarted: the message is for an " +
                   "earlier incarnation of it");
-  } else if (!TakeRoom(link, envelope, body.size(), &mail.room)) {
-    error = ResourceExhausted(std::to_string(limits::kMailboxMessages) + " messages or " +
-                              std::to_string(limits::kQueuedBytes >> 20) + " MiB of node " +
-                              link->node + " wait here already");
-  } else {
+  } else if (error = TakeRoom(link, envelope, body.size(), &mail.room); error.ok()) {
     mail.message.method = envelope.method;
     mail.raw_body = std::move(body);
     error = to->Push(std::move(mail));

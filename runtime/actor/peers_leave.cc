@@ -22,8 +22,8 @@ net::SendResult Peers::SendBye(Link* link) {
   Envelope bye;
   bye.kind = FrameKind::kBye;
   bye.status = Cancelled("the node shut down");
-  Outgoing message{nullptr, bye, WireBody(), CallId(), CallId()};
-  return SendOn(link, &message);
+  const Outgoing message{nullptr, bye, WireBody(), CallId(), CallId()};
+  return SendOn(link, message);
 }
 
 // Sends what was said before, then the goodbye. False when not all of it has left yet.

@@ -1,6 +1,9 @@
 // The part of Peers that sends: each link's queue, alone or in batches, and what becomes of
 // messages that do not leave.
+#include <atomic>
 #include <cstdint>
+#include <memory>
+#include <utility>
 
 #include "protocol/limits.h"
 #include "runtime/actor/node.h"
@@ -13,6 +16,26 @@ namespace {
 constexpr size_t kBatchBytes = 32u << 10;
 constexpr size_t kBatchMessages = 1024;
 constexpr size_t kBatchedBodyBytes = 4096;
+
+// Byte ranges that ZeroMQ has of one connection and has not written yet: with more than one message
+// no more than this. What waits there is before our beats, and must not make us look dead.
+constexpr size_t kLentBytes = limits::kApartTotalBytes;
+
+// A range that ZeroMQ reads.
+class Loan {
+ public:
+  Loan(std::shared_ptr<std::atomic<size_t>> lent, ByteRange range)
+      : lent_(std::move(lent)), range_(std::move(range)) {
+    lent_->fetch_add(range_.size());
+  }
+  Loan(const Loan&) = delete;
+  Loan& operator=(const Loan&) = delete;
+  ~Loan() { lent_->fetch_sub(range_.size()); }
+
+ private:
+  const std::shared_ptr<std::atomic<size_t>> lent_;
+  const ByteRange range_;
+};
 
 // The link by which the same life of a peer is reached now.
 std::shared_ptr<Link> HeirOf(const std::shared_ptr<Link>& link) {
@@ -29,24 +52,26 @@ Status Peers::StatusFor(const Link& link) {
   return Unavailable(link.cause().empty() ? "node " + link.node + " is not connected" : text);
 }
 
-net::SendResult Peers::SendOn(Link* link, Outgoing* message) {
+// The message is as it was, whatever became of it.
+net::SendResult Peers::SendOn(Link* link, const Outgoing& message) {
+  const size_t lent = message.body.range_bytes();
+  const size_t lent_before = link->lent->load();
+  if (lent > 0 && lent_before > 0 && lent_before + lent > kLentBytes) {
+    return net::SendResult::kFull;
+  }
   net::Frames frames;
-  frames.reserve(3 + message->body.ranges.size());
+  frames.reserve(3 + message.body.ranges.size());
   if (link->dealer == nullptr) {
     if (link->routing_id.empty()) return net::SendResult::kUnroutable;
     frames.emplace_back(std::string_view(link->routing_id));
   }
-  frames.push_back(net::Frame(std::string_view(EncodeEnvelope(message->envelope))));
-  const size_t first = frames.size();
-  frames.push_back(std::move(message->body.value));
-  for (net::Frame& range : message->body.ranges) frames.push_back(std::move(range));
-  const net::SendResult result = SocketOf(*link).Send(&frames);
-  if (result == net::SendResult::kSent) return result;
-  message->body.value = std::move(frames[first]);
-  for (size_t k = first + 1; k < frames.size(); ++k) {
-    message->body.ranges[k - first - 1] = std::move(frames[k]);
+  frames.push_back(net::Frame(std::string_view(EncodeEnvelope(message.envelope))));
+  frames.push_back(message.body.value.Share());
+  for (const ByteRange& range : message.body.ranges) {
+    frames.push_back(net::Frame::Borrow(
+        range.bytes(), [loan = std::make_shared<const Loan>(link->lent, range)] {}));
   }
-  return result;
+  return SocketOf(*link).Send(&frames);
 }
 
 void Peers::Refuse(const Outgoing& message, Status status) {
@@ -73,7 +98,7 @@ bool Peers::SendFront(const std::shared_ptr<Link>& link) {
   std::deque<Outgoing>& backlog = link->backlog;
   const bool is_batch = link->batches && backlog.front().body.size() <= kBatchedBodyBytes;
   size_t count = 0;  // from the front
-  size_t bytes = 0;  // of those; before they are sent, which takes their bodies away
+  size_t bytes = 0;  // of those
   for (const Outgoing& message : backlog) {
     const bool has_room = is_batch && batch_.bytes() < kBatchBytes && count < kBatchMessages &&
                           message.body.size() <= kBatchedBodyBytes;
@@ -85,13 +110,13 @@ bool Peers::SendFront(const std::shared_ptr<Link>& link) {
     if (is_call && !node_->calls().MarkSent(message.call_id)) continue;
     if (is_batch) batch_.Add(message.envelope, message.body.value.view());
     // A message of its own is the first, or the next after calls that have expired.
-    if (!is_batch) return FinishFront(link, count, bytes, SendOn(link.get(), &backlog[count - 1]));
+    if (!is_batch) return FinishFront(link, count, bytes, SendOn(link.get(), backlog[count - 1]));
   }
   if (batch_.messages() == 0) return FinishFront(link, count, bytes, net::SendResult::kSent);
   Outgoing batch;
   batch.envelope.kind = FrameKind::kBatch;
   batch.body.value = net::Frame::Own(batch_.Take());
-  return FinishFront(link, count, bytes, SendOn(link.get(), &batch));
+  return FinishFront(link, count, bytes, SendOn(link.get(), batch));
 }
 
 bool Peers::FinishFront(const std::shared_ptr<Link>& link, size_t count, size_t bytes,
@@ -101,7 +126,8 @@ bool Peers::FinishFront(const std::shared_ptr<Link>& link, size_t count, size_t 
   };
   switch (result) {
     case net::SendResult::kSent: break;
-    case net::SendResult::kFull: each([&](const Outgoing& m) { Unsend(m); }); return false;
+    case net::SendResult::kFull:
+    case net::SendResult::kLost: each([&](const Outgoing& m) { Unsend(m); }); return false;
     case net::SendResult::kUnroutable:
       each([&](const Outgoing& m) { Unsend(m); });
       Lost(link);
@@ -146,7 +172,7 @@ bool Peers::TransmitNow(Outgoing* message, bool* has_come) {
   if (!link->is_usable() || !link->backlog.empty() || message->cached_as.value != 0) return false;
   const bool is_call = message->call_id.value != 0;
   const bool is_wanted = !is_call || node_->calls().MarkSent(message->call_id);
-  if (is_wanted && SendOn(link, message) != net::SendResult::kSent) {
+  if (is_wanted && SendOn(link, *message) != net::SendResult::kSent) {
     Unsend(*message);
     return false;
   }

@@ -37,6 +37,9 @@ void Reactor::Stop() {
   if (thread_.joinable()) thread_.join();
   { std::lock_guard turn(turn_); }  // who has it sends; nobody takes it any more
   peers_->Close();
+  // Here and not when the last reference goes: that may be on a thread of ZeroMQ's, with memory
+  // that was lent to it.
+  context_.End();
   std::vector<Command> dropped;  // destroyed without the lock
   std::lock_guard lock(mutex_);
   dropped.swap(commands_);

@@ -4,32 +4,20 @@ namespace packcast::internal {
 namespace {
 
 size_t BytesOf(const ReplyCache::Reply& reply) {
-  size_t bytes = reply.envelope.status.message().size();
-  for (const std::string& frame : reply.frames) bytes += frame.size();
+  size_t bytes = reply.envelope.status.message().size() + reply.value.size();
+  for (const ByteRange& range : reply.ranges) bytes += range.size();
   return bytes;
 }
 
 void Forget(ReplyCache::Reply* reply) {
-  reply->frames.clear();
+  reply->value = std::string();
+  reply->ranges.clear();
   reply->envelope.status =
       ResourceExhausted("the call ran when it came first, but its reply is not kept any more")
           .WithOutcome(Outcome::kExecuted);
 }
 
 }  // namespace
-
-WireBody ReplyCache::Reply::Body() const {
-  WireBody body;
-  for (const std::string& frame : frames) {
-    net::Frame copy{std::string_view(frame)};
-    if (&frame == &frames.front()) {
-      body.value = std::move(copy);
-    } else {
-      body.ranges.push_back(std::move(copy));
-    }
-  }
-  return body;
-}
 
 bool ReplyCache::Begin(CallId id, const Reply** known) {
   const auto [entry, is_new] = replies_.try_emplace(id.value);
@@ -41,19 +29,19 @@ void ReplyCache::Finish(CallId id, const Envelope& envelope, const WireBody& bod
   const auto entry = replies_.find(id.value);
   if (entry == replies_.end() || entry->second.is_done) return;
   Reply& reply = entry->second;
-  reply = {true, envelope, {}};
+  reply = {true, envelope, {}, {}};
   const bool did_run = envelope.status.ok() || envelope.status.outcome() != Outcome::kNotExecuted;
   if (!did_run) {
     refused_.push_back(id.value);
     return Trim();
   }
   done_.push_back(id.value);
-  if (body.size() > kBytes) {
+  if (BytesOf(reply) + body.size() > kBytes) {
     Forget(&reply);
     return Trim();
   }
-  reply.frames.emplace_back(body.value.view());
-  for (const net::Frame& range : body.ranges) reply.frames.emplace_back(range.view());
+  reply.value = body.value.view();
+  for (const ByteRange& range : body.ranges) reply.ranges.emplace_back(range.Copy());
   bytes_ += BytesOf(reply);
   kept_.push_back(id.value);
   Trim();

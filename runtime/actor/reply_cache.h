@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <deque>
 #include <string>
+#include <string_view>
 #include <unordered_map>
-#include <vector>
 
 #include "protocol/frame.h"
 #include "protocol/ids.h"
@@ -21,10 +21,10 @@ class ReplyCache {
   struct Reply {
     bool is_done = false;
     Envelope envelope;
-    // Copies: what the body lent is given back as soon as ZeroMQ has read it.
-    std::vector<std::string> frames;
+    std::string value;
+    ApartRanges ranges;  // copies: who lent the body's own must not wait for us
 
-    WireBody Body() const;
+    WireBody Body() const { return {net::Frame(std::string_view(value)), ranges}; }
   };
 
   // True when `id` is new: the call shall run. Else `known` is set, until the next non-const call.

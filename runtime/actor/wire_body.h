@@ -1,11 +1,10 @@
 #pragma once
 
-#include <atomic>
 #include <cstddef>
-#include <memory>
+#include <span>
 #include <string>
-#include <vector>
 
+#include "protocol/codec.h"
 #include "protocol/status.h"
 #include "protocol/value.h"
 #include "runtime/net/zmq_socket.h"
@@ -14,25 +13,24 @@ namespace packcast::internal {
 
 // A message's body as it travels. Movable; used by one thread at a time.
 struct WireBody {
-  net::Frame value;                // msgpack; empty for nil
-  std::vector<net::Frame> ranges;  // the byte ranges that it refers to, without a copy
+  net::Frame value;    // msgpack; empty for nil
+  ApartRanges ranges;  // that it refers to: each a frame of its own
 
-  size_t size() const;
+  size_t range_bytes() const;
+  size_t size() const { return value.size() + range_bytes(); }
   // A second owner of the same bytes.
   WireBody Share() const;
 };
 
-// How many bytes of a process's memory ZeroMQ still reads for one connection, or messages that wait
-// for it will have it read. Any thread.
-using LentBytes = std::atomic<size_t>;
-
-// `lent`: of a peer that takes byte ranges apart; null: of one that does not, which gets copies.
-// kInvalidArgument: it cannot travel, and did not; kResourceExhausted: too much is lent already.
-StatusOr<WireBody> EncodeBody(const Value& body, const std::shared_ptr<LentBytes>& lent);
+// `apart`: for a peer that takes byte ranges apart; another gets copies. kInvalidArgument: it
+// cannot travel, and did not.
+StatusOr<WireBody> EncodeBody(const Value& body, bool apart);
 // A whole body in msgpack, "" for nil, whoever it is for.
 StatusOr<std::string> EncodeWhole(const Value& body);
 
-// Errors: kInvalidArgument. Its byte ranges are those of the value.
+// What follows an envelope: the value, and the byte ranges, which become those of the body. Errors:
+// kInvalidArgument.
+StatusOr<WireBody> TakeBody(std::span<net::Frame> frames);
 StatusOr<Value> DecodeBody(WireBody body);
 
 }  // namespace packcast::internal

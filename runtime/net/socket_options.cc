@@ -7,6 +7,9 @@ namespace {
 
 // zmq.h has its name for drafts only.
 constexpr int kZapEnforceDomain = 93;
+// What CURVE puts around a frame (ZeroMQ RFC 26): "\x07MESSAGE", the nonce, the authenticator and
+// flags. It counts where libzmq looks at a frame's length.
+constexpr int64_t kCurveBytes = 8 + 8 + 16 + 1;
 
 OptionSetting Int(int option, const char* name, int64_t number) {
   return {option, name, number, "", false, false};
@@ -58,7 +61,8 @@ std::vector<OptionSetting> OptionTable(SocketType type, const SocketOptions& o) 
       Int(ZMQ_RCVTIMEO, "RCVTIMEO", 0),
   };
   if (type == SocketType::kPair || type == SocketType::kReply) return table;  // inproc
-  table.push_back({ZMQ_MAXMSGSIZE, "MAXMSGSIZE", o.max_frame_bytes, "", false, true});
+  const int64_t most = o.max_frame_bytes + (o.curve ? kCurveBytes : 0);
+  table.push_back({ZMQ_MAXMSGSIZE, "MAXMSGSIZE", most, "", false, true});
   AppendHeartbeats(type, o, &table);
   table.push_back(Millis(ZMQ_HANDSHAKE_IVL, "HANDSHAKE_IVL", o.handshake_timeout));
   table.push_back(Millis(ZMQ_TCP_MAXRT, "TCP_MAXRT", o.tcp_max_retransmit));

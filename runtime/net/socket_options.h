@@ -29,7 +29,7 @@ struct SocketOptions {
   int send_high_water = 1024;
   int receive_high_water = 1024;
   // A longer frame makes the connection close. -1: unlimited (inproc only).
-  int64_t max_frame_bytes = limits::kControlFrameBytes;
+  int64_t max_frame_bytes = limits::kControlFrameBytes;  // without what CURVE adds
   // What a closed socket may still take to send. Never unlimited.
   Duration linger = Milliseconds(0);
   // ZMTP pings find half-open TCP connections. They prove the peer's I/O thread, not its actors.

@@ -77,9 +77,13 @@ ZmqContext::ZmqContext(int io_threads) : context_(zmq_ctx_new()), io_threads_(io
   zmq_ctx_set(context_, ZMQ_MAX_SOCKETS, static_cast<int>(2 * limits::kMembers));
 }
 
-ZmqContext::~ZmqContext() {
+ZmqContext::~ZmqContext() { End(); }
+
+void ZmqContext::End() {
+  if (context_ == nullptr) return;
   while (zmq_ctx_term(context_) != 0 && zmq_errno() == EINTR) {
   }
+  context_ = nullptr;
 }
 
 Status ZmqContext::Start() {
@@ -215,21 +219,26 @@ Status ZmqSocket::Disconnect(const std::string& endpoint) {
 
 SendResult ZmqSocket::Send(Frames* frames) {
   is_drained_ = false;
+  bool is_lost = false;
   for (size_t k = 0; k < frames->size(); ++k) {
     const int more = k + 1 < frames->size() ? ZMQ_SNDMORE : 0;
     while (zmq_msg_send((*frames)[k].handle(), socket_, ZMQ_DONTWAIT | more) < 0) {
       const int error = zmq_errno();
       if (error == EINTR) continue;
       // ZeroMQ accepts or refuses a message at its first frame; later frames follow it.
-      if (error == EAGAIN) return k == 0 ? SendResult::kFull : SendResult::kFailed;
+      if (error == EAGAIN && k == 0) return SendResult::kFull;
+      // But where the connection of a DEALER ends it takes that back, and throws away what comes
+      // until the last frame, whatever it belongs to.
+      is_lost = is_lost || error == EAGAIN;
+      if (error == EAGAIN) break;
       return error == EHOSTUNREACH ? SendResult::kUnroutable : SendResult::kFailed;
     }
   }
   frames->clear();
-  return SendResult::kSent;
+  return is_lost ? SendResult::kLost : SendResult::kSent;
 }
 
-ReceiveResult ZmqSocket::Receive(Frames* frames) {
+ReceiveResult ZmqSocket::Receive(Frames* frames, size_t most) {
   frames->clear();
   bool is_too_long = false;
   for (int more = 1; more != 0;) {
@@ -242,7 +251,7 @@ ReceiveResult ZmqSocket::Receive(Frames* frames) {
     }
     more = zmq_msg_more(frame.handle());
     // The rest of an overlong message is read and thrown away, so that the next one starts clean.
-    is_too_long = is_too_long || frames->size() == limits::kFramesPerMessage;
+    is_too_long = is_too_long || frames->size() == most;
     if (!is_too_long) frames->push_back(std::move(frame));
   }
   if (!is_too_long) return ReceiveResult::kMessage;

@@ -15,8 +15,8 @@
 
 namespace packcast::net {
 
-// One ZeroMQ context: its I/O threads. Thread-safe. Every socket must be gone before it is; the
-// destructor then returns within the sockets' linger time.
+// One ZeroMQ context: its I/O threads. Thread-safe but for its end: every socket must be gone
+// before that, which takes the sockets' linger time at most.
 class ZmqContext {
  public:
   explicit ZmqContext(int io_threads = 1);
@@ -26,6 +26,9 @@ class ZmqContext {
   // Makes its threads now: libzmq does with the first socket, and aborts the process when it
   // cannot. Errors: kResourceExhausted.
   Status Start();
+  // Waits for the sockets' linger time, and until ZeroMQ has let go of all memory. Not on a thread
+  // of ZeroMQ's own. Every socket must be closed.
+  void End();
   void* handle() const { return context_; }
 
  private:
@@ -78,10 +81,12 @@ class Frame {
 
 using Frames = std::vector<Frame>;
 
-// What became of a non-blocking send. Everything but kSent leaves the frames untouched.
+// What became of a non-blocking send. kFull and kUnroutable leave the frames untouched; with kLost
+// and kFailed some are gone. Nothing of a message arrives that was not sent.
 enum class SendResult {
   kSent,
   kFull,        // high-water mark reached, or a DEALER without a connection; try again later
+  kLost,        // the connection ended between two frames; the next message finds another, or none
   kUnroutable,  // a ROUTER has no connection to that routing id
   kFailed,      // the socket is unusable
 };
@@ -89,7 +94,7 @@ enum class SendResult {
 enum class ReceiveResult {
   kMessage,
   kEmpty,
-  kTooManyFrames,  // more than limits::kFramesPerMessage came; all but the first were dropped
+  kTooManyFrames,  // more than were wanted came; all but the first were dropped
   kFailed,
 };
 
@@ -137,7 +142,7 @@ class ZmqSocket {
   // Sends all frames as one message, or none. On kSent `frames` becomes empty.
   SendResult Send(Frames* frames);
   // Takes one whole message, if there is one.
-  ReceiveResult Receive(Frames* frames);
+  ReceiveResult Receive(Frames* frames, size_t most = limits::kFramesPerMessage);
 
   // For who sleeps on fd(): false while Receive may find something that fd() does not tell of. The
   // descriptor is raised once for what has come, and each Send may lower it.

@@ -119,7 +119,7 @@ TEST_F(Actors, LargeByteRanges) {
   Promise<Unit> is_free;
   ByteRange lent = ByteRange::Lend(*buffer, [buffer, is_free] { is_free.Set(Unit()); });
   EXPECT_TRUE(replay.Tell(&Replay::Put, "second", std::move(lent)).ok());
-  // In the same process it would hold that memory until now.
+  // An actor of the same process keeps the memory itself, until then:
   EXPECT_TRUE(replay.Tell(&Replay::Put, "second", ByteRange()).ok());
   EXPECT_TRUE(is_free.future().Get(Seconds(5)).ok());
   // [/replay-use]

@@ -96,6 +96,19 @@ TEST_F(ConnectionsTest, OnlyAStrangerIsNotMissed) {
   EXPECT_EQ(connections_.size(), 0u);
 }
 
+// What one has left behind that had the descriptor before is not laid at its door.
+TEST_F(ConnectionsTest, BadMessagesOfOneThatIsOverDoNotCountForTheNext) {
+  Accept(1, "a");
+  for (int k = 0; k < Connections::kBadMessages; ++k) {
+    ASSERT_FALSE(connections_.NoteBad(1, "before", kStart));
+    if (k == 10) Accept(1, "a");
+  }
+  for (int k = 0; k < Connections::kBadMessages; ++k) {
+    ASSERT_FALSE(connections_.NoteBad(1, "after", kStart)) << k;
+  }
+  EXPECT_TRUE(connections_.NoteBad(1, "after", kStart));
+}
+
 // What it says comes before the news of it, or of the end of the one before it.
 TEST_F(ConnectionsTest, WhoIsWelcomeBeforeItIsTakenInIsNoStranger) {
   connections_.Welcome(1, 7);
@@ -149,12 +162,13 @@ TEST_F(ConnectionsTest, BadMessagesAreForgottenWithTime) {
   Accept(1, "a");
   for (int round = 0; round < 2; ++round) {
     const Time now = kStart + round * Connections::kBadTime;
-    for (int k = 0; k < Connections::kBadMessages; ++k) ASSERT_FALSE(connections_.NoteBad(1, now));
+    for (int k = 0; k < Connections::kBadMessages; ++k)
+      ASSERT_FALSE(connections_.NoteBad(1, "a", now));
   }
-  EXPECT_TRUE(connections_.NoteBad(1, kStart + Connections::kBadTime));
+  EXPECT_TRUE(connections_.NoteBad(1, "a", kStart + Connections::kBadTime));
   connections_.Ending(1);
-  EXPECT_FALSE(connections_.NoteBad(1, kStart + Connections::kBadTime)) << "it is told once";
-  EXPECT_FALSE(connections_.NoteBad(2, kStart)) << "not known";
+  EXPECT_FALSE(connections_.NoteBad(1, "a", kStart + Connections::kBadTime)) << "it is told once";
+  EXPECT_FALSE(connections_.NoteBad(2, "a", kStart)) << "not known";
 }
 
 TEST_F(ConnectionsTest, SomeAreAllInTurns) {

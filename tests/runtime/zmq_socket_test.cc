@@ -15,6 +15,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/runtime/no_threads.h"
+#include "tests/runtime/test_util.h"
 
 namespace packcast::net {
 namespace {
@@ -99,6 +100,53 @@ TEST(ZmqSocketTest, BindsAFreePortAndRefusesUnknownPeers) {
   EXPECT_FALSE(IsLocalEndpoint("tcp://localhost:5555")) << "cannot be bound at all";
   EXPECT_FALSE(IsLocalEndpoint("tcp://[::1]:5555"));
   EXPECT_EQ(dealer.Connect("nonsense").code(), StatusCode::kInvalidArgument);
+}
+
+// libzmq takes such a message back, and would throw away the next one for what is left of it.
+TEST(ZmqSocketTest, AMessageWhoseConnectionEndsWhileItIsSentCostsNoOther) {
+  ZmqContext context;
+  ZmqContext other_side;
+  const auto give_up = std::chrono::steady_clock::now() + testing::kPatience;
+  std::string endpoint = "tcp://127.0.0.1:*";
+  ZmqSocket router;
+  // Where it was, once the thread of the other side has closed that.
+  const auto listen = [&] {
+    router = ZmqSocket::Open(other_side, SocketType::kRouter, {}).value();
+    StatusOr<std::string> bound = router.Bind(endpoint);
+    while (!bound.ok() && std::chrono::steady_clock::now() < give_up) bound = router.Bind(endpoint);
+    endpoint = bound.value();
+  };
+  listen();
+  ZmqSocket dealer = ZmqSocket::Open(context, SocketType::kDealer, {}).value();
+  ASSERT_TRUE(dealer.Connect(endpoint).ok());
+  for (SendResult result = SendResult::kSent; result != SendResult::kLost; listen()) {
+    ASSERT_LT(std::chrono::steady_clock::now(), give_up);
+    Frames frames;
+    frames.emplace_back(std::string_view("first"));
+    while (dealer.Send(&frames) != SendResult::kSent) std::this_thread::yield();
+    for (int k = 0; k < 500'000; ++k) frames.emplace_back(std::string_view("x"));
+    std::thread closing([&] { router.Close(); });
+    result = dealer.Send(&frames);
+    closing.join();
+  }
+  Frames frames;
+  for (const std::string_view text : {"envelope", "body"}) frames.emplace_back(text);
+  while (dealer.Send(&frames) != SendResult::kSent) {
+    ASSERT_LT(std::chrono::steady_clock::now(), give_up);
+  }
+  while (router.Receive(&frames) == ReceiveResult::kEmpty) {
+    ASSERT_LT(std::chrono::steady_clock::now(), give_up) << "it was thrown away";
+  }
+  ASSERT_EQ(frames.size(), 3u);
+  EXPECT_EQ(frames[1].view(), "envelope");
+  EXPECT_EQ(frames[2].view(), "body");
+}
+
+TEST(SocketOptionsTest, WhatCurveAddsIsNotPartOfAFrame) {
+  SocketOptions options;
+  options.curve.emplace();
+  EXPECT_EQ(Numbers(SocketType::kRouter, options).at("MAXMSGSIZE"),
+            static_cast<int64_t>(limits::kControlFrameBytes) + 33);
 }
 
 // A DEALER by hand, with the routing id "twin".

@@ -59,7 +59,7 @@ constexpr Case kCases[] = {
     {"AllIsRepeated", "it ran twice"},
     {"WindowKept", "calls seem to be under way"},
     {"RoomKept", "seem to be under way"},
-    {"RangesNotPutBack", "taken for malformed", 257},
+    {"RangesLeftBehind", "taken for malformed", 220},
     {"GivenBackReversed", "out of order"},
     {"CommandsOvertaken", "out of order"},
     {"TwoWays", "out of order", 300},
