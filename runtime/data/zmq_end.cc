@@ -4,9 +4,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include "runtime/base/clock.h"
+#include "runtime/base/log.h"
 #include "runtime/base/spin.h"
+#include "runtime/net/close_door.h"
 
 namespace packcast::zmq_bulk {
 
@@ -68,6 +71,12 @@ Status ZmqEnd::Abort(std::string_view reason) {
   socket_.Close();
   abort_result_ = WaitForRelease();
   return abort_result_;
+}
+
+void ZmqEnd::CloseDoor() {
+  if (std::exchange(is_door_closed_, true)) return;
+  const Status closed = net::CloseDoor(socket_.bound());
+  if (!closed.ok()) LogWarning("the bulk lane's port stays open: ", closed.message());
 }
 
 void ZmqEnd::WaitForInput(Duration wait) {

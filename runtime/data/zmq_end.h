@@ -48,6 +48,9 @@ class ZmqEnd : public CollectiveBase {
   Status Fail(Status status);
   // `status`, which becomes the error; if it is one, `rank` is its culprit.
   Status Blame(uint32_t rank, Status status);
+  // Lets nobody else connect: strangers would take time of the thread that sends the bytes. Where
+  // the kernel will not have it the door stays open, and who comes is still no rank. Once or more.
+  void CloseDoor();
   // Sleeps until the socket may have something (if wanted), wake_ is raised or `wait` is over.
   void WaitForInput(Duration wait);
 
@@ -67,6 +70,7 @@ class ZmqEnd : public CollectiveBase {
   Status abort_result_;
   Status error_;
   std::optional<uint32_t> culprit_;
+  bool is_door_closed_ = false;
 };
 
 // `socket` is the bound ROUTER.

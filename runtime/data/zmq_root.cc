@@ -108,12 +108,11 @@ StatusOr<bool> ZmqRoot::Joined() {
   const std::vector<uint32_t> missing = Missing();
   if (missing.empty()) {
     PC_ASSIGN_OR_RETURN(joined_, SendWelcomes());
+    if (joined_) CloseDoor();
   }
   if (joined_ || Now() < options().deadline) return joined_;
-  if (!missing.empty()) {
-    return Fail(
-        Blame(missing.front(), DeadlineExceeded("these have not joined: " + DescribeAll(missing))));
-  }
+  const Status late = DeadlineExceeded("these have not joined: " + DescribeAll(missing));
+  if (!missing.empty()) return Fail(Blame(missing.front(), late));
   return Fail(DeadlineExceeded("the welcome did not leave for " + DescribeAll(Unflushed())));
 }
 

@@ -164,6 +164,7 @@ StatusOr<ZmqSocket> ZmqSocket::Open(ZmqContext& context, SocketType type,
 
 ZmqSocket::ZmqSocket(ZmqSocket&& other) noexcept
     : socket_(std::exchange(other.socket_, nullptr)),
+      bound_(std::exchange(other.bound_, std::string())),
       is_monitored_(std::exchange(other.is_monitored_, false)),
       is_drained_(std::exchange(other.is_drained_, false)) {}
 
@@ -171,6 +172,7 @@ ZmqSocket& ZmqSocket::operator=(ZmqSocket&& other) noexcept {
   if (this != &other) {
     Close();
     socket_ = std::exchange(other.socket_, nullptr);
+    bound_ = std::exchange(other.bound_, std::string());
     is_monitored_ = std::exchange(other.is_monitored_, false);
     is_drained_ = std::exchange(other.is_drained_, false);
   }
@@ -204,7 +206,7 @@ StatusOr<std::string> ZmqSocket::Bind(const std::string& endpoint, ZmqSocket* mo
   if (zmq_getsockopt(socket_, ZMQ_LAST_ENDPOINT, real, &size) != 0) {
     return Internal("no LAST_ENDPOINT after binding " + endpoint + ": " + LastError());
   }
-  return std::string(real);
+  return bound_ = real;
 }
 
 Status ZmqSocket::Connect(const std::string& endpoint) {

@@ -135,6 +135,8 @@ class ZmqSocket {
   // `monitor`: of this socket, if it has one; it alone knows then why that failed. Errors:
   // kInvalidArgument (no such address), kUnavailable (it is taken).
   StatusOr<std::string> Bind(const std::string& endpoint, ZmqSocket* monitor = nullptr);
+  // Where it was bound last; "": nowhere.
+  const std::string& bound() const { return bound_; }
   // Starts to connect; ZeroMQ keeps trying. Call it once or several times (several peers).
   Status Connect(const std::string& endpoint);
   Status Disconnect(const std::string& endpoint);
@@ -167,6 +169,7 @@ class ZmqSocket {
 
  private:
   void* socket_ = nullptr;
+  std::string bound_;
   bool is_monitored_ = false;
   bool is_drained_ = false;
 };

@@ -1,3 +1,6 @@
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 #include <zmq.h>
 
 #include <atomic>
@@ -5,6 +8,7 @@
 #include <functional>
 #include <future>
 #include <memory>
+#include <random>
 #include <string>
 #include <thread>
 #include <vector>
@@ -13,8 +17,10 @@
 
 #include "runtime/data/zmq_collective.h"
 #include "runtime/data/zmq_wire.h"
+#include "runtime/net/close_door.h"
 #include "runtime/net/zmq_socket.h"
 #include "tests/runtime/data/broadcast_fixture.h"
+#include "tests/runtime/raw_client.h"
 
 namespace packcast {
 namespace {
@@ -89,6 +95,81 @@ TEST(ZmqJoin, AFrameBeyondTheLimitCostsAStrangerItsConnectionAndNobodyElse) {
     (void)root->Poll(Milliseconds(1));
     (void)member->Poll(Milliseconds(1));
   }
+}
+
+bool CanConnect(const std::string& endpoint) {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port =
+      htons(static_cast<uint16_t>(std::stoi(endpoint.substr(endpoint.rfind(':') + 1))));
+  // On this host the first packet is answered before connect looks at its clock.
+  const timeval patience = {.tv_sec = 0, .tv_usec = 100'000};
+  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+  const bool is_connected = connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+  close(fd);
+  return is_connected;
+}
+
+// Strangers take time of the thread that sends the bytes, so there is a door only while it is
+// needed; and until then they harm nobody.
+TEST(ZmqJoin, OnceAllHaveJoinedNobodyElseCanConnect) {
+  const auto transport = MakeZmqTransport({}).value();
+  constexpr GenerationId kGeneration(1);
+  JoinOptions options{.rendezvous = transport->MakeRendezvous(kGeneration).value(),
+                      .size = 3,
+                      .generation = kGeneration};
+  const std::string endpoint = zmq_bulk::DecodeBlob(options.rendezvous.blob).value().endpoint;
+  std::vector<testing::RawClient> strangers;
+  std::mt19937_64 random(7);
+  for (int k = 0; k < 60; ++k) {
+    testing::RawClient& stranger = strangers.emplace_back(endpoint);
+    if (k % 3 == 1) stranger.Greet();
+    std::string bytes(random() % 300, '\0');
+    for (char& byte : bytes) byte = static_cast<char>(random());
+    if (k % 3 != 0) stranger.Send(bytes);
+  }
+  std::vector<std::unique_ptr<Collective>> ranks;
+  const Time limit = In(Seconds(20));
+  const auto poll = [&](const std::function<bool()>& done) {
+    while (!done() && std::chrono::steady_clock::now() < limit) {
+      for (const auto& rank : ranks) (void)rank->Poll(Milliseconds(1));
+    }
+    ASSERT_TRUE(done());
+  };
+  for (options.rank = 0; options.rank < 2; ++options.rank) {
+    ranks.push_back(transport->Join(options).value());
+  }
+  for (int k = 0; k < 100; ++k) {
+    for (const auto& rank : ranks) ASSERT_FALSE(HasJoined(rank.get()) && rank == ranks[0]);
+  }
+  EXPECT_TRUE(CanConnect(endpoint)) << "one is missing";
+  ranks.push_back(transport->Join(options).value());
+  poll([&] {
+    bool all = true;
+    for (const auto& rank : ranks) all = HasJoined(rank.get()) && all;
+    return all;
+  });
+  EXPECT_FALSE(CanConnect(endpoint));
+
+  for (const auto& rank : ranks) ASSERT_TRUE(rank->Begin(testing::TestStream()).ok());
+  std::vector<std::byte> sent(5 << 20), first(sent.size()), second(sent.size());
+  for (std::byte& byte : sent) byte = static_cast<std::byte>(random());
+  for (int k = 1; k <= 2; ++k) ASSERT_TRUE(ranks[k]->Grant(Sequence(0)).ok());
+  for (int k = 0; k <= 2; ++k) {
+    std::vector<std::byte>& bytes = k == 0 ? sent : k == 1 ? first : second;
+    poll([&] { return ranks[k]->Ready(Sequence(0)).value(); });
+    ASSERT_TRUE(ranks[k]->Launch({Sequence(0), {{bytes.data(), bytes.size()}}, 0, 1}).ok());
+  }
+  for (int k = 0; k <= 2; ++k) poll([&] { return ranks[k]->Done(Sequence(0)).value(); });
+  EXPECT_EQ(first, sent);
+  EXPECT_EQ(second, sent);
+}
+
+TEST(ZmqJoin, OnlyADoorOfThisProcessCanBeClosed) {
+  EXPECT_EQ(net::CloseDoor("tcp://127.0.0.1:1").code(), StatusCode::kNotFound);
+  EXPECT_EQ(net::CloseDoor("").code(), StatusCode::kNotFound);
 }
 
 // By default a socket that closes waits without end for what it has not sent yet. Of a frozen

@@ -1,0 +1,57 @@
+#include "runtime/net/close_door.h"
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <linux/filter.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+namespace packcast::net {
+namespace {
+
+bool ListensAt(int fd, const std::string& endpoint) {
+  int listens = 0;
+  socklen_t size = sizeof listens;
+  if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) != 0 || listens == 0) return false;
+  sockaddr_in bound{};
+  size = sizeof bound;
+  if (getsockname(fd, reinterpret_cast<sockaddr*>(&bound), &size) != 0) return false;
+  if (bound.sin_family != AF_INET) return false;
+  char address[INET_ADDRSTRLEN] = {};
+  inet_ntop(AF_INET, &bound.sin_addr, address, sizeof address);
+  return "tcp://" + std::string(address) + ":" + std::to_string(ntohs(bound.sin_port)) == endpoint;
+}
+
+// The descriptors of this process.
+std::vector<int> Descriptors() {
+  std::vector<int> fds;
+  const std::unique_ptr<DIR, int (*)(DIR*)> folder(opendir("/proc/self/fd"), closedir);
+  if (folder == nullptr) return fds;
+  while (const dirent* entry = readdir(folder.get())) {
+    if (entry->d_name[0] != '.') fds.push_back(std::atoi(entry->d_name));
+  }
+  return fds;
+}
+
+}  // namespace
+
+Status CloseDoor(const std::string& endpoint) {
+  for (const int fd : Descriptors()) {
+    if (!ListensAt(fd, endpoint)) continue;
+    sock_filter drop_all[] = {{BPF_RET | BPF_K, 0, 0, 0}};
+    const sock_fprog filter = {1, drop_all};
+    if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) == 0) {
+      return OkStatus();
+    }
+    return Unavailable("no filter for the socket at " + endpoint + ": " + std::strerror(errno));
+  }
+  return NotFound("nothing of this process listens at " + endpoint);
+}
+
+}  // namespace packcast::net
