@@ -35,7 +35,7 @@ struct Cell::MailTask {
     }
     if (!message.responder.Begin()) return;  // cancelled
     if (mail.raw_body) {
-      StatusOr<Value> body = DecodeBody(std::move(*mail.raw_body));
+      StatusOr<Value> body = DecodeBody(*mail.raw_body);
       if (!body.ok()) return DropMalformed(body.status());
       message.body = std::move(*body);
     }

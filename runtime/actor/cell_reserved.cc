@@ -97,7 +97,7 @@ Value Cell::Fate() const {
 Status Cell::OnReserved(Mail mail) {
   Message& message = mail.message;
   if (mail.raw_body) {
-    StatusOr<Value> body = DecodeBody(std::move(*mail.raw_body));
+    StatusOr<Value> body = DecodeBody(*mail.raw_body);
     if (!body.ok()) return Refuse(&message, body.status());
     message.body = std::move(*body);
   }

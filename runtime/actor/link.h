@@ -43,13 +43,14 @@ struct Outgoing {
   std::shared_ptr<Link> link;
   Envelope envelope;
   WireBody body;
-  CallId call_id;      // not 0: a call of ours
-  CallId cached_as;    // not 0: the reply to a call that may be repeated
-  OwedRoom owed = {};  // of a reply: then its byte ranges take none of the queue
+  CallId call_id;    // not 0: a call of ours
+  CallId cached_as;  // not 0: the reply to a call that may be repeated
+  // Of a reply with byte ranges: then those take none of the queue.
+  std::unique_ptr<OwedRoom> owed = nullptr;
 
   // About what it takes of the queue.
   size_t bytes() const {
-    const size_t ranges = owed.is_taken() ? 0 : body.range_bytes();
+    const size_t ranges = owed != nullptr ? 0 : body.range_bytes();
     return kEnvelopeBytes + envelope.status.message().size() + body.value.size() + ranges;
   }
   static constexpr size_t kEnvelopeBytes = 64;

@@ -99,7 +99,7 @@ class Node : public std::enable_shared_from_this<Node> {
   void LetCancel(const Promise<Value>& promise, CallId id, const std::shared_ptr<Link>& link);
   Status SendTell(const RefState& to, std::string method, Value body, TellOptions options);
   Status SendTellBy(const std::shared_ptr<Link>& link, const RefState& to, std::string method,
-                    WireBody body, TellOptions options);
+                    WireBody&& body, TellOptions options);
   void AnnounceEnd(const Cell& cell, const Status& why, Incarnation next);
   Future<Value> CallLocal(const RefState& to, PendingCall call, std::string method, Value body);
   Future<Value> CallRemote(const RefState& to, PendingCall call, Value body);

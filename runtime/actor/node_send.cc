@@ -85,7 +85,8 @@ Status Node::SendTell(const RefState& to, std::string method, Value body, TellOp
   }
   const std::shared_ptr<Link> link = to.link->room->WayOf(to.link);
   if (!link->is_usable()) return WhyNot(*link);
-  PC_ASSIGN_OR_RETURN(WireBody encoded, EncodeBody(body, link->ranges));
+  WireBody encoded;
+  PC_RETURN_IF_ERROR(EncodeBody(body, link->ranges, &encoded));
   return SendTellBy(link, to, std::move(method), std::move(encoded), options);
 }
 
@@ -104,7 +105,7 @@ Status Node::Tell(const RefState& to, std::string method, const SharedBody& body
 }
 
 Status Node::SendTellBy(const std::shared_ptr<Link>& link, const RefState& to, std::string method,
-                        WireBody body, TellOptions options) {
+                        WireBody&& body, TellOptions options) {
   Envelope envelope;
   envelope.kind = FrameKind::kTell;
   envelope.from = CurrentSender();
@@ -218,13 +219,14 @@ Future<Value> Node::CallRemote(const RefState& to, PendingCall call, Value body)
   const std::shared_ptr<Link> link = call.link;
   const bool may_wait = call.idempotent && !link->is_gone();
   if (!link->is_usable() && !may_wait) return MakeReady<Value>(WhyNot(*link));
-  StatusOr<WireBody> encoded = EncodeBody(body, link->ranges);
-  if (!encoded.ok()) return MakeReady<Value>(encoded.status());
+  WireBody encoded;
+  const Status fits = EncodeBody(body, link->ranges, &encoded);
+  if (!fits.ok()) return MakeReady<Value>(fits);
   if (call.idempotent) {
-    const size_t room = Outgoing::kEnvelopeBytes + encoded->size();
+    const size_t room = Outgoing::kEnvelopeBytes + encoded.size();
     if (!link->Keep(room)) return MakeReady<Value>(TooMuchWaits(to.node));
     call.room = KeptRoom(link, room);
-    call.body = encoded->Share();
+    call.body = encoded.Share();
   }
   Envelope envelope = call.envelope;
   envelope.deadline_ms = std::max<int64_t>(1, ToMilliseconds(call.deadline - Now()));
@@ -234,7 +236,7 @@ Future<Value> Node::CallRemote(const RefState& to, PendingCall call, Value body)
   if (!id.ok()) return MakeReady<Value>(id.status());
   LetCancel(promise, *id, link);
   envelope.call_id = *id;
-  Outgoing message{link, std::move(envelope), std::move(*encoded), *id, CallId()};
+  Outgoing message{link, std::move(envelope), std::move(encoded), *id, CallId()};
   if (link->Reserve(message.bytes())) {
     // When the reactor has stopped, Shutdown cancels the call.
     reactor_->Send(std::move(message), link->in_flight.load() == 1);
@@ -246,15 +248,14 @@ Future<Value> Node::CallRemote(const RefState& to, PendingCall call, Value body)
 
 void Node::SendReply(const std::shared_ptr<Link>& link, Envelope envelope, Value body,
                      CallId cached_as, bool is_last) {
-  StatusOr<WireBody> encoded = EncodeBody(body, link->ranges);
-  if (!encoded.ok()) {
-    envelope.status = encoded.status().WithContext("the reply").WithOutcome(Outcome::kExecuted);
-    encoded = WireBody();
+  Outgoing reply{link, std::move(envelope), WireBody(), CallId(), cached_as};
+  const Status fits = EncodeBody(body, link->ranges, &reply.body);
+  if (!fits.ok()) {
+    reply.envelope.status = fits.WithContext("the reply").WithOutcome(Outcome::kExecuted);
   }
-  Outgoing reply{link, std::move(envelope), std::move(*encoded), CallId(), cached_as};
   // It was asked for, and is not lost for want of room: instead the peer may not ask for more.
   const size_t ranges = reply.body.range_bytes();
-  if (ranges > 0) reply.owed = OwedRoom(link->room, ranges);
+  if (ranges > 0) reply.owed = std::make_unique<OwedRoom>(link->room, ranges);
   if (link->Reserve(reply.bytes())) {
     reactor_->Send(std::move(reply), is_last);
     return;

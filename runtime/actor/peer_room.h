@@ -73,27 +73,19 @@ class HeldRoom {
   size_t bytes_ = 0;
 };
 
-// The room of byte ranges in a reply that the peer has not been sent yet: the same.
+// The room of byte ranges in a reply that the peer has not been sent yet.
 class OwedRoom {
  public:
-  OwedRoom() = default;
   OwedRoom(std::shared_ptr<PeerRoom> room, size_t bytes) : room_(std::move(room)), bytes_(bytes) {
     room_->owed_bytes.fetch_add(bytes_);
   }
-  OwedRoom(OwedRoom&&) noexcept = default;
-  OwedRoom& operator=(OwedRoom&& other) noexcept {
-    std::swap(room_, other.room_);
-    std::swap(bytes_, other.bytes_);
-    return *this;
-  }
-  ~OwedRoom() {
-    if (room_ != nullptr) room_->owed_bytes.fetch_sub(bytes_);
-  }
-  bool is_taken() const { return room_ != nullptr; }
+  OwedRoom(const OwedRoom&) = delete;
+  OwedRoom& operator=(const OwedRoom&) = delete;
+  ~OwedRoom() { room_->owed_bytes.fetch_sub(bytes_); }
 
  private:
-  std::shared_ptr<PeerRoom> room_;
-  size_t bytes_ = 0;
+  const std::shared_ptr<PeerRoom> room_;
+  const size_t bytes_;
 };
 
 }  // namespace packcast::internal

@@ -60,7 +60,7 @@ class Peers {
   Time NextDue(Time now) const;
 
   // Queues a message that has its room in the link's queue.
-  void Transmit(Outgoing message);
+  void Transmit(Outgoing&& message);
   // On any thread that has the reactor's turn: hands a message to ZeroMQ at once. False, and the
   // message is untouched, when it must go the usual way. `has_come`: the reactor must look.
   bool TransmitNow(Outgoing* message, bool* has_come);
@@ -255,18 +255,18 @@ class Peers {
   void ReceiveRouter();
   void ReceiveChannel(Channel* channel);
   void OnFrames(Source source, std::span<net::Frame> frames, size_t first);
-  void OnEnvelope(Source& source, Envelope envelope, WireBody body);
+  void OnEnvelope(Source& source, Envelope envelope, WireBody&& body);
   void OnUnknown(const Source& source, const Envelope& partial, const Status& error);
   void OnBatch(const Source& source, std::string_view bytes);
   // Of a link that is there: what may come in a batch, too.
   void OnLinked(const std::shared_ptr<Link>& link, const Envelope& envelope,
-                const std::shared_ptr<Cell>& to, WireBody body);
+                const std::shared_ptr<Cell>& to, WireBody&& body);
   void OnCallOrTell(const std::shared_ptr<Link>& link, const Envelope& envelope,
-                    const std::shared_ptr<Cell>& to, WireBody body);
+                    const std::shared_ptr<Cell>& to, WireBody&& body);
   bool IsRepeated(const std::shared_ptr<Link>& link, const Envelope& envelope);
   static Status TakeRoom(const std::shared_ptr<Link>& link, const Envelope& envelope, size_t bytes,
                          HeldRoom* room);
-  void OnReply(const std::shared_ptr<Link>& link, const Envelope& envelope, WireBody body);
+  void OnReply(const std::shared_ptr<Link>& link, const Envelope& envelope, const WireBody& body);
   void OnBeat(const Source& source, std::string_view body);
   void Answer(const Source& source, const Envelope& envelope, const Value& body);
   void Malformed(const Source& source, const Status& why);

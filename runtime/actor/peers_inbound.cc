@@ -133,11 +133,11 @@ void Peers::OnUnknown(const Source& source, const Envelope& partial, const Statu
   Answer(source, answer, Value());
 }
 
-void Peers::OnEnvelope(Source& source, Envelope envelope, WireBody body) {
+void Peers::OnEnvelope(Source& source, Envelope envelope, WireBody&& body) {
   const bool may_have_ranges = envelope.kind == FrameKind::kCall ||
                                envelope.kind == FrameKind::kTell ||
                                envelope.kind == FrameKind::kReply;
-  if (!may_have_ranges && !body.ranges.empty()) {
+  if (!may_have_ranges && body.apart != nullptr) {
     return Malformed(source, InvalidArgument("byte ranges in a message that has none"));
   }
   const std::shared_ptr<Link> link = source.link;
@@ -191,8 +191,8 @@ void Peers::OnEnvelope(Source& source, Envelope envelope, WireBody body) {
 }
 
 void Peers::OnLinked(const std::shared_ptr<Link>& link, const Envelope& envelope,
-                     const std::shared_ptr<Cell>& to, WireBody body) {
-  if (envelope.kind == FrameKind::kReply) return OnReply(link, envelope, std::move(body));
+                     const std::shared_ptr<Cell>& to, WireBody&& body) {
+  if (envelope.kind == FrameKind::kReply) return OnReply(link, envelope, body);
   if (envelope.kind == FrameKind::kBye) return OnBye(link, envelope);
   OnCallOrTell(link, envelope, to, std::move(body));
 }
@@ -280,7 +280,7 @@ Status Peers::TakeRoom(const std::shared_ptr<Link>& link, const Envelope& envelo
 }
 
 void Peers::OnCallOrTell(const std::shared_ptr<Link>& link, const Envelope& envelope,
-                         const std::shared_ptr<Cell>& to, WireBody body) {
+                         const std::shared_ptr<Cell>& to, WireBody&& body) {
   if (IsRepeated(link, envelope)) return;
   Cell::Mail mail;
   mail.message.from = Sender(link, envelope.from);
@@ -324,7 +324,8 @@ void Peers::OnCallOrTell(const std::shared_ptr<Link>& link, const Envelope& enve
   mail.message.responder.Fail(error.WithOutcome(Outcome::kNotExecuted));
 }
 
-void Peers::OnReply(const std::shared_ptr<Link>& link, const Envelope& envelope, WireBody body) {
+void Peers::OnReply(const std::shared_ptr<Link>& link, const Envelope& envelope,
+                    const WireBody& body) {
   auto call = node_->calls().Take(envelope.call_id, link.get());
   if (!call) {
     node_->metrics().Get("late_replies_total").Add();
@@ -334,7 +335,7 @@ void Peers::OnReply(const std::shared_ptr<Link>& link, const Envelope& envelope,
     CallTable::Resolve(std::move(*call), envelope.status);
     return;
   }
-  StatusOr<Value> value = DecodeBody(std::move(body));
+  StatusOr<Value> value = DecodeBody(body);
   if (!value.ok()) {
     value = value.status()
                 .WithContext("reply to call of " + call->what)

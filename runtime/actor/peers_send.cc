@@ -60,14 +60,14 @@ net::SendResult Peers::SendOn(Link* link, const Outgoing& message) {
     return net::SendResult::kFull;
   }
   net::Frames frames;
-  frames.reserve(3 + message.body.ranges.size());
+  frames.reserve(3 + message.body.ranges().size());
   if (link->dealer == nullptr) {
     if (link->routing_id.empty()) return net::SendResult::kUnroutable;
     frames.emplace_back(std::string_view(link->routing_id));
   }
   frames.push_back(net::Frame(std::string_view(EncodeEnvelope(message.envelope))));
   frames.push_back(message.body.value.Share());
-  for (const ByteRange& range : message.body.ranges) {
+  for (const ByteRange& range : message.body.ranges()) {
     frames.push_back(net::Frame::Borrow(
         range.bytes(), [loan = std::make_shared<const Loan>(link->lent, range)] {}));
   }
@@ -155,7 +155,7 @@ bool Peers::Redirect(Outgoing* reply, bool has_room_here) {
   return heir->Reserve(reply->bytes());
 }
 
-void Peers::Transmit(Outgoing message) {
+void Peers::Transmit(Outgoing&& message) {
   if (message.cached_as.value != 0 && !Redirect(&message, true)) return DropReply(message);
   const std::shared_ptr<Link> link = message.link;
   if (message.cached_as.value != 0) {

@@ -14,6 +14,9 @@
 namespace packcast::internal {
 namespace {
 constexpr int64_t kFarFuture = std::numeric_limits<int64_t>::max();
+// So many commands keep their memory for the next: to grow again moves all of them, again and
+// again.
+constexpr size_t kKeptCommands = 4096;
 }  // namespace
 
 Reactor::Reactor(Node* node)
@@ -45,20 +48,21 @@ void Reactor::Stop() {
   dropped.swap(commands_);
 }
 
-bool Reactor::Push(Command command) {
+template <class Work>
+bool Reactor::Push(Work&& work) {
   bool is_first = false;
   {
     std::lock_guard lock(mutex_);
     if (is_stopping_) return false;
     is_first = commands_.empty();
-    commands_.push_back(std::move(command));
+    commands_.emplace_back(std::forward<Work>(work));
   }
   // The thread takes all commands at once: only the first needs to wake it.
   if (is_first) wakeup_.Raise();
   return true;
 }
 
-bool Reactor::Send(Outgoing message, bool is_alone) {
+bool Reactor::Send(Outgoing&& message, bool is_alone) {
   if (is_alone && SendNow(&message)) return true;
   return Push(std::move(message));
 }
@@ -89,18 +93,19 @@ void Reactor::WakeAt(Time when) {
 }
 
 void Reactor::RunCommands() {
-  std::vector<Command> commands;
   {
     std::lock_guard lock(mutex_);
-    commands.swap(commands_);
+    taken_.swap(commands_);
   }
-  for (Command& command : commands) {
+  for (Command& command : taken_) {
     if (Outgoing* message = std::get_if<Outgoing>(&command)) {
       peers_->Transmit(std::move(*message));
     } else {
       std::get<std::function<void(Peers&)>>(command)(*peers_);
     }
   }
+  taken_.clear();
+  if (taken_.capacity() > kKeptCommands) taken_ = std::vector<Command>();
 }
 
 void Reactor::FireTimers() {

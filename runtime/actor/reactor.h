@@ -40,7 +40,7 @@ class Reactor {
   // Hands a message over; in the order of the calls of one thread. False after Stop. `is_alone`: no
   // other will follow for a while: it leaves on the caller's thread if it can, which saves waking
   // the reactor's. Others wait for the reactor, which sends what it finds in batches.
-  bool Send(Outgoing message, bool is_alone = false);
+  bool Send(Outgoing&& message, bool is_alone = false);
   // Runs `work` on the reactor's thread; it must not block. False after Stop.
   bool Post(std::function<void(Peers&)> work);
   // Makes sure that the reactor looks at its timers at `when`.
@@ -49,7 +49,8 @@ class Reactor {
  private:
   using Command = std::variant<Outgoing, std::function<void(Peers&)>>;
 
-  bool Push(Command command);
+  template <class Work>  // one of the alternatives; moved, as messages are large
+  bool Push(Work&& work);
   bool SendNow(Outgoing* message);
   void Run();
   bool TakeTurn();
@@ -76,6 +77,7 @@ class Reactor {
   bool is_stopping_ = false;
   // Far in the future while the thread works out when to wake: then every WakeAt raises.
   std::atomic<int64_t> sleeps_until_ns_;
+  std::vector<Command> taken_;  // the thread's own: those that it runs
   std::vector<pollfd> polled_;  // the thread's own
   Duration wait_{};             // the same: how long it may sleep
   Time hot_until_{};            // the same: it looks again and again until then

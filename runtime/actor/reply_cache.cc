@@ -5,13 +5,14 @@ namespace {
 
 size_t BytesOf(const ReplyCache::Reply& reply) {
   size_t bytes = reply.envelope.status.message().size() + reply.value.size();
-  for (const ByteRange& range : reply.ranges) bytes += range.size();
+  if (reply.apart == nullptr) return bytes;
+  for (const ByteRange& range : *reply.apart) bytes += range.size();
   return bytes;
 }
 
 void Forget(ReplyCache::Reply* reply) {
   reply->value = std::string();
-  reply->ranges.clear();
+  reply->apart = nullptr;
   reply->envelope.status =
       ResourceExhausted("the call ran when it came first, but its reply is not kept any more")
           .WithOutcome(Outcome::kExecuted);
@@ -29,7 +30,7 @@ void ReplyCache::Finish(CallId id, const Envelope& envelope, const WireBody& bod
   const auto entry = replies_.find(id.value);
   if (entry == replies_.end() || entry->second.is_done) return;
   Reply& reply = entry->second;
-  reply = {true, envelope, {}, {}};
+  reply = {true, envelope, {}, nullptr};
   const bool did_run = envelope.status.ok() || envelope.status.outcome() != Outcome::kNotExecuted;
   if (!did_run) {
     refused_.push_back(id.value);
@@ -41,7 +42,11 @@ void ReplyCache::Finish(CallId id, const Envelope& envelope, const WireBody& bod
     return Trim();
   }
   reply.value = body.value.view();
-  for (const ByteRange& range : body.ranges) reply.ranges.emplace_back(range.Copy());
+  if (body.apart != nullptr) {
+    ApartRanges copies;
+    for (const ByteRange& range : *body.apart) copies.emplace_back(range.Copy());
+    reply.apart = std::make_shared<const ApartRanges>(std::move(copies));
+  }
   bytes_ += BytesOf(reply);
   kept_.push_back(id.value);
   Trim();

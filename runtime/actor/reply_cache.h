@@ -22,9 +22,10 @@ class ReplyCache {
     bool is_done = false;
     Envelope envelope;
     std::string value;
-    ApartRanges ranges;  // copies: who lent the body's own must not wait for us
+    // Copies: who lent the body's own must not wait for us.
+    std::shared_ptr<const ApartRanges> apart;
 
-    WireBody Body() const { return {net::Frame(std::string_view(value)), ranges}; }
+    WireBody Body() const { return {net::Frame(std::string_view(value)), apart}; }
   };
 
   // True when `id` is new: the call shall run. Else `known` is set, until the next non-const call.

@@ -17,14 +17,6 @@ Status CheckWhole(size_t bytes) {
 
 }  // namespace
 
-size_t WireBody::range_bytes() const {
-  size_t bytes = 0;
-  for (const ByteRange& range : ranges) bytes += range.size();
-  return bytes;
-}
-
-WireBody WireBody::Share() const { return {value.Share(), ranges}; }
-
 StatusOr<std::string> EncodeWhole(const Value& body) {
   if (body.is_nil()) return std::string();
   const Status fits = CheckEncodable(body);
@@ -34,40 +26,44 @@ StatusOr<std::string> EncodeWhole(const Value& body) {
   return bytes;
 }
 
-StatusOr<WireBody> EncodeBody(const Value& body, bool apart) {
-  WireBody out;
-  if (!apart) {
+Status EncodeBody(const Value& body, bool takes_ranges, WireBody* out) {
+  if (!takes_ranges) {
     PC_ASSIGN_OR_RETURN(std::string whole, EncodeWhole(body));
-    out.value = net::Frame::Own(std::move(whole));
-    return out;
+    out->value = net::Frame::Own(std::move(whole));
+    return OkStatus();
   }
-  if (body.is_nil()) return out;
+  if (body.is_nil()) return OkStatus();
   const Status fits = CheckEncodableApart(body);
   if (!fits.ok()) return fits.WithOutcome(Outcome::kNotExecuted);
-  std::string bytes = EncodeApart(body, &out.ranges);
+  ApartRanges apart;
+  std::string bytes = EncodeApart(body, &apart);
   PC_RETURN_IF_ERROR(CheckWhole(bytes.size()));
-  out.value = net::Frame::Own(std::move(bytes));
-  return out;
+  out->value = net::Frame::Own(std::move(bytes));
+  if (!apart.empty()) out->apart = std::make_shared<const ApartRanges>(std::move(apart));
+  return OkStatus();
 }
 
 StatusOr<WireBody> TakeBody(std::span<net::Frame> frames) {
   WireBody body;
   if (frames.empty()) return body;
   body.value = std::move(frames[0]);
+  const size_t count = frames.size() - 1;
+  if (count == 0) return body;
+  ApartRanges apart;
   for (net::Frame& frame : frames.subspan(1)) {
     const auto held = std::make_shared<const net::Frame>(std::move(frame));
-    body.ranges.emplace_back(held->bytes(), held);
+    apart.emplace_back(held->bytes(), held);
   }
-  const size_t count = body.ranges.size();
+  body.apart = std::make_shared<const ApartRanges>(std::move(apart));
   const size_t bytes = body.range_bytes();
   if (count <= limits::kApartRanges && bytes <= limits::kApartTotalBytes) return body;
   return InvalidArgument("a message with " + std::to_string(count) + " byte ranges of " +
                          std::to_string(bytes) + " bytes together");
 }
 
-StatusOr<Value> DecodeBody(WireBody body) {
-  if (body.value.size() == 0 && body.ranges.empty()) return Value();
-  return DecodeApart(body.value.view(), std::move(body.ranges));
+StatusOr<Value> DecodeBody(const WireBody& body) {
+  if (body.apart != nullptr) return DecodeApart(body.value.view(), *body.apart);
+  return body.value.size() == 0 ? StatusOr<Value>(Value()) : Decode(body.value.view());
 }
 
 }  // namespace packcast::internal

@@ -57,26 +57,27 @@ struct Lender {
 
 TEST(WireBodyTest, NobodyCopiesByteRanges) {
   const ByteRange range = RandomBytes(kMiB, 1);
-  const WireBody body = EncodeBody(ValueArray{Value(7), Value(range)}, true).value();
-  ASSERT_EQ(body.ranges.size(), 1u);
-  EXPECT_EQ(body.ranges[0].data(), range.data());
-  EXPECT_EQ(body.Share().ranges[0].data(), range.data()) << "nor for a second owner";
+  WireBody body;
+  ASSERT_EQ(EncodeBody(ValueArray{Value(7), Value(range)}, true, &body), OkStatus());
+  ASSERT_EQ(body.ranges().size(), 1u);
+  EXPECT_EQ(body.ranges()[0].data(), range.data());
+  EXPECT_EQ(body.Share().ranges()[0].data(), range.data()) << "nor for a second owner";
   // As it comes.
   net::Frames frames;
   frames.push_back(body.value.Share());
   frames.emplace_back(size_t{kMiB});
   const std::byte* const received = frames[1].data();
-  WireBody taken = internal::TakeBody(frames).value();
-  const Value back = DecodeBody(std::move(taken)).value();
+  const Value back = DecodeBody(internal::TakeBody(frames).value()).value();
   EXPECT_EQ((*back.AsArray())[1].AsByteRange()->data(), received);
 }
 
 TEST(WireBodyTest, WhoTakesNoneApartGetsCopiesWithinTheirLimits) {
   const ByteRange range = RandomBytes(8 * kMiB, 2);
-  const WireBody body = EncodeBody(range, false).value();
-  EXPECT_TRUE(body.ranges.empty());
+  WireBody body;
+  ASSERT_EQ(EncodeBody(range, false, &body), OkStatus());
+  EXPECT_TRUE(body.ranges().empty());
   EXPECT_EQ(Decode(body.value.view()).value(), Value(range));
-  const Status large = EncodeBody(ByteRange(RandomBytes(8 * kMiB + 1, 3)), false).status();
+  const Status large = EncodeBody(ByteRange(RandomBytes(8 * kMiB + 1, 3)), false, &body);
   EXPECT_EQ(large.code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(large.outcome(), Outcome::kNotExecuted);
   EXPECT_TRUE(SharedBody::Make(range).ok());

@@ -188,7 +188,7 @@ TEST_F(SendTest, ByteRangesWaitHereWhileZeroMqHasSome) {
   const ByteRange memory = Bytes(limits::kControlFrameBytes);
   const auto send = [&] {
     Outgoing message = Tell(0);
-    message.body.ranges.assign(2, memory);
+    message.body.apart = std::make_shared<const ApartRanges>(2, memory);
     bool has_come = false;
     return peers_.TransmitNow(&message, &has_come);
   };
@@ -338,7 +338,7 @@ TEST(ReplyCacheTest, OneThatAloneIsTooMuchTakesNoOtherWithIt) {
   cache.Finish(CallId(1), Envelope(), BodyOf("small"));
   EXPECT_TRUE(cache.Begin(CallId(2), &known));
   WireBody large = BodyOf("value");
-  large.ranges.emplace_back(Bytes(ReplyCache::kBytes - 3));
+  large.apart = std::make_shared<const ApartRanges>(1, Bytes(ReplyCache::kBytes - 3));
   cache.Finish(CallId(2), Envelope(), large);
   ASSERT_FALSE(cache.Begin(CallId(2), &known));
   EXPECT_EQ(known->envelope.status.code(), StatusCode::kResourceExhausted);
@@ -355,9 +355,9 @@ TEST(ReplyCacheTest, KeepsCopiesOfByteRanges) {
   bool is_released = false;
   {
     WireBody body = BodyOf("value");
-    body.ranges.push_back(
-        ByteRange::Lend(std::as_bytes(std::span<const char>(memory)), [&] { is_released = true; }));
-    body.ranges.emplace_back(Bytes(3, std::byte{9}));
+    const auto bytes = std::as_bytes(std::span<const char>(memory));
+    body.apart = std::make_shared<const ApartRanges>(
+        ApartRanges{ByteRange::Lend(bytes, [&] { is_released = true; }), Bytes(3, std::byte{9})});
     cache.Finish(CallId(1), Envelope(), body);
   }
   EXPECT_TRUE(is_released) << "what was lent is not held for as long as the reply is known";
@@ -366,9 +366,9 @@ TEST(ReplyCacheTest, KeepsCopiesOfByteRanges) {
     ASSERT_FALSE(cache.Begin(CallId(1), &known));
     const WireBody again = known->Body();
     EXPECT_EQ(again.value.view(), "value");
-    ASSERT_EQ(again.ranges.size(), 2u);
-    EXPECT_EQ(again.ranges[0], ByteRange(Bytes(100'000, std::byte{'r'})));
-    EXPECT_EQ(again.ranges[1], ByteRange(Bytes(3, std::byte{9})));
+    ASSERT_EQ(again.ranges().size(), 2u);
+    EXPECT_EQ(again.ranges()[0], ByteRange(Bytes(100'000, std::byte{'r'})));
+    EXPECT_EQ(again.ranges()[1], ByteRange(Bytes(3, std::byte{9})));
   }
 }
 
