@@ -26,34 +26,28 @@ void PackDouble(double value, msgpack::sbuffer* out) {
   out->write(bytes, sizeof bytes);
 }
 
-// Which byte ranges of a value travel apart: the long ones, as long as there is room.
-class ApartRoom {
- public:
-  bool Take(const Value& value) {
-    const ByteRange* range = value.AsByteRange();
-    if (range == nullptr || range->size() < limits::kApartBytes) return false;
-    if (range->size() > limits::kControlFrameBytes || ranges_ == limits::kApartRanges) return false;
-    if (range->size() > limits::kApartTotalBytes - bytes_) return false;
-    ++ranges_;
-    bytes_ += range->size();
-    return true;
+// Takes a byte range in that travels apart: a long one, as long as there is room.
+bool SetApart(const Value& value, ApartRanges* apart) {
+  const ByteRange* range = value.AsByteRange();
+  if (range == nullptr || range->size() < limits::kApartBytes) return false;
+  if (range->size() > limits::kControlFrameBytes || apart->size() == limits::kApartRanges) {
+    return false;
   }
+  size_t bytes = range->size();
+  for (const ByteRange& other : *apart) bytes += other.size();
+  if (bytes > limits::kApartTotalBytes) return false;
+  apart->push_back(*range);
+  return true;
+}
 
- private:
-  size_t ranges_ = 0;
-  size_t bytes_ = 0;
-};
-
-void PackApart(const ByteRange& range, Packer* packer, ApartRanges* apart) {
-  const char index = static_cast<char>(apart->size());
+void PackReference(size_t range, Packer* packer) {
+  const char index = static_cast<char>(range);
   packer->pack_ext(sizeof index, kRangeExt);
   packer->pack_ext_body(&index, sizeof index);
-  apart->push_back(range);
 }
 
 // `apart` is null where nothing may travel apart.
-void Pack(const Value& value, Packer* packer, msgpack::sbuffer* out, ApartRanges* apart,
-          ApartRoom* room) {
+void Pack(const Value& value, Packer* packer, msgpack::sbuffer* out, ApartRanges* apart) {
   std::span<const std::byte> bytes;
   int64_t i = 0;
   uint64_t u = 0;
@@ -70,21 +64,21 @@ void Pack(const Value& value, Packer* packer, msgpack::sbuffer* out, ApartRanges
   } else if (const std::string* s = value.AsString()) {
     packer->pack_str(static_cast<uint32_t>(s->size()));
     packer->pack_str_body(s->data(), static_cast<uint32_t>(s->size()));
-  } else if (apart != nullptr && room->Take(value)) {
-    PackApart(*value.AsByteRange(), packer, apart);
+  } else if (apart != nullptr && SetApart(value, apart)) {
+    PackReference(apart->size() - 1, packer);
   } else if (value.GetBytes(&bytes)) {
     packer->pack_bin(static_cast<uint32_t>(bytes.size()));
     packer->pack_bin_body(reinterpret_cast<const char*>(bytes.data()),
                           static_cast<uint32_t>(bytes.size()));
   } else if (const ValueArray* array = value.AsArray()) {
     packer->pack_array(static_cast<uint32_t>(array->size()));
-    for (const Value& item : *array) Pack(item, packer, out, apart, room);
+    for (const Value& item : *array) Pack(item, packer, out, apart);
   } else if (const ValueMap* map = value.AsMap()) {
     packer->pack_map(static_cast<uint32_t>(map->size()));
     for (const auto& [key, item] : *map) {
       packer->pack_str(static_cast<uint32_t>(key.size()));
       packer->pack_str_body(key.data(), static_cast<uint32_t>(key.size()));
-      Pack(item, packer, out, apart, room);
+      Pack(item, packer, out, apart);
     }
   }
 }
@@ -244,14 +238,15 @@ class ValueBuilder : public msgpack::null_visitor {
 // Walks a value before it is sent, by the same bounds.
 class Checker {
  public:
-  Checker(bool apart, const DecodeLimits& limits) : apart_(apart), limits_(limits) {}
+  // `apart` as with Pack; empty.
+  Checker(ApartRanges* apart, const DecodeLimits& limits) : apart_(apart), limits_(limits) {}
 
   Status Check(const Value& value, size_t depth) {
     if (const std::string* text = value.AsString()) return CheckText(*text);
-    if (apart_ && room_.Take(value)) return OkStatus();
+    if (apart_ != nullptr && SetApart(value, apart_)) return OkStatus();
     std::span<const std::byte> bytes;
     if (value.GetBytes(&bytes)) {
-      const bool is_range = apart_ && value.AsByteRange() != nullptr;
+      const bool is_range = apart_ != nullptr && value.AsByteRange() != nullptr;
       if (is_range && bytes.size() > limits_.bytes_bytes) return TooMuchApart();
       return CheckSize("bytes", bytes.size(), " bytes", limits_.bytes_bytes);
     }
@@ -292,31 +287,27 @@ class Checker {
     return CheckSize("arrays and maps together", items_, " items", limits_.total_items);
   }
 
-  const bool apart_;
+  ApartRanges* const apart_;
   const DecodeLimits& limits_;
   size_t items_ = 0;
-  ApartRoom room_;
 };
-
-std::string EncodeTo(const Value& value, ApartRanges* apart) {
-  msgpack::sbuffer buffer;
-  Packer packer(buffer);
-  ApartRoom room;
-  Pack(value, &packer, &buffer, apart, &room);
-  return std::string(buffer.data(), buffer.size());
-}
 
 }  // namespace
 
 Status CheckEncodable(const Value& value, const DecodeLimits& limits) {
-  return Checker(false, limits).Check(value, 0);
+  return Checker(nullptr, limits).Check(value, 0);
 }
 Status CheckEncodableApart(const Value& value, const DecodeLimits& limits) {
-  return Checker(true, limits).Check(value, 0);
+  ApartRanges apart;
+  return Checker(&apart, limits).Check(value, 0);
 }
 
-std::string Encode(const Value& value) { return EncodeTo(value, nullptr); }
-std::string EncodeApart(const Value& value, ApartRanges* apart) { return EncodeTo(value, apart); }
+std::string Encode(const Value& value, ApartRanges* apart) {
+  msgpack::sbuffer buffer;
+  Packer packer(buffer);
+  Pack(value, &packer, &buffer, apart);
+  return std::string(buffer.data(), buffer.size());
+}
 
 StatusOr<Value> Decode(std::string_view bytes, const DecodeLimits& limits) {
   return DecodeApart(bytes, ApartRanges(), limits);

@@ -25,11 +25,10 @@ struct DecodeLimits {
 using ApartRanges = std::vector<ByteRange>;
 inline constexpr int kRangeExt = 1;
 
-// msgpack bytes of `value`; deterministic: equal values give equal bytes.
-std::string Encode(const Value& value);
-// The same, but long byte ranges are not copied: they are added to `apart`, as many of them as
-// limits::kApart... let.
-std::string EncodeApart(const Value& value, ApartRanges* apart);
+// msgpack bytes of `value`; deterministic: equal values give equal bytes. With `apart`, which is
+// empty, long byte ranges are not copied but put there, as many as limits::kApartRanges and
+// kApartTotalBytes let.
+std::string Encode(const Value& value, ApartRanges* apart = nullptr);
 
 // Whether Decode will take the encoding of `value`, but for keys that come twice. Errors:
 // kInvalidArgument.

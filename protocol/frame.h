@@ -13,7 +13,8 @@
 namespace packcast {
 
 // A message is two frames: the envelope, a msgpack map with the short keys below, and the body,
-// one msgpack value (an absent or empty frame is nil). docs/protocol.md is the normative text.
+// one msgpack value (an absent or empty frame is nil), and those of the byte ranges that it refers
+// to. docs/protocol.md is the normative text.
 inline constexpr uint64_t kProtocolMajor = 1;
 inline constexpr uint64_t kProtocolMinor = 0;
 

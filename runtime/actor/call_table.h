@@ -36,7 +36,7 @@ struct PendingCall {
   bool idempotent = false;
   Envelope envelope;
   WireBody body;
-  KeptRoom room;
+  TakenBytes room;  // of the link's kept_bytes
 };
 
 // All calls of a node that wait for a result. Whoever takes an entry out resolves it: that is why

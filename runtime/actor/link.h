@@ -46,7 +46,7 @@ struct Outgoing {
   CallId call_id;    // not 0: a call of ours
   CallId cached_as;  // not 0: the reply to a call that may be repeated
   // Of a reply with byte ranges: then those take none of the queue.
-  std::unique_ptr<OwedRoom> owed = nullptr;
+  std::unique_ptr<TakenBytes> owed = nullptr;
 
   // About what it takes of the queue.
   size_t bytes() const {
@@ -147,7 +147,7 @@ struct Link {
     Release(bytes);
     return false;
   }
-  // The same for a call that is kept until it has a result, to be sent again. See KeptRoom.
+  // The same for a call that is kept until it has a result, to be sent again. See TakenBytes.
   bool Keep(size_t bytes) {
     if (kept_bytes.fetch_add(bytes) + bytes <= limits::kQueuedBytes) return true;
     kept_bytes.fetch_sub(bytes);
@@ -158,27 +158,6 @@ struct Link {
     queued.fetch_sub(messages);
     queued_bytes.fetch_sub(bytes);
   }
-};
-
-// The room of a call that may be sent again: given back when this goes. Movable.
-class KeptRoom {
- public:
-  KeptRoom() = default;
-  // Which it has taken, by Keep.
-  KeptRoom(std::shared_ptr<Link> link, size_t bytes) : link_(std::move(link)), bytes_(bytes) {}
-  KeptRoom(KeptRoom&&) noexcept = default;
-  KeptRoom& operator=(KeptRoom&& other) noexcept {
-    std::swap(link_, other.link_);
-    std::swap(bytes_, other.bytes_);
-    return *this;
-  }
-  ~KeptRoom() {
-    if (link_ != nullptr) link_->kept_bytes.fetch_sub(bytes_);
-  }
-
- private:
-  std::shared_ptr<Link> link_;
-  size_t bytes_ = 0;
 };
 
 }  // namespace packcast::internal

@@ -95,13 +95,12 @@ Status Node::Tell(const RefState& to, std::string method, const SharedBody& body
   PC_RETURN_IF_ERROR(CheckMethod(method));
   if (to.cell != nullptr) {
     Cell::Mail mail = TellMail(std::move(method), options);
-    mail.raw_body = WireBody{net::Frame::Of(body.bytes()), {}};
+    mail.raw_body = WireBody{net::Frame::Of(body.bytes())};
     return to.cell->Push(std::move(mail));
   }
   const std::shared_ptr<Link> link = to.link->room->WayOf(to.link);
   if (!link->is_usable()) return WhyNot(*link);
-  WireBody encoded{net::Frame::Of(body.bytes()), {}};
-  return SendTellBy(link, to, std::move(method), std::move(encoded), options);
+  return SendTellBy(link, to, std::move(method), WireBody{net::Frame::Of(body.bytes())}, options);
 }
 
 Status Node::SendTellBy(const std::shared_ptr<Link>& link, const RefState& to, std::string method,
@@ -225,7 +224,7 @@ Future<Value> Node::CallRemote(const RefState& to, PendingCall call, Value body)
   if (call.idempotent) {
     const size_t room = Outgoing::kEnvelopeBytes + encoded.size();
     if (!link->Keep(room)) return MakeReady<Value>(TooMuchWaits(to.node));
-    call.room = KeptRoom(link, room);
+    call.room = TakenBytes({link, &link->kept_bytes}, room);
     call.body = encoded.Share();
   }
   Envelope envelope = call.envelope;
@@ -255,7 +254,11 @@ void Node::SendReply(const std::shared_ptr<Link>& link, Envelope envelope, Value
   }
   // It was asked for, and is not lost for want of room: instead the peer may not ask for more.
   const size_t ranges = reply.body.range_bytes();
-  if (ranges > 0) reply.owed = std::make_unique<OwedRoom>(link->room, ranges);
+  if (ranges > 0) {
+    link->room->owed_bytes.fetch_add(ranges);
+    const TakenBytes::Counter counter(link->room, &link->room->owed_bytes);
+    reply.owed = std::make_unique<TakenBytes>(counter, ranges);
+  }
   if (link->Reserve(reply.bytes())) {
     reactor_->Send(std::move(reply), is_last);
     return;

@@ -73,19 +73,27 @@ class HeldRoom {
   size_t bytes_ = 0;
 };
 
-// The room of byte ranges in a reply that the peer has not been sent yet.
-class OwedRoom {
+// Bytes that a counter has: taken from it again when this goes. Movable.
+class TakenBytes {
  public:
-  OwedRoom(std::shared_ptr<PeerRoom> room, size_t bytes) : room_(std::move(room)), bytes_(bytes) {
-    room_->owed_bytes.fetch_add(bytes_);
+  using Counter = std::shared_ptr<std::atomic<size_t>>;
+
+  TakenBytes() = default;
+  // Which were added to it.
+  TakenBytes(Counter counter, size_t bytes) : counter_(std::move(counter)), bytes_(bytes) {}
+  TakenBytes(TakenBytes&&) noexcept = default;
+  TakenBytes& operator=(TakenBytes&& other) noexcept {
+    std::swap(counter_, other.counter_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
   }
-  OwedRoom(const OwedRoom&) = delete;
-  OwedRoom& operator=(const OwedRoom&) = delete;
-  ~OwedRoom() { room_->owed_bytes.fetch_sub(bytes_); }
+  ~TakenBytes() {
+    if (counter_ != nullptr) counter_->fetch_sub(bytes_);
+  }
 
  private:
-  const std::shared_ptr<PeerRoom> room_;
-  const size_t bytes_;
+  Counter counter_;
+  size_t bytes_ = 0;
 };
 
 }  // namespace packcast::internal

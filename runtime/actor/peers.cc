@@ -257,7 +257,7 @@ void Peers::SendBeats(bool also_scripts) {
   AddBusy(Now(), &counters);
   Envelope beat;
   beat.kind = FrameKind::kBeat;
-  const WireBody body{net::Frame(std::string_view(Encode(Value(std::move(counters))))), {}};
+  const WireBody body{net::Frame(std::string_view(Encode(Value(std::move(counters)))))};
   ForEachLink([&](const std::shared_ptr<Link>& link) {
     if (!link->connected.load() || (!link->beats && !also_scripts)) return;
     const Outgoing message{link, beat, body.Share(), CallId(), CallId()};

@@ -233,7 +233,7 @@ void Peers::OnBatch(const Source& source, std::string_view bytes) {
       }
       continue;
     }
-    OnLinked(source.link, head.envelope, head.to, WireBody{net::Frame(record.body), {}});
+    OnLinked(source.link, head.envelope, head.to, WireBody{net::Frame(record.body)});
   }
 }
 
@@ -252,7 +252,7 @@ bool Peers::IsRepeated(const std::shared_ptr<Link>& link, const Envelope& envelo
   if (link->replies.Begin(envelope.call_id, &known)) return false;
   node_->metrics().Get("repeated_calls_total").Add();
   if (known->is_done) {
-    TransmitOwn({link, known->envelope, known->Body(), CallId(), CallId()});
+    TransmitOwn({link, known->envelope, known->body.Share(), CallId(), CallId()});
   }
   return true;
 }

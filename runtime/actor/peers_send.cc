@@ -1,8 +1,6 @@
 // The part of Peers that sends: each link's queue, alone or in batches, and what becomes of
 // messages that do not leave.
-#include <atomic>
 #include <cstdint>
-#include <memory>
 #include <utility>
 
 #include "protocol/limits.h"
@@ -21,22 +19,6 @@ constexpr size_t kBatchedBodyBytes = 4096;
 // no more than this. What waits there is before our beats, and must not make us look dead.
 constexpr size_t kLentBytes = limits::kApartTotalBytes;
 
-// A range that ZeroMQ reads.
-class Loan {
- public:
-  Loan(std::shared_ptr<std::atomic<size_t>> lent, ByteRange range)
-      : lent_(std::move(lent)), range_(std::move(range)) {
-    lent_->fetch_add(range_.size());
-  }
-  Loan(const Loan&) = delete;
-  Loan& operator=(const Loan&) = delete;
-  ~Loan() { lent_->fetch_sub(range_.size()); }
-
- private:
-  const std::shared_ptr<std::atomic<size_t>> lent_;
-  const ByteRange range_;
-};
-
 // The link by which the same life of a peer is reached now.
 std::shared_ptr<Link> HeirOf(const std::shared_ptr<Link>& link) {
   const auto last = link->succession == nullptr ? nullptr : link->succession->last.lock();
@@ -54,11 +36,9 @@ Status Peers::StatusFor(const Link& link) {
 
 // The message is as it was, whatever became of it.
 net::SendResult Peers::SendOn(Link* link, const Outgoing& message) {
-  const size_t lent = message.body.range_bytes();
-  const size_t lent_before = link->lent->load();
-  if (lent > 0 && lent_before > 0 && lent_before + lent > kLentBytes) {
-    return net::SendResult::kFull;
-  }
+  const size_t ranges = message.body.range_bytes();
+  const size_t lent = ranges == 0 ? 0 : link->lent->load();
+  if (lent > 0 && lent + ranges > kLentBytes) return net::SendResult::kFull;
   net::Frames frames;
   frames.reserve(3 + message.body.ranges().size());
   if (link->dealer == nullptr) {
@@ -68,8 +48,9 @@ net::SendResult Peers::SendOn(Link* link, const Outgoing& message) {
   frames.push_back(net::Frame(std::string_view(EncodeEnvelope(message.envelope))));
   frames.push_back(message.body.value.Share());
   for (const ByteRange& range : message.body.ranges()) {
+    link->lent->fetch_add(range.size());
     frames.push_back(net::Frame::Borrow(
-        range.bytes(), [loan = std::make_shared<const Loan>(link->lent, range)] {}));
+        range.bytes(), [lent = link->lent, range] { lent->fetch_sub(range.size()); }));
   }
   return SocketOf(*link).Send(&frames);
 }

@@ -4,15 +4,11 @@ namespace packcast::internal {
 namespace {
 
 size_t BytesOf(const ReplyCache::Reply& reply) {
-  size_t bytes = reply.envelope.status.message().size() + reply.value.size();
-  if (reply.apart == nullptr) return bytes;
-  for (const ByteRange& range : *reply.apart) bytes += range.size();
-  return bytes;
+  return reply.envelope.status.message().size() + reply.body.size();
 }
 
 void Forget(ReplyCache::Reply* reply) {
-  reply->value = std::string();
-  reply->apart = nullptr;
+  reply->body = WireBody();
   reply->envelope.status =
       ResourceExhausted("the call ran when it came first, but its reply is not kept any more")
           .WithOutcome(Outcome::kExecuted);
@@ -30,7 +26,7 @@ void ReplyCache::Finish(CallId id, const Envelope& envelope, const WireBody& bod
   const auto entry = replies_.find(id.value);
   if (entry == replies_.end() || entry->second.is_done) return;
   Reply& reply = entry->second;
-  reply = {true, envelope, {}, nullptr};
+  reply = {true, envelope, WireBody()};
   const bool did_run = envelope.status.ok() || envelope.status.outcome() != Outcome::kNotExecuted;
   if (!did_run) {
     refused_.push_back(id.value);
@@ -41,12 +37,7 @@ void ReplyCache::Finish(CallId id, const Envelope& envelope, const WireBody& bod
     Forget(&reply);
     return Trim();
   }
-  reply.value = body.value.view();
-  if (body.apart != nullptr) {
-    ApartRanges copies;
-    for (const ByteRange& range : *body.apart) copies.emplace_back(range.Copy());
-    reply.apart = std::make_shared<const ApartRanges>(std::move(copies));
-  }
+  reply.body = body.Copy();
   bytes_ += BytesOf(reply);
   kept_.push_back(id.value);
   Trim();
@@ -57,9 +48,7 @@ void ReplyCache::Trim() {
     replies_.erase(refused_.front());
     refused_.pop_front();
   }
-  while (bytes_ > kBytes) {
-    Forget(&TakeKept());
-  }
+  while (bytes_ > kBytes) Forget(&TakeKept());
   while (done_.size() > kCalls) {
     if (!kept_.empty() && kept_.front() == done_.front()) TakeKept();
     replies_.erase(done_.front());

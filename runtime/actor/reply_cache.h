@@ -3,8 +3,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <string>
-#include <string_view>
 #include <unordered_map>
 
 #include "protocol/frame.h"
@@ -21,11 +19,7 @@ class ReplyCache {
   struct Reply {
     bool is_done = false;
     Envelope envelope;
-    std::string value;
-    // Copies: who lent the body's own must not wait for us.
-    std::shared_ptr<const ApartRanges> apart;
-
-    WireBody Body() const { return {net::Frame(std::string_view(value)), apart}; }
+    WireBody body;  // copies: who lent the reply's own byte ranges must not wait for us
   };
 
   // True when `id` is new: the call shall run. Else `known` is set, until the next non-const call.

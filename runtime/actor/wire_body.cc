@@ -8,36 +8,34 @@
 namespace packcast::internal {
 namespace {
 
-Status CheckWhole(size_t bytes) {
-  if (bytes <= limits::kControlFrameBytes) return OkStatus();
-  return InvalidArgument("a body of " + std::to_string(bytes) + " bytes exceeds the limit of " +
-                         std::to_string(limits::kControlFrameBytes) + " bytes")
+// `apart` is null for whoever takes none.
+StatusOr<std::string> EncodeChecked(const Value& body, ApartRanges* apart) {
+  if (body.is_nil()) return std::string();
+  const Status fits = apart == nullptr ? CheckEncodable(body) : CheckEncodableApart(body);
+  if (!fits.ok()) return fits.WithOutcome(Outcome::kNotExecuted);
+  std::string bytes = Encode(body, apart);
+  if (bytes.size() <= limits::kControlFrameBytes) return bytes;
+  return InvalidArgument("a body of " + std::to_string(bytes.size()) + " bytes exceeds the limit " +
+                         "of " + std::to_string(limits::kControlFrameBytes) + " bytes")
       .WithOutcome(Outcome::kNotExecuted);
 }
 
 }  // namespace
 
-StatusOr<std::string> EncodeWhole(const Value& body) {
-  if (body.is_nil()) return std::string();
-  const Status fits = CheckEncodable(body);
-  if (!fits.ok()) return fits.WithOutcome(Outcome::kNotExecuted);
-  std::string bytes = Encode(body);
-  PC_RETURN_IF_ERROR(CheckWhole(bytes.size()));
-  return bytes;
+WireBody WireBody::Copy() const {
+  WireBody copy{net::Frame(value.view())};
+  if (apart == nullptr) return copy;
+  ApartRanges copies;
+  for (const ByteRange& range : *apart) copies.emplace_back(range.Copy());
+  copy.apart = std::make_shared<const ApartRanges>(std::move(copies));
+  return copy;
 }
 
+StatusOr<std::string> EncodeWhole(const Value& body) { return EncodeChecked(body, nullptr); }
+
 Status EncodeBody(const Value& body, bool takes_ranges, WireBody* out) {
-  if (!takes_ranges) {
-    PC_ASSIGN_OR_RETURN(std::string whole, EncodeWhole(body));
-    out->value = net::Frame::Own(std::move(whole));
-    return OkStatus();
-  }
-  if (body.is_nil()) return OkStatus();
-  const Status fits = CheckEncodableApart(body);
-  if (!fits.ok()) return fits.WithOutcome(Outcome::kNotExecuted);
   ApartRanges apart;
-  std::string bytes = EncodeApart(body, &apart);
-  PC_RETURN_IF_ERROR(CheckWhole(bytes.size()));
+  PC_ASSIGN_OR_RETURN(std::string bytes, EncodeChecked(body, takes_ranges ? &apart : nullptr));
   out->value = net::Frame::Own(std::move(bytes));
   if (!apart.empty()) out->apart = std::make_shared<const ApartRanges>(std::move(apart));
   return OkStatus();

@@ -29,6 +29,8 @@ struct WireBody {
   size_t size() const { return value.size() + range_bytes(); }
   // A second owner of the same bytes.
   WireBody Share() const { return {value.Share(), apart}; }
+  // One that holds no memory of others.
+  WireBody Copy() const;
 };
 
 // `takes_ranges`: the peer takes byte ranges apart; another gets copies. `out` is empty before, and

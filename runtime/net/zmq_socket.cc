@@ -231,8 +231,8 @@ SendResult ZmqSocket::Send(Frames* frames) {
       if (error == EAGAIN && k == 0) return SendResult::kFull;
       // But where the connection of a DEALER ends it takes that back, and throws away what comes
       // until the last frame, whatever it belongs to.
-      is_lost = is_lost || error == EAGAIN;
-      if (error == EAGAIN) break;
+      is_lost = error == EAGAIN;
+      if (is_lost) break;
       return error == EHOSTUNREACH ? SendResult::kUnroutable : SendResult::kFailed;
     }
   }

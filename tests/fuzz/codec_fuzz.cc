@@ -22,12 +22,12 @@ void CheckApart(std::string_view bytes) {
   if (!value.ok()) return;
   PC_CHECK(CheckEncodableApart(*value).ok() == (count <= limits::kApartRanges));
   ApartRanges again;
-  const std::string encoded = EncodeApart(*value, &again);
+  const std::string encoded = Encode(*value, &again);
   PC_CHECK(again.size() == count) << again.size() << " of " << count;
   const StatusOr<Value> back = DecodeApart(encoded, again);
   PC_CHECK(back.ok()) << back.status();
   ApartRanges last;
-  PC_CHECK(EncodeApart(*back, &last) == encoded && last.size() == count);
+  PC_CHECK(Encode(*back, &last) == encoded && last.size() == count);
 }
 
 }  // namespace

@@ -87,7 +87,7 @@ TEST(ByteRangeTest, OnlyLongOnesTravelApart) {
   const Value value = ValueMap{
       {"short", large.Part(1, limits::kApartBytes - 1)}, {"long", large}, {"own", large.Copy()}};
   ApartRanges apart;
-  const std::string bytes = EncodeApart(value, &apart);
+  const std::string bytes = Encode(value, &apart);
   ASSERT_EQ(apart.size(), 1u);
   EXPECT_EQ(apart[0].data(), large.data());
   const StatusOr<Value> back = DecodeApart(bytes, apart);
@@ -98,8 +98,7 @@ TEST(ByteRangeTest, OnlyLongOnesTravelApart) {
 
 TEST(ByteRangeTest, TravelsAsAnExtValueWithItsIndex) {
   ApartRanges apart;
-  const std::string bytes =
-      EncodeApart(ValueArray{Value(Large()), Value(1), Value(Large(1))}, &apart);
+  const std::string bytes = Encode(ValueArray{Value(Large()), Value(1), Value(Large(1))}, &apart);
   EXPECT_EQ(bytes, std::string("\x93\xd4\x01\x00\x01\xd4\x01\x01", 8));
 }
 
@@ -131,7 +130,7 @@ TEST(ByteRangeTest, LimitsOfThoseThatTravelApart) {
   };
   const auto apart_of = [](const Value& value) {
     ApartRanges apart;
-    const std::string bytes = EncodeApart(value, &apart);
+    const std::string bytes = Encode(value, &apart);
     EXPECT_EQ(DecodeApart(bytes, apart).value(), value);
     return apart.size();
   };
@@ -191,12 +190,12 @@ TEST(ByteRangeTest, RandomValuesComeBack) {
     const Value value = make(3);
     ASSERT_EQ(CheckEncodableApart(value), OkStatus());
     ApartRanges apart;
-    const std::string bytes = EncodeApart(value, &apart);
+    const std::string bytes = Encode(value, &apart);
     const StatusOr<Value> back = DecodeApart(bytes, apart);
     ASSERT_TRUE(back.ok()) << back.status();
     ASSERT_EQ(*back, value);
     ApartRanges again;
-    ASSERT_EQ(EncodeApart(*back, &again), bytes);
+    ASSERT_EQ(Encode(*back, &again), bytes);
     ASSERT_EQ(again, apart);
     ASSERT_EQ(Decode(Encode(value)).value(), value);
   }

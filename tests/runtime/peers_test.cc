@@ -155,7 +155,7 @@ class SendTest : public LossTest {
     Envelope envelope;
     envelope.to.actor = "peer";
     envelope.method = "m";
-    Outgoing message{link_, envelope, WireBody{net::Frame(bytes), {}}, CallId(), CallId()};
+    Outgoing message{link_, envelope, WireBody{net::Frame(bytes)}, CallId(), CallId()};
     EXPECT_TRUE(link_->Reserve(message.bytes()));
     return message;
   }
@@ -291,7 +291,7 @@ TEST(FatesTest, TellsHowEachLifeEndedAndForgetsTheOldest) {
   EXPECT_FALSE(fates.Find("a", Incarnation(2)).ok());
 }
 
-WireBody BodyOf(std::string_view bytes) { return {net::Frame(bytes), {}}; }
+WireBody BodyOf(std::string_view bytes) { return {net::Frame(bytes)}; }
 
 TEST(ReplyCacheTest, KnowsWhatRunsAndTheLastThatAreDone) {
   EXPECT_EQ(ReplyCache::kCalls, 4096u);
@@ -310,7 +310,7 @@ TEST(ReplyCacheTest, KnowsWhatRunsAndTheLastThatAreDone) {
   EXPECT_FALSE(known->is_done);
   for (uint64_t id = end - ReplyCache::kCalls; id < end; ++id) {
     ASSERT_FALSE(cache.Begin(CallId(id), &known));
-    EXPECT_EQ(known->Body().value.view(), std::to_string(id));
+    EXPECT_EQ(known->body.value.view(), std::to_string(id));
   }
   EXPECT_TRUE(cache.Begin(CallId(end - ReplyCache::kCalls - 1), &known)) << "its memory is bounded";
 }
@@ -324,11 +324,11 @@ TEST(ReplyCacheTest, OneWhoseReplyIsTooMuchToKeepStillDoesNotRunAgain) {
   }
   ASSERT_FALSE(cache.Begin(CallId(1), &known));
   ASSERT_TRUE(known->is_done);
-  EXPECT_EQ(known->Body().size(), 0u);
+  EXPECT_EQ(known->body.size(), 0u);
   EXPECT_EQ(known->envelope.status.code(), StatusCode::kResourceExhausted);
   EXPECT_EQ(known->envelope.status.outcome(), Outcome::kExecuted);
   ASSERT_FALSE(cache.Begin(CallId(2), &known));
-  EXPECT_EQ(known->Body().size(), ReplyCache::kBytes / 2);
+  EXPECT_EQ(known->body.size(), ReplyCache::kBytes / 2);
 }
 
 TEST(ReplyCacheTest, OneThatAloneIsTooMuchTakesNoOtherWithIt) {
@@ -342,9 +342,9 @@ TEST(ReplyCacheTest, OneThatAloneIsTooMuchTakesNoOtherWithIt) {
   cache.Finish(CallId(2), Envelope(), large);
   ASSERT_FALSE(cache.Begin(CallId(2), &known));
   EXPECT_EQ(known->envelope.status.code(), StatusCode::kResourceExhausted);
-  EXPECT_EQ(known->Body().size(), 0u);
+  EXPECT_EQ(known->body.size(), 0u);
   ASSERT_FALSE(cache.Begin(CallId(1), &known));
-  EXPECT_EQ(known->Body().value.view(), "small");
+  EXPECT_EQ(known->body.value.view(), "small");
 }
 
 TEST(ReplyCacheTest, KeepsCopiesOfByteRanges) {
@@ -364,7 +364,7 @@ TEST(ReplyCacheTest, KeepsCopiesOfByteRanges) {
   memory.assign(memory.size(), '!');
   for (int k = 0; k < 2; ++k) {
     ASSERT_FALSE(cache.Begin(CallId(1), &known));
-    const WireBody again = known->Body();
+    const WireBody again = known->body.Share();
     EXPECT_EQ(again.value.view(), "value");
     ASSERT_EQ(again.ranges().size(), 2u);
     EXPECT_EQ(again.ranges()[0], ByteRange(Bytes(100'000, std::byte{'r'})));
@@ -389,7 +389,7 @@ TEST(ReplyCacheTest, KnowsTheLastThatDidNotRunBesideThoseThatDid) {
   EXPECT_EQ(known->envelope.status, refused.status);
   EXPECT_TRUE(cache.Begin(CallId(2), &known)) << "its memory is bounded";
   ASSERT_FALSE(cache.Begin(CallId(1), &known));
-  EXPECT_EQ(known->Body().value.view(), "ran");
+  EXPECT_EQ(known->body.value.view(), "ran");
 }
 
 }  // namespace
