@@ -191,6 +191,7 @@ class Peers {
   // True: there may be more.
   bool ReceiveDoor();
   void ProbeLinks();
+  void MindPassers(Time now);
   void OnAccepted(int fd);
   void OnAcceptFailed(int error);
   void SendAway(const Connections::Connection& connection, const std::string& why);
@@ -279,6 +280,10 @@ class Peers {
   Connections connections_;            // of the ROUTER
   std::optional<net::ConnectionProbe> probe_;
   LogLimiter door_log_;
+  std::string listens_at_;  // "" where that is no TCP
+  int passers_ = 0;         // strangers that have gone again since the last beat
+  Time wary_until_;         // of those
+  bool is_wary_ = false;    // whether the kernel knows
   net::ZmqSocket router_monitor_;
   net::ZmqSocket router_;
   Links links_;  // at the ROUTER, by routing id

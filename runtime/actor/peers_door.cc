@@ -4,10 +4,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <string>
+#include <utility>
 
 #include "runtime/actor/node.h"
 #include "runtime/actor/peers.h"
 #include "runtime/base/clock.h"
+#include "runtime/net/listener.h"
 
 namespace packcast::internal {
 namespace {
@@ -21,6 +23,11 @@ constexpr size_t kCheckedPerBeat = 16;
 constexpr Duration kProbeDelays[] = {Milliseconds(0),   Milliseconds(2),   Milliseconds(10),
                                      Milliseconds(100), Milliseconds(500), Seconds(2)};
 constexpr Duration kProbeInterval = Milliseconds(2);
+// Strangers that come and go between two beats, above which accepting them takes more than its
+// share of a processor; how long one who says nothing then waits for that; and until when.
+constexpr int kManyPassers = 50;
+constexpr Duration kSilence = Seconds(1);
+constexpr Duration kWary = Seconds(10);
 
 // Of the descriptors of this process a quarter is left for all else: where there are none, libzmq
 // can accept nobody, and tries without a pause.
@@ -41,6 +48,7 @@ Status Peers::OpenDoor(const std::string& endpoint) {
   limits.per_address = static_cast<size_t>(options.max_connections_per_address);
   limits.stranger_time = options.hello_timeout;
   connections_.set_limits(limits);
+  if (endpoint.starts_with("tcp://")) listens_at_ = endpoint;
   return OkStatus();
 }
 
@@ -52,10 +60,30 @@ bool Peers::ReceiveDoor() {
     if (event.kind == Kind::kAccepted) OnAccepted(event.value);
     if (event.kind == Kind::kAcceptFailed) OnAcceptFailed(event.value);
     if (event.kind != Kind::kDisconnected) continue;
-    if (connections_.Close(event.value)) ProbeLinks();
+    if (connections_.Close(event.value)) {
+      ProbeLinks();
+    } else {
+      ++passers_;
+    }
     if (probe_) probe_->TakeBack();
   }
   return true;
+}
+
+// Not always: a peer whose words come first is not told any more what is wrong with its keys.
+void Peers::MindPassers(Time now) {
+  const int passers = std::exchange(passers_, 0);
+  const bool are_many = passers > kManyPassers && !listens_at_.empty();
+  if (are_many) wary_until_ = now + kWary;
+  const bool is_wary = now < wary_until_;
+  if (is_wary == is_wary_) return;
+  is_wary_ = is_wary;
+  node_->metrics().Get("accepts_deferred").Set(is_wary ? 1 : 0);
+  const Status set = net::DeferAccept(listens_at_, is_wary ? kSilence : Duration::zero());
+  if (!set.ok()) return LogWarning("node ", node_->options().name, ": ", set.message());
+  if (!is_wary || !door_log_.Allow(now)) return;
+  LogWarning("node ", node_->options().name, ": ", passers,
+             " strangers came and went at once: who says nothing is not accepted for a while");
 }
 
 // The event does not say which peer's connection it was: see who cannot be sent to any more.
@@ -98,6 +126,7 @@ void Peers::SendAway(const Connections::Connection& connection, const std::strin
 void Peers::TickDoor(Time now) {
   if (!probe_) return;
   probe_->TakeBack();
+  MindPassers(now);
   const std::string why = "no good hello came within " +
                           std::to_string(ToMilliseconds(node_->options().hello_timeout)) + " ms";
   for (const Connections::Connection* stranger : connections_.Overdue(now)) {

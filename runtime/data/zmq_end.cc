@@ -9,7 +9,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/spin.h"
-#include "runtime/net/close_door.h"
+#include "runtime/net/listener.h"
 
 namespace packcast::zmq_bulk {
 

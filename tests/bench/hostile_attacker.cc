@@ -1,6 +1,7 @@
 // Strangers for //tests/bench:hostile, each a process of its own: attacks ports of this host, or is
 // one that is attacked instead, until SIGTERM; then prints how often it did.
-//   scan SHARE PORT...: connects and closes
+//   scan SHARE PORT...: connects and resets the connection
+//   visit SHARE PORT...: connects and closes it politely
 //   loris SHARE PORT...: holds 1,000 connections, and says a byte on each now and then
 //   garbage SHARE PORT...: bytes that are no ZeroMQ, and messages that nobody understands
 //   bytes SHARE PORT...: the same, but does not wait for an answer
@@ -79,10 +80,12 @@ int Connect(int port, bool waits) {
   return -1;
 }
 
-uint64_t Scan(const std::vector<int>& ports, const Throttle& throttle) {
+uint64_t Scan(const std::vector<int>& ports, bool resets, const Throttle& throttle) {
   uint64_t done = 0;
+  const linger polite = {0, 0};
   while (is_over == 0) {
     const int fd = Connect(ports[done++ % ports.size()], true);
+    if (!resets) setsockopt(fd, SOL_SOCKET, SO_LINGER, &polite, sizeof polite);
     if (fd >= 0) close(fd);
     if (done % 8 == 0) throttle.Rest();
   }
@@ -267,7 +270,7 @@ int Run(int argc, char** argv) {
     for (int k = 3; k < argc; ++k) ports.push_back(std::atoi(argv[k]));
     if (mode != "loris") std::puts("ready");
     std::fflush(stdout);
-    if (mode == "scan") done = Scan(ports, throttle);
+    if (mode == "scan" || mode == "visit") done = Scan(ports, mode == "scan", throttle);
     if (mode == "loris") done = Loris(ports, throttle);
     if (mode == "garbage") done = Garbage(ports, true, throttle);
     if (mode == "bytes") done = Garbage(ports, false, throttle);

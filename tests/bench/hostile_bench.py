@@ -168,7 +168,7 @@ def main() -> None:
     parser.add_argument("--before", type=float, default=0.3,
                         help="seconds from the attack's begin to the first epoch")
     parser.add_argument("attacks", nargs="*", metavar="ATTACK", default=[
-        "scan control", "loris control", "garbage control", "garbage bulk", "key"])
+        "scan control", "visit control", "loris control", "garbage control", "garbage bulk", "key"])
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         cluster = Cluster(folder, flags.mebibytes)

@@ -12,6 +12,7 @@
 
 #include <gtest/gtest.h>
 
+#include "runtime/net/listener.h"
 #include "runtime/net/zmq_socket.h"
 #include "tests/runtime/raw_client.h"
 
@@ -202,6 +203,23 @@ TEST_F(ConnectionProbeTest, NothingElseEndsWhateverBecomesOfADescriptor) {
   RawClient last(endpoint_);
   const int fd = Accepted();
   EXPECT_TRUE(probe_->End(fd, probe_->Look(fd)->id)) << "after " << ended;
+}
+
+TEST_F(ConnectionProbeTest, WhereAcceptsAreDeferredWhoSpeaksComesFirst) {
+  Listen("tcp://127.0.0.1:*");
+  ASSERT_TRUE(DeferAccept(endpoint_, Seconds(60)).ok());
+  RawClient silent(endpoint_);
+  RawClient speaking(endpoint_);
+  ASSERT_TRUE(speaking.Send("\xff"));
+  const int fd = Accepted();
+  ASSERT_TRUE(probe_->End(fd, probe_->Look(fd).value().id));
+  EXPECT_TRUE(speaking.Ends());
+  EXPECT_FALSE(silent.HasEnded());
+  ASSERT_TRUE(silent.Send("\xff"));
+  Accepted();
+  ASSERT_TRUE(DeferAccept(endpoint_, Seconds(0)).ok());
+  RawClient at_once(endpoint_);
+  Accepted();
 }
 
 }  // namespace

@@ -219,6 +219,20 @@ TEST_F(DoorTest, WithKeysNobodyElseGetsOrBringsAnything) {
   EXPECT_EQ(Metric("malformed_messages_total"), 0);
 }
 
+TEST_F(DoorTest, WhereManyComeAndGoWhoSaysNothingIsLeftToTheKernel) {
+  Start(Patient());
+  const auto is_wary = [&] { return Metric("accepts_deferred") == 1; };
+  EXPECT_FALSE(is_wary());
+  const Time give_up = Now() + kPatience;
+  while (!is_wary() && Now() < give_up) RawClient(node_->endpoint());
+  ASSERT_TRUE(is_wary());
+  const auto client = Client();
+  EXPECT_TRUE(IsReached(client.get())) << "it speaks at once";
+  const Time then = Now() + kPatience;
+  while (is_wary() && Now() < then) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_FALSE(is_wary()) << "they have gone";
+}
+
 // Connections that nobody speaks on, from one address, to a process of its own.
 TEST_F(DoorTest, TenThousandIdleConnectionsKeepNobodyOut) {
   const DescriptorLimit most(kNoLimit);

@@ -17,7 +17,7 @@
 
 #include "runtime/data/zmq_collective.h"
 #include "runtime/data/zmq_wire.h"
-#include "runtime/net/close_door.h"
+#include "runtime/net/listener.h"
 #include "runtime/net/zmq_socket.h"
 #include "tests/runtime/data/broadcast_fixture.h"
 #include "tests/runtime/raw_client.h"

@@ -1,9 +1,10 @@
-#include "runtime/net/close_door.h"
+#include "runtime/net/listener.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <linux/filter.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -39,19 +40,28 @@ std::vector<int> Descriptors() {
   return fds;
 }
 
-}  // namespace
-
-Status CloseDoor(const std::string& endpoint) {
+// Sets what an option of the listener is to be.
+Status Set(const std::string& endpoint, int level, int option, const void* value, socklen_t size) {
   for (const int fd : Descriptors()) {
     if (!ListensAt(fd, endpoint)) continue;
-    sock_filter drop_all[] = {{BPF_RET | BPF_K, 0, 0, 0}};
-    const sock_fprog filter = {1, drop_all};
-    if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) == 0) {
-      return OkStatus();
-    }
-    return Unavailable("no filter for the socket at " + endpoint + ": " + std::strerror(errno));
+    if (setsockopt(fd, level, option, value, size) == 0) return OkStatus();
+    return Unavailable("option " + std::to_string(option) + " of the socket at " + endpoint + ": " +
+                       std::strerror(errno));
   }
   return NotFound("nothing of this process listens at " + endpoint);
+}
+
+}  // namespace
+
+Status DeferAccept(const std::string& endpoint, Duration patience) {
+  const int seconds = static_cast<int>(ToMilliseconds(patience) / 1000);
+  return Set(endpoint, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof seconds);
+}
+
+Status CloseDoor(const std::string& endpoint) {
+  sock_filter drop_all[] = {{BPF_RET | BPF_K, 0, 0, 0}};
+  const sock_fprog filter = {1, drop_all};
+  return Set(endpoint, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter);
 }
 
 }  // namespace packcast::net

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <string>
+
+#include "protocol/status.h"
+#include "protocol/time.h"
+
+// What libzmq lets nobody set on the socket with which it listens. `endpoint`: where a socket of
+// this process is bound, "tcp://ADDRESS:PORT" as ZmqSocket::Bind returns it. Errors: kNotFound,
+// kUnavailable (the kernel refuses). Any thread.
+namespace packcast::net {
+
+// Who connects and says nothing is not accepted until he does, or until `patience` (whole seconds;
+// 0: accepted at once, as at first) is over. So a scanner that goes again costs only the kernel;
+// libzmq's connections speak at once.
+Status DeferAccept(const std::string& endpoint, Duration patience);
+
+// Lets nobody else connect: the kernel drops what asks for a connection. Those that stand go on.
+// (zmq_unbind would end them, too.)
+Status CloseDoor(const std::string& endpoint);
+
+}  // namespace packcast::net
