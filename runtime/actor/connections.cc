@@ -18,11 +18,12 @@ const Connections::Connection* Connections::Accept(int fd, uint64_t id, std::str
   there.strangers.emplace(made.number, fd);
   ++there.count;
   ++staying_;
-  const auto early = early_.find(fd);
-  if (early != early_.end()) {
-    // One that is over by now has no id to be known by.
-    const bool is_it = id == 0 || early->second == id;
-    early_.erase(early);
+  const auto last = last_welcome_.find(fd);
+  if (last != last_welcome_.end()) {
+    // One that is over by now has no id to be known by. One that came before it and was looked at
+    // too late seems to be it: so it is remembered.
+    const bool is_it = id == 0 || last->second == id;
+    if (id == 0 || !is_it) last_welcome_.erase(last);
     if (is_it) Welcome(fd, id);
   }
   // This one is among them, unless it is welcome.
@@ -60,7 +61,7 @@ void Connections::Ending(int fd) {
 
 void Connections::Welcome(int fd, uint64_t id) {
   const auto found = connections_.find(fd);
-  if (found == connections_.end() || found->second.id != id) early_[fd] = id;
+  if (id != 0) last_welcome_[fd] = id;
   if (found == connections_.end()) return;
   // Where there is another one its end is news that waits: should that have been the one which is
   // welcome, it is missed.

@@ -80,7 +80,7 @@ class Connections {
 
   Limits limits_;
   std::map<int, Connection> connections_;
-  std::map<int, uint64_t> early_;  // by descriptor, those that are welcome and not taken in yet
+  std::map<int, uint64_t> last_welcome_;  // by descriptor: it may not be taken in yet
   std::map<std::string, Address> addresses_;
   Strangers strangers_;
   size_t staying_ = 0;

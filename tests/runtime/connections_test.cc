@@ -132,6 +132,15 @@ TEST_F(ConnectionsTest, WhoIsWelcomeBeforeItIsTakenInIsNoStranger) {
   connections_.Welcome(4, 12);
   connections_.Accept(4, 0, "", kStart);
   EXPECT_TRUE(connections_.Close(4)) << "it has come, was welcome, and has gone";
+
+  connections_.Welcome(5, 13);
+  // Strangers that had come and gone before it, and were looked at when it was there.
+  for (int k = 0; k < 3; ++k) {
+    connections_.Accept(5, 13, "a", kStart);
+    connections_.Close(5);
+  }
+  connections_.Accept(5, 13, "a", kStart);
+  EXPECT_TRUE(connections_.Find(5)->is_welcome);
 }
 
 TEST_F(ConnectionsTest, WhoIsWelcomeMakesNoRoomInACrowdOfWelcomeOnes) {
