@@ -281,9 +281,10 @@ class Peers {
   std::optional<net::ConnectionProbe> probe_;
   LogLimiter door_log_;
   std::string listens_at_;  // "" where that is no TCP
-  int passers_ = 0;         // strangers that have gone again since the last beat
-  Time wary_until_;         // of those
-  bool is_wary_ = false;    // whether the kernel knows
+  int passers_ = 0;         // strangers that have gone again since `counted_`
+  Time counted_;
+  Time wary_until_;       // of more such
+  bool is_wary_ = false;  // whether the kernel knows
   net::ZmqSocket router_monitor_;
   net::ZmqSocket router_;
   Links links_;  // at the ROUTER, by routing id

@@ -23,9 +23,11 @@ constexpr size_t kCheckedPerBeat = 16;
 constexpr Duration kProbeDelays[] = {Milliseconds(0),   Milliseconds(2),   Milliseconds(10),
                                      Milliseconds(100), Milliseconds(500), Seconds(2)};
 constexpr Duration kProbeInterval = Milliseconds(2);
-// Strangers that come and go between two beats, above which accepting them takes more than its
-// share of a processor; how long one who says nothing then waits for that; and until when.
-constexpr int kManyPassers = 50;
+// Strangers that come and go, a second, above which accepting them takes more than its share of a
+// processor, and the least time to count them in; how long one who says nothing then waits for
+// that; and for how long that holds.
+constexpr double kManyPassers = 500;
+constexpr Duration kCountTime = Milliseconds(50);
 constexpr Duration kSilence = Seconds(1);
 constexpr Duration kWary = Seconds(10);
 
@@ -60,9 +62,10 @@ bool Peers::ReceiveDoor() {
     if (event.kind == Kind::kAccepted) OnAccepted(event.value);
     if (event.kind == Kind::kAcceptFailed) OnAcceptFailed(event.value);
     if (event.kind != Kind::kDisconnected) continue;
+    const bool has_gone_itself = connections_.Find(event.value) != nullptr;
     if (connections_.Close(event.value)) {
       ProbeLinks();
-    } else {
+    } else if (has_gone_itself) {
       ++passers_;
     }
     if (probe_) probe_->TakeBack();
@@ -72,18 +75,22 @@ bool Peers::ReceiveDoor() {
 
 // Not always: a peer whose words come first is not told any more what is wrong with its keys.
 void Peers::MindPassers(Time now) {
-  const int passers = std::exchange(passers_, 0);
-  const bool are_many = passers > kManyPassers && !listens_at_.empty();
-  if (are_many) wary_until_ = now + kWary;
+  if (listens_at_.empty() || now - counted_ < kCountTime) return;
+  const double rate = passers_ / ToSeconds(now - counted_);
+  counted_ = now;
+  passers_ = 0;
+  if (rate > kManyPassers) wary_until_ = now + kWary;
   const bool is_wary = now < wary_until_;
   if (is_wary == is_wary_) return;
-  is_wary_ = is_wary;
-  node_->metrics().Get("accepts_deferred").Set(is_wary ? 1 : 0);
   const Status set = net::DeferAccept(listens_at_, is_wary ? kSilence : Duration::zero());
-  if (!set.ok()) return LogWarning("node ", node_->options().name, ": ", set.message());
-  if (!is_wary || !door_log_.Allow(now)) return;
-  LogWarning("node ", node_->options().name, ": ", passers,
-             " strangers came and went at once: who says nothing is not accepted for a while");
+  if (set.ok()) {
+    is_wary_ = is_wary;
+    node_->metrics().Get("accepts_deferred").Set(is_wary ? 1 : 0);
+  }
+  if ((set.ok() && !is_wary) || !door_log_.Allow(now)) return;
+  LogWarning("node ", node_->options().name, ": ", static_cast<int64_t>(rate),
+             " strangers a second come and go: ",
+             set.ok() ? "who says nothing is not accepted for a while" : set.message());
 }
 
 // The event does not say which peer's connection it was: see who cannot be sent to any more.

@@ -30,10 +30,12 @@ bool ListensAt(int fd, const std::string& endpoint) {
 }
 
 // The descriptors of this process.
-std::vector<int> Descriptors() {
-  std::vector<int> fds;
+StatusOr<std::vector<int>> Descriptors() {
   const std::unique_ptr<DIR, int (*)(DIR*)> folder(opendir("/proc/self/fd"), closedir);
-  if (folder == nullptr) return fds;
+  if (folder == nullptr) {
+    return Unavailable(std::string("cannot list the descriptors: ") + std::strerror(errno));
+  }
+  std::vector<int> fds;
   while (const dirent* entry = readdir(folder.get())) {
     if (entry->d_name[0] != '.') fds.push_back(std::atoi(entry->d_name));
   }
@@ -42,7 +44,8 @@ std::vector<int> Descriptors() {
 
 // Sets what an option of the listener is to be.
 Status Set(const std::string& endpoint, int level, int option, const void* value, socklen_t size) {
-  for (const int fd : Descriptors()) {
+  PC_ASSIGN_OR_RETURN(const std::vector<int> fds, Descriptors());
+  for (const int fd : fds) {
     if (!ListensAt(fd, endpoint)) continue;
     if (setsockopt(fd, level, option, value, size) == 0) return OkStatus();
     return Unavailable("option " + std::to_string(option) + " of the socket at " + endpoint + ": " +
