@@ -48,7 +48,10 @@ bool Connections::Close(int fd) {
   const auto found = connections_.find(fd);
   if (found == connections_.end()) return true;
   const bool was_welcome = found->second.is_welcome;
-  if (!found->second.is_ending) Uncount(&found->second);
+  if (!found->second.is_ending) {
+    if (!was_welcome) ++passers_;
+    Uncount(&found->second);
+  }
   connections_.erase(found);
   return was_welcome;
 }
@@ -81,6 +84,16 @@ bool Connections::NoteBad(int fd, std::string_view sender, Time now) {
     connection.bad_messages = 0;
   }
   return ++connection.bad_messages > kBadMessages;
+}
+
+bool Connections::IsScanned(Time now) {
+  if (now - counted_ >= kCountTime) {
+    passers_per_second_ = passers_ / ToSeconds(now - counted_);
+    counted_ = now;
+    passers_ = 0;
+    if (passers_per_second_ > kManyPassers) scanned_until_ = now + kScanTime;
+  }
+  return now < scanned_until_;
 }
 
 const Connections::Connection* Connections::FirstStranger() const {

@@ -38,6 +38,11 @@ class Connections {
   // So many bad messages one may send in such a time.
   static constexpr int kBadMessages = 256;
   static constexpr Duration kBadTime = Seconds(10);
+  // Strangers that come and go, a second, above which accepting them takes more than its share of a
+  // processor; the least time to count them in; and for how long that holds.
+  static constexpr double kManyPassers = 500;
+  static constexpr Duration kCountTime = Milliseconds(50);
+  static constexpr Duration kScanTime = Seconds(10);
 
   void set_limits(const Limits& limits) { limits_ = limits; }
 
@@ -67,6 +72,9 @@ class Connections {
   const Connection* Find(int fd) const;
   // Some that are thought to be there, others each time: libzmq does not tell of every end.
   std::vector<const Connection*> Some(size_t count);
+  // Whether too many strangers come and go, or did so a while ago.
+  bool IsScanned(Time now);
+  double passers_per_second() const { return passers_per_second_; }
   // Of those that were not told to go.
   size_t size() const { return staying_; }
 
@@ -85,7 +93,11 @@ class Connections {
   Strangers strangers_;
   size_t staying_ = 0;
   uint64_t last_number_ = 0;
-  int next_ = 0;  // of Some
+  int next_ = 0;     // of Some
+  int passers_ = 0;  // strangers that have gone of themselves since `counted_`
+  Time counted_;
+  double passers_per_second_ = 0;  // before that
+  Time scanned_until_;
 };
 
 }  // namespace packcast::internal

@@ -191,7 +191,7 @@ class Peers {
   // True: there may be more.
   bool ReceiveDoor();
   void ProbeLinks();
-  void MindPassers(Time now);
+  void MindScanners(Time now);
   void OnAccepted(int fd);
   void OnAcceptFailed(int error);
   void SendAway(const Connections::Connection& connection, const std::string& why);
@@ -281,10 +281,7 @@ class Peers {
   std::optional<net::ConnectionProbe> probe_;
   LogLimiter door_log_;
   std::string listens_at_;  // "" where that is no TCP
-  int passers_ = 0;         // strangers that have gone again since `counted_`
-  Time counted_;
-  Time wary_until_;       // of more such
-  bool is_wary_ = false;  // whether the kernel knows
+  bool defers_accepts_ = false;
   net::ZmqSocket router_monitor_;
   net::ZmqSocket router_;
   Links links_;  // at the ROUTER, by routing id

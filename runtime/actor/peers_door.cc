@@ -23,13 +23,8 @@ constexpr size_t kCheckedPerBeat = 16;
 constexpr Duration kProbeDelays[] = {Milliseconds(0),   Milliseconds(2),   Milliseconds(10),
                                      Milliseconds(100), Milliseconds(500), Seconds(2)};
 constexpr Duration kProbeInterval = Milliseconds(2);
-// Strangers that come and go, a second, above which accepting them takes more than its share of a
-// processor, and the least time to count them in; how long one who says nothing then waits for
-// that; and for how long that holds.
-constexpr double kManyPassers = 500;
-constexpr Duration kCountTime = Milliseconds(50);
+// How long one who says nothing waits to be accepted while the port is scanned.
 constexpr Duration kSilence = Seconds(1);
-constexpr Duration kWary = Seconds(10);
 
 // Of the descriptors of this process a quarter is left for all else: where there are none, libzmq
 // can accept nobody, and tries without a pause.
@@ -62,33 +57,25 @@ bool Peers::ReceiveDoor() {
     if (event.kind == Kind::kAccepted) OnAccepted(event.value);
     if (event.kind == Kind::kAcceptFailed) OnAcceptFailed(event.value);
     if (event.kind != Kind::kDisconnected) continue;
-    const bool has_gone_itself = connections_.Find(event.value) != nullptr;
-    if (connections_.Close(event.value)) {
-      ProbeLinks();
-    } else if (has_gone_itself) {
-      ++passers_;
-    }
+    if (connections_.Close(event.value)) ProbeLinks();
     if (probe_) probe_->TakeBack();
   }
   return true;
 }
 
-// Not always: a peer whose words come first is not told any more what is wrong with its keys.
-void Peers::MindPassers(Time now) {
-  if (listens_at_.empty() || now - counted_ < kCountTime) return;
-  const double rate = passers_ / ToSeconds(now - counted_);
-  counted_ = now;
-  passers_ = 0;
-  if (rate > kManyPassers) wary_until_ = now + kWary;
-  const bool is_wary = now < wary_until_;
-  if (is_wary == is_wary_) return;
-  const Status set = net::DeferAccept(listens_at_, is_wary ? kSilence : Duration::zero());
+// While the port is scanned the kernel keeps who says nothing. Not always: a peer whose words come
+// first is not told any more what is wrong with its keys.
+void Peers::MindScanners(Time now) {
+  const bool defers = connections_.IsScanned(now);
+  if (listens_at_.empty() || defers == defers_accepts_) return;
+  const Status set = net::DeferAccept(listens_at_, defers ? kSilence : Duration::zero());
   if (set.ok()) {
-    is_wary_ = is_wary;
-    node_->metrics().Get("accepts_deferred").Set(is_wary ? 1 : 0);
+    defers_accepts_ = defers;
+    node_->metrics().Get("accepts_deferred").Set(defers ? 1 : 0);
   }
-  if ((set.ok() && !is_wary) || !door_log_.Allow(now)) return;
-  LogWarning("node ", node_->options().name, ": ", static_cast<int64_t>(rate),
+  if ((set.ok() && !defers) || !door_log_.Allow(now)) return;
+  LogWarning("node ", node_->options().name, ": ",
+             static_cast<int64_t>(connections_.passers_per_second()),
              " strangers a second come and go: ",
              set.ok() ? "who says nothing is not accepted for a while" : set.message());
 }
@@ -133,7 +120,7 @@ void Peers::SendAway(const Connections::Connection& connection, const std::strin
 void Peers::TickDoor(Time now) {
   if (!probe_) return;
   probe_->TakeBack();
-  MindPassers(now);
+  MindScanners(now);
   const std::string why = "no good hello came within " +
                           std::to_string(ToMilliseconds(node_->options().hello_timeout)) + " ms";
   for (const Connections::Connection* stranger : connections_.Overdue(now)) {

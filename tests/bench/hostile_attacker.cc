@@ -85,8 +85,10 @@ uint64_t Scan(const std::vector<int>& ports, bool resets, const Throttle& thrott
   const linger polite = {0, 0};
   while (is_over == 0) {
     const int fd = Connect(ports[done++ % ports.size()], true);
-    if (!resets) setsockopt(fd, SOL_SOCKET, SO_LINGER, &polite, sizeof polite);
-    if (fd >= 0) close(fd);
+    if (fd >= 0) {
+      if (!resets) setsockopt(fd, SOL_SOCKET, SO_LINGER, &polite, sizeof polite);
+      close(fd);
+    }
     if (done % 8 == 0) throttle.Rest();
   }
   return done;

@@ -153,6 +153,30 @@ TEST_F(ConnectionsTest, WhoIsWelcomeMakesNoRoomInACrowdOfWelcomeOnes) {
   EXPECT_EQ(Accept(5, "a"), 5);
 }
 
+TEST_F(ConnectionsTest, ManyStrangersThatComeAndGoAreAScan) {
+  const auto pass = [&](int count) {
+    for (int k = 0; k < count; ++k) {
+      Accept(1, "a");
+      connections_.Close(1);
+    }
+  };
+  EXPECT_FALSE(connections_.IsScanned(kStart));
+  pass(25);
+  EXPECT_FALSE(connections_.IsScanned(kStart + Milliseconds(50))) << "500 a second";
+  for (int k = 0; k < 100; ++k) {
+    Accept(1, "a");
+    k % 2 == 0 ? Welcome(1) : connections_.Ending(1);
+    connections_.Close(1);
+  }
+  EXPECT_FALSE(connections_.IsScanned(kStart + Milliseconds(100))) << "peers, and sent away by us";
+  pass(26);
+  EXPECT_FALSE(connections_.IsScanned(kStart + Milliseconds(149))) << "not counted yet";
+  EXPECT_TRUE(connections_.IsScanned(kStart + Milliseconds(150)));
+  EXPECT_EQ(connections_.passers_per_second(), 520);
+  EXPECT_TRUE(connections_.IsScanned(kStart + Milliseconds(10'149)));
+  EXPECT_FALSE(connections_.IsScanned(kStart + Milliseconds(10'150)));
+}
+
 TEST_F(ConnectionsTest, StrangersHaveTheirTime) {
   Accept(1, "a", kStart);
   Accept(2, "a", kStart + Seconds(1));
